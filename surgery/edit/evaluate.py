@@ -1,0 +1,85 @@
+"""Run a model over samples: what operations may ask of the data they are given (they are never given test)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surgery.context import Context
+from surgery.errors import DataError
+from surgery.network.model import Model
+from surgery.network.readers import Readers
+from surgery.network.slicing import Means
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Dataset
+
+MEANS_FROM = 2_000  # samples: the mean of a mean settles long before
+
+
+def predict(model: Model, data: Dataset, ids: np.ndarray, ctx: Context, stage: str = "evaluating") -> Tensor:
+    """float[len(ids), outputs] on the CPU: logits, or the predicted target."""
+    module = model.module.to(ctx.device)
+    batches = data.batches(ids, model.input, device=ctx.device)
+    try:
+        with torch.inference_mode():
+            outs = [model(x).float().cpu() for x, _, _ in ctx.track(batches, stage)]
+    finally:
+        module.to("cpu")
+    return torch.cat(outs) if outs else torch.zeros(0, len(model.classes))
+
+
+def means_of(model: Model, data: Dataset, ctx: Context, limit: int = MEANS_FROM) -> Means:
+    """layer -> float[in]: what each reader receives on average, per input position, over training samples.
+
+    Takes the first `limit` training samples in a seeded order (all roles without labels serve when there is no
+    training data). Deterministic for a seed and a dataset.
+    """
+    ids = training_ids(data)
+    chosen = np.sort(np.random.default_rng(ctx.seed).permutation(ids)[:limit])
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+
+    def before(layer: str, x: Tensor, axis: int) -> Tensor:
+        others = [a for a in range(x.dim()) if a != axis]
+        found = x.double().sum(others) if others else x.double()
+        sums[layer] = sums[layer] + found if layer in sums else found
+        counts[layer] = counts.get(layer, 0) + x.numel() // x.shape[axis]
+        return x
+
+    module = model.module.to(ctx.device)
+    try:
+        with torch.no_grad(), Readers(module, before):
+            for x, _, _ in ctx.track(data.batches(chosen, model.input, device=ctx.device), "averaging activations"):
+                model(x)
+    finally:
+        module.to("cpu")
+    return {layer: (total / counts[layer]).float().cpu() for layer, total in sums.items()}
+
+
+def logits_of(model: Model, data: Dataset) -> Tensor:
+    """int64[classes of data]: the output that stands for each class of the dataset, by name, else by position.
+
+    Raises:
+        DataError: the dataset has other classes than the model.
+    """
+    if set(data.classes) <= set(model.classes):
+        return torch.tensor([model.classes.index(name) for name in data.classes])
+    if len(data.classes) == len(model.classes):
+        return torch.arange(len(data.classes))
+    raise DataError(
+        f"The model has {len(model.classes)} classes, the dataset {data.name!r} has {len(data.classes)} others.",
+        "Choose a dataset with the model's classes.",
+    )
+
+
+def training_ids(data: Dataset) -> np.ndarray:
+    """Rows of the role train; without any, the first role that has rows."""
+    for role in ("train", "unlabelled", "val"):
+        ids = data.ids(role)
+        if len(ids):
+            return ids
+    return np.zeros(0, dtype=np.int64)

@@ -1,0 +1,81 @@
+"""Train a model a little on its training role, to heal it after a cut."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from surgery.context import Context
+from surgery.edit.evaluate import logits_of
+from surgery.errors import DataError, SurgeryError
+from surgery.network.model import Model
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Dataset
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
+
+def tune(model: Model, data: Dataset, ctx: Context, *, epochs: int, rate: float, batch: int = 64) -> Model:
+    """A copy of `model` trained for `epochs` on the role train, with AdamW and a cosine schedule from `rate`.
+
+    Cross-entropy for classes, squared error in units of the target's spread for regression. Only normalisation and
+    dropout run in training mode, so that branches a network opens in training mode (auxiliary heads) stay closed.
+    Same seed, same weights.
+
+    Raises:
+        DataError: there is nothing labelled to train on.
+        SurgeryError: the loss became NaN.
+    """
+    ids = data.ids("train")
+    if data.task == "unlabelled" or not len(ids):
+        raise DataError("Tuning needs labelled training data; this dataset has none.", "Set the tuning epochs to 0.")
+    module = copy.deepcopy(model.module).to(ctx.device)
+    tuned = replace(model, module=module)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=0.0)
+    steps = epochs * len(data.batches(ids, model.input, size=batch))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    loss_of = _cross_entropy(model, data) if model.task == "classification" else _squared_error(data)
+    _training(module)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(ctx.seed)
+        for epoch in range(epochs):
+            batches = data.batches(ids, model.input, size=batch, device=ctx.device, seed=ctx.seed + epoch)
+            for x, y, _ in ctx.track(batches, f"tuning, epoch {epoch + 1} of {epochs}"):
+                if len(x) == 1 and len(ids) > 1:
+                    continue  # one sample has no batch statistics
+                if y is None:
+                    raise DataError("Tuning met a batch without labels.", "Import the dataset again.")
+                loss = loss_of(tuned(x), y)
+                if not torch.isfinite(loss):
+                    raise SurgeryError("The loss became NaN while tuning.", "Lower the learning rate and run again.")
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                ctx.point(loss=float(loss.detach()))
+    return replace(model, module=module.eval().to("cpu"))
+
+
+def _training(module: nn.Module) -> None:
+    module.eval()
+    for part in module.modules():
+        if isinstance(part, NORMS):
+            part.train()
+
+
+def _cross_entropy(model: Model, data: Dataset) -> Loss:
+    place = logits_of(model, data)
+    return lambda out, y: F.cross_entropy(out, place.to(y.device)[y])
+
+
+def _squared_error(data: Dataset) -> Loss:
+    spread = float(torch.as_tensor(data.labels(data.ids("train"))).double().var().clamp(min=1e-12))
+    return lambda out, y: F.mse_loss(out.squeeze(-1), y.float()) / spread

@@ -1,0 +1,128 @@
+"""Every error the product raises on purpose. A message says what, which, what is allowed; `fix` says what to do.
+
+SurgeryError
+├── ModelError
+│   ├── ModelFileError      the file cannot be read as weights
+│   ├── MismatchError       weights and architecture differ: `rows` is the table
+│   └── TraceError          a network cannot be numbered or shrunk: names the step
+├── DataError               a dataset is unusable: `problems` names rows and files
+├── SelectionError          a selection of neurons is empty, unknown or would empty a layer
+├── PlanError               a plan is malformed or its inputs are missing
+├── MeasureError            a model or dataset cannot be measured
+├── WorkspaceError
+│   ├── NotFoundError       no such project, version, dataset, selection or job
+│   ├── ConflictError       somebody else changed it first
+│   └── DiskFullError       not enough space to commit
+├── JobError
+│   └── DeviceMemoryError   the device ran out of memory
+├── AccessError             refused: unprotected network address, missing token
+└── Cancelled               the user stopped it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One bad file or row: where it is, why it is bad, what to do."""
+
+    where: str
+    reason: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One tensor on which a file and an architecture disagree; a shape is None where the tensor is absent."""
+
+    name: str
+    kind: str  # "missing" (not in the file), "unexpected" (only in the file), "shape"
+    file: tuple[int, ...] | None
+    architecture: tuple[int, ...] | None
+
+
+class SurgeryError(Exception):
+    """What happened, which value, what is allowed; `fix` is the next step for the user."""
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(f"{what} {fix}".strip())
+        self.what = what
+        self.fix = fix
+
+
+class ModelError(SurgeryError):
+    """A model cannot be used."""
+
+
+class ModelFileError(ModelError):
+    """A file cannot be read as weights."""
+
+
+class MismatchError(ModelError):
+    """Weights do not fit an architecture."""
+
+    def __init__(self, what: str, fix: str = "", rows: Sequence[Mismatch] = ()) -> None:
+        super().__init__(what, fix)
+        self.rows = tuple(rows)
+
+
+class TraceError(ModelError):
+    """A network cannot be numbered or shrunk; the message names the step that stopped it."""
+
+
+class DataError(SurgeryError):
+    """A dataset cannot be used."""
+
+    def __init__(self, what: str, fix: str = "", problems: Sequence[Problem] = ()) -> None:
+        super().__init__(what, fix)
+        self.problems = tuple(problems)
+
+
+class SelectionError(SurgeryError):
+    """A selection of neurons cannot be used."""
+
+
+class PlanError(SurgeryError):
+    """A plan is malformed or its inputs are missing."""
+
+
+class MeasureError(SurgeryError):
+    """A model cannot be measured on this dataset."""
+
+
+class WorkspaceError(SurgeryError):
+    """The workspace cannot do what was asked."""
+
+
+class NotFoundError(WorkspaceError):
+    """No such project, version, dataset, selection or job."""
+
+
+class ConflictError(WorkspaceError):
+    """Somebody else changed it first."""
+
+
+class DiskFullError(WorkspaceError):
+    """Not enough space to commit."""
+
+
+class JobError(SurgeryError):
+    """A job cannot run or has failed."""
+
+
+class DeviceMemoryError(JobError):
+    """The device ran out of memory."""
+
+
+class AccessError(SurgeryError):
+    """Refused: an unprotected network address or a missing token."""
+
+
+class Cancelled(SurgeryError):
+    """The user stopped it."""
+
+    def __init__(self, what: str = "Cancelled.", fix: str = "") -> None:
+        super().__init__(what, fix)

@@ -1,0 +1,242 @@
+"""Which architectures there are, by name, and how each is built; weights come later.
+
+Names: "mlp", "torchvision/resnet18", "sample/digits_cnn", "custom/NAME". Each family is one file that needs nothing of
+this product, with a table of constructors: an exported model carries that very file. Custom constructors come from a
+Python file that whoever starts the product names; an uploaded file never runs code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from surgery.errors import ModelError
+from surgery.network.model import Architecture
+from surgery.network.restore import put
+
+Constructor = Callable[..., nn.Module]
+OPERATOR_FILE = "SURGERY_ARCHITECTURES"  # environment variable, so that workers know the file too
+
+# What a constructor may raise on arguments it does not like.
+_REFUSALS = (TypeError, ValueError, KeyError, AttributeError, IndexError, AssertionError, RuntimeError, ArithmeticError)
+
+
+# In-place calls that draw initial weights: nothing to do, and slow to find that out, where there is no memory.
+_FILLS = {"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "clamp_", "erfinv_"}
+_FILLS |= {"kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"}
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Where a constructor is written: `vars(file)[table][key]`."""
+
+    file: Path
+    table: str
+    key: str
+    constructor: Constructor
+
+
+_custom: dict[str, Definition] = {}
+
+# Prefix of a name -> the module of its family, and the table of constructors in it.
+FAMILIES = {"": ("mlp", "ARCHITECTURES"), "sample": ("samples", "SAMPLES"), "torchvision": ("zoo", "ARCHITECTURES")}
+
+
+def names() -> list[str]:
+    """Every name that `build` knows."""
+    _operator_names()
+    known = [f"{prefix}/{key}".lstrip("/") for prefix, family in FAMILIES.items() for key in _family(*family)]
+    return [*known, *_custom]
+
+
+def definition(name: str) -> Definition:
+    """Where `name` is defined.
+
+    Raises:
+        ModelError: unknown name; close ones are suggested.
+    """
+    _operator_names()
+    prefix, _, key = name.rpartition("/")
+    if name in _custom:
+        return _custom[name]
+    if prefix in FAMILIES and key in (family := _family(*FAMILIES[prefix])):
+        return family[key]
+    raise ModelError(f"There is no architecture {name!r}.", _advice(name, names()))
+
+
+def build(architecture: Architecture) -> nn.Module:
+    """Construct it with random weights, in training mode, as its constructor leaves it.
+
+    Raises:
+        ModelError: unknown name, or arguments that the constructor refuses.
+    """
+    constructor = definition(architecture.name).constructor
+    try:
+        module = constructor(**architecture.arguments)
+    except _REFUSALS as error:
+        raise ModelError(
+            f"{architecture.name} cannot be built from {dict(architecture.arguments)}: {error}.",
+            "Change its arguments.",
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(
+            f"The constructor of {architecture.name} returned a {type(module).__name__}, not a torch.nn.Module.",
+            "Return the module from it.",
+        )
+    return module
+
+
+def skeleton(architecture: Architecture) -> nn.Module:
+    """Construct it without memory for its weights: they are on the meta device, in a hundredth of the time.
+
+    Buffers that hold computed values (position tables) are real. A constructor that reads its own random weights
+    cannot be built like this and is built with them.
+
+    Raises:
+        ModelError: as `build`.
+    """
+    try:
+        with _Weightless():
+            return build(architecture)
+    except ModelError:
+        return build(architecture)
+
+
+def filled(
+    architecture: Architecture,
+    tensors: Mapping[str, Tensor],
+    attributes: Mapping[str, Mapping[str, Any]],
+    tied: Mapping[str, str],
+) -> nn.Module:
+    """Construct it around `tensors`, in eval mode; random weights are not drawn for it. See `restore.put`.
+
+    Raises:
+        ValueError: names that the architecture does not have.
+        ModelError: as `build`.
+    """
+    module = skeleton(architecture)
+    put(module, tensors, attributes, tied)
+    if any(buffer.is_meta for buffer in module.buffers()):  # computed by the constructor and in no file
+        module = build(architecture)
+        put(module, tensors, attributes, tied)
+    return module.eval()
+
+
+class _Weightless(TorchFunctionMode):
+    """Inside it, `torch.empty` (what every torch layer makes its weights with) reserves no memory.
+
+    Unlike `with torch.device("meta")`, constructors can still compute with numbers, as torchvision's regnet does.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        target = args[0] if args else options.get("tensor")
+        if func.__name__ in _FILLS and isinstance(target, Tensor) and target.is_meta:
+            return target
+        if func is torch.empty and options.get("device") is None:
+            options["device"] = "meta"
+        return func(*args, **options)
+
+
+def load_operator_file(path: Path) -> list[str]:
+    """Run the Python file that the operator named when starting, and register its `ARCHITECTURES` as custom/NAME.
+
+    Never to be called with anything that came over the network.
+
+    Raises:
+        ModelError: the file does not exist, fails, or has no table of constructors.
+    """
+    table = getattr(_run_file(path), "ARCHITECTURES", None)
+    if not isinstance(table, dict) or not table or not all(callable(entry) for entry in table.values()):
+        raise ModelError(
+            f"{path} defines no ARCHITECTURES = {{name: constructor}}.", f"Write it like this:\n{snippet()}"
+        )
+    added = {f"custom/{key}": Definition(path.resolve(), "ARCHITECTURES", key, make) for key, make in table.items()}
+    _custom.update(added)
+    return list(added)
+
+
+def snippet() -> str:
+    """An example of the operator's file, to be shown where a custom network is asked for."""
+    return _SNIPPET
+
+
+def _run_file(path: Path) -> ModuleType:
+    """Execute a Python file as a module of its own."""
+    spec = importlib.util.spec_from_file_location(f"surgery_operator_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ModelError(f"There is no Python file {path}.", "Start with --architectures FILE.py.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ModelError(
+            f"{path} failed: {type(error).__name__}: {error}.", "Correct the file and start again."
+        ) from error
+    return module
+
+
+def _operator_names() -> None:
+    """Know the operator's constructors, whose file is read once per process."""
+    if named := os.environ.get(OPERATOR_FILE):
+        _operator_file(Path(named))
+
+
+@cache
+def _operator_file(path: Path) -> None:
+    """Load the file of the environment variable once."""
+    load_operator_file(path)
+
+
+@cache
+def _family(module_name: str, table: str) -> dict[str, Definition]:
+    """One family, imported when one of its names is needed: torchvision alone takes seconds."""
+    module = importlib.import_module(f"surgery.network.{module_name}")
+    file = Path(str(module.__file__))
+    return {key: Definition(file, table, key, constructor) for key, constructor in vars(module)[table].items()}
+
+
+def _advice(name: str, known: list[str]) -> str:
+    """What to do about an unknown name."""
+    if name.startswith("custom/") and not _custom:
+        return "Start with --architectures FILE.py, the file that defines it."
+    tails = {entry.rpartition("/")[2]: entry for entry in known}
+    close = difflib.get_close_matches(name.rpartition("/")[2], tails, n=3, cutoff=0.6)
+    return f"Did you mean {', '.join(tails[tail] for tail in close)}?" if close else f"Known: {', '.join(known)}."
+
+
+_SNIPPET = """\
+# architectures.py: start with `surgery --architectures architectures.py`
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    input_shape = (3, 32, 32)  # optional: what a sample looks like
+
+    def __init__(self, num_classes: int = 10):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 32, 3, padding=1)
+        self.fc = nn.Linear(32, num_classes)
+
+    def forward(self, x):
+        x = torch.relu(self.conv(x))
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+ARCHITECTURES = {"net": Net}
+"""

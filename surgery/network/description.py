@@ -1,0 +1,148 @@
+"""What is written beside the weights (`architecture.json`), and how it is read off a model.
+
+A model after surgery has other sizes than its constructor makes, so every plain attribute that differs from a freshly
+constructed module is recorded. The same text travels in the header of `model.safetensors`, which makes that file
+alone enough to open the model again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+from torch import Tensor, nn
+
+from surgery.errors import ModelError
+from surgery.network.architectures import skeleton
+from surgery.network.index import NeuronIndex
+from surgery.network.model import Architecture, InputSpec, Model, Support, Task
+
+HEADER = "architecture"  # the one header entry: the order of several would differ from run to run
+
+
+class LayerInfo(BaseModel):
+    """One weight that writes neurons."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: str  # "conv" or "linear"
+    neurons: int
+
+
+class Description(BaseModel):
+    """Everything about a model but its tensors and its index."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    name: str
+    arguments: dict[str, JsonValue]
+    input: InputSpec
+    task: Task
+    classes: tuple[str, ...]
+    support: Support
+    attributes: dict[str, dict[str, JsonValue]]  # module path -> what differs from the constructor's
+    tied: dict[str, str]  # state_dict name -> the name whose tensor it shares
+    parameters: int
+    bytes: int  # of the tensors, each storage once
+    layers: tuple[LayerInfo, ...]
+
+    @property
+    def architecture(self) -> Architecture:
+        """The constructor and its arguments."""
+        return Architecture(self.name, self.arguments)
+
+
+def describe(model: Model) -> Description:
+    """Read the description off a model.
+
+    Raises:
+        ModelError: its modules are not those that its architecture constructs.
+    """
+    tied = tied_names(model.module)
+    state = model.module.state_dict()
+    return Description(
+        name=model.architecture.name,
+        arguments=json.loads(json.dumps(dict(model.architecture.arguments))),  # tuples become lists
+        input=model.input,
+        task=model.task,
+        classes=model.classes,
+        support=model.support,
+        attributes=changed_attributes(model.module, skeleton(model.architecture)),
+        tied=tied,
+        parameters=sum(parameter.numel() for parameter in model.module.parameters()),
+        bytes=sum(tensor.nbytes for name, tensor in state.items() if name not in tied),
+        layers=_layers(model.module, model.index),
+    )
+
+
+def tied_names(module: nn.Module) -> dict[str, str]:
+    """Names in the state_dict that share a tensor: later name -> first name."""
+    first: dict[int, str] = {}
+    tied = {}
+    for name, tensor in _named_tensors(module).items():
+        owner = first.setdefault(id(tensor), name)
+        if owner != name:
+            tied[name] = owner
+    return tied
+
+
+def changed_attributes(module: nn.Module, fresh: nn.Module) -> dict[str, dict[str, JsonValue]]:
+    """Plain attributes (numbers, texts, tuples of them) in which `module` differs from `fresh`, by module path.
+
+    Raises:
+        ModelError: the two do not have the same modules.
+    """
+    originals = dict(fresh.named_modules())
+    present = dict(module.named_modules())
+    different = [
+        path for path in present.keys() | originals.keys() if type(present.get(path)) is not type(originals.get(path))
+    ]
+    if different:
+        raise ModelError(
+            f"The modules {sorted(different)} are not those that the architecture constructs.",
+            "Register the changed network as an architecture of its own.",
+        )
+    changed = {path: _differences(vars(layer), vars(originals[path])) for path, layer in present.items()}
+    return {path: values for path, values in changed.items() if values}
+
+
+def _differences(now: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Public plain attributes with another value than the constructor gave them."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in now.items()
+        if name in fresh and name != "training" and not name.startswith("_")
+        if _plain(value) and value != fresh[name]
+    }
+
+
+def _plain(value: object) -> bool:
+    """Whether JSON can hold a value and give it back."""
+    if isinstance(value, tuple):
+        return all(_plain(part) for part in value)
+    return isinstance(value, (bool, int, float, str))
+
+
+def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Every tensor of the state_dict as the object itself, tied ones under each of their names."""
+    saved = module.state_dict()
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    everything = {**parameters, **dict(module.named_buffers(remove_duplicate=False))}
+    return {name: everything[name] for name in saved}
+
+
+def _layers(module: nn.Module, index: NeuronIndex | None) -> tuple[LayerInfo, ...]:
+    """The layers of the index; of a network without one, its linear and convolution modules."""
+    if index is not None:
+        return tuple(LayerInfo(name=x.name, kind=x.kind, neurons=len(x.rows)) for x in index.layers.values())
+    found = []
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear):
+            found.append(LayerInfo(name=name, kind="linear", neurons=layer.out_features))
+        elif isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            found.append(LayerInfo(name=name, kind="conv", neurons=layer.out_channels))
+    return tuple(found)

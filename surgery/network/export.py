@@ -1,0 +1,81 @@
+"""Models for use elsewhere: a folder that loads without this product, and ONNX."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from surgery.errors import ModelError
+from surgery.network import architectures, restore, store
+from surgery.network.model import Model
+
+
+def to_folder(folder: Path, target: Path) -> None:
+    """Copy a stored model beside the two files that rebuild it: `loader.py`, and the very file that defines it.
+
+    A custom definition is copied as one file; modules that it imports from its own folder are not.
+    """
+    description = store.inspect(folder)
+    definition = architectures.definition(description["name"])
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / store.WEIGHTS, target / store.WEIGHTS)
+    shutil.copyfile(Path(restore.__file__), target / "loader.py")
+    shutil.copyfile(definition.file, target / "definition.py")
+    described = {**description, "definition": {"table": definition.table, "key": definition.key}}
+    (target / store.DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
+
+
+def to_onnx(model: Model, target: Path) -> None:
+    """Write one self-contained file: "input" float[batch, *shape], normalised -> "logits" float[batch, classes].
+
+    Its metadata holds classes, mean and std as JSON.
+
+    Raises:
+        ModelError: the exporter is not installed, or cannot write this network.
+    """
+    try:
+        proto = _exported(model).model_proto
+        _forget_sources(proto)
+        for key, value in {"classes": model.classes, "mean": model.input.mean, "std": model.input.std}.items():
+            proto.metadata_props.add(key=key, value=json.dumps(value))
+        content = proto.SerializeToString()
+    except ImportError as error:
+        raise ModelError(
+            f"ONNX export needs {error.name}.", 'Install it: pip install "model-surgery[onnx]".'
+        ) from error
+    except (torch.onnx.errors.OnnxExporterError, ValueError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ModelError(f"This network cannot be written as ONNX: {reason}", "Export safetensors instead.") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+
+
+def _exported(model: Model) -> Any:
+    """Torch's ONNX program of the model, for any batch size."""
+    example = torch.zeros(2, *model.input.shape)
+    program = torch.onnx.export(
+        model.module,
+        (example,),
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        input_names=["input"],
+        output_names=["logits"],
+        verbose=False,
+    )
+    if program is None:
+        raise ValueError("the exporter returned nothing")
+    return program
+
+
+def _forget_sources(proto: Any) -> None:
+    """Take out what the exporter notes about where the code stood: paths of this machine."""
+    for part in (*proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        del part.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    for function in proto.functions:
+        for node in function.node:
+            del node.metadata_props[:]

@@ -1,0 +1,220 @@
+"""Tensors -> Model: the named architecture around somebody's weights, checked, run once and traced."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from surgery.errors import Mismatch, MismatchError, ModelError, ModelFileError
+from surgery.network.architectures import filled, skeleton
+from surgery.network.description import Description
+from surgery.network.matching import Expected, Suggestion, compare, expected, prefix, suggest
+from surgery.network.model import Architecture, InputSpec, Model, Task
+from surgery.network.read import Weights
+from surgery.network.trace import trace
+
+__all__ = ["Suggestion", "assemble", "compare", "guess_input", "reopen", "suggest"]
+
+# What the ImageNet models of torchvision were trained with, per channel on the 0–1 scale.
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# Heights = widths that are tried, the commonest first: a network that flattens runs at one of them only.
+_SIZES = (224, 32, 28, 64, 48, 96, 128, 256, 299, 384, 512, 8, 16)
+# What a forward may raise on an input it does not like.
+_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
+
+
+def guess_input(tensors: Mapping[str, Tensor], architecture: Architecture) -> InputSpec:
+    """What goes into the network, as far as the weights tell; the user confirms it.
+
+    Channels or features are those of the first layer. The image size is what the network says of itself in an
+    attribute `input_shape`, or the commonest one at which it runs.
+
+    Raises:
+        ModelError: the architecture cannot be built.
+    """
+    wanted = expected(architecture)
+    shapes = [tuple(tensors[name].shape) if name in tensors else shape for name, shape in wanted.shapes.items()]
+    channels = next((shape[1] for shape in shapes if len(shape) == 4), None)
+    if channels is None:
+        features = next((shape[1] for shape in shapes if len(shape) == 2), 1)
+        return InputSpec("table", (features,), (0.0,) * features, (1.0,) * features)
+    height, width = _height_and_width(skeleton(architecture), channels)
+    imagenet = architecture.name.startswith("torchvision/") and channels == 3
+    mean, std = _IMAGENET if imagenet else ((0.0,) * channels, (1.0,) * channels)
+    return InputSpec("image", (channels, height, width), mean, std)
+
+
+def assemble(
+    tensors: Mapping[str, Tensor],
+    architecture: Architecture,
+    *,
+    input: InputSpec,
+    classes: Sequence[str],
+    task: Task = "classification",
+) -> Model:
+    """The architecture with these weights, traced, in eval mode, fp32, on the CPU; the tensors are copied.
+
+    classes: the labels of the logits in order; for regression the name of the one target.
+
+    Raises:
+        MismatchError: names or shapes differ; `rows` is the table.
+        ModelError: the architecture is unknown, does not run on such an input, or has another number of outputs.
+    """
+    rows = compare(tensors, architecture)
+    if rows:
+        raise MismatchError(
+            f"The weights do not fit {architecture.name}: {_summary(rows)}.",
+            "Choose another architecture, or correct its arguments.",
+            rows,
+        )
+    wanted = expected(architecture)
+    module = filled(architecture, _fitting(tensors, architecture, wanted), {}, wanted.tied)
+    return _finished(module, architecture, input, tuple(classes), task)
+
+
+def reopen(weights: Weights) -> Model:
+    """The model in a file that this product saved: its description says how to build it, nothing has to be asked.
+
+    Raises:
+        ModelFileError: the file has no description, or one that does not hold.
+        ModelError: its architecture is not known here.
+    """
+    if weights.description is None:
+        raise ModelFileError("The file does not say which architecture it belongs to.", "Choose its architecture.")
+    try:
+        found = Description.model_validate_json(weights.description)
+        tensors = {name: tensor.clone() for name, tensor in weights.tensors.items()}
+        module = filled(found.architecture, tensors, found.attributes, found.tied)
+    except ValueError as error:
+        raise ModelFileError(
+            f"The description in the file does not hold: {error}.", "Export the model again."
+        ) from error
+    return _finished(module, found.architecture, found.input, found.classes, found.task)
+
+
+def _finished(
+    module: nn.Module, architecture: Architecture, input: InputSpec, classes: tuple[str, ...], task: Task
+) -> Model:
+    """Check the input and the outputs by running once, then trace."""
+    _check_input(input)
+    example = torch.randn(2, *input.shape, generator=torch.Generator().manual_seed(0))
+    _check_outputs(_outputs(module, example), classes, task)
+    index, support = trace(module, example)
+    return Model(module, architecture, input, task, classes, index, support)
+
+
+def _fitting(tensors: Mapping[str, Tensor], architecture: Architecture, wanted: Expected) -> dict[str, Tensor]:
+    """Copies of the tensors under the architecture's names and in its types; each tied tensor once.
+
+    Raises:
+        ModelError: a weight is stored as integers, or tied tensors differ.
+    """
+    extra = prefix(tensors, wanted)
+    found = {name.removeprefix(extra): tensor for name, tensor in tensors.items()}
+    for alias, name in wanted.tied.items():
+        found.setdefault(name, found.get(alias, torch.empty(0)))
+        if alias in found and not torch.equal(found[alias], found[name]):
+            raise ModelError(
+                f"{architecture.name} shares one tensor between {alias!r} and {name!r}, the weights have two.",
+                "Register the network that was trained as an architecture of its own.",
+            )
+    types = {name: tensor.dtype for name, tensor in skeleton(architecture).state_dict().items()}
+    counters = {name: torch.zeros((), dtype=torch.long) for name in wanted.shapes if name not in found}
+    return {
+        name: _typed(name, tensor, types[name])
+        for name, tensor in {**counters, **found}.items()
+        if name not in wanted.tied
+    }
+
+
+def _typed(name: str, tensor: Tensor, wanted: torch.dtype) -> Tensor:
+    """A contiguous copy in the wanted type."""
+    if wanted.is_floating_point and not tensor.is_floating_point():
+        raise ModelError(
+            f"The weight {name!r} is stored as {tensor.dtype}, not as floating-point numbers.",
+            "Bring the weights from before they were quantized.",
+        )
+    return torch.empty(tensor.shape, dtype=wanted).copy_(tensor)
+
+
+def _check_input(input: InputSpec) -> None:
+    """Refuse an input that no sample can have."""
+    axes = {"image": 3, "table": 1}[input.kind]
+    if len(input.shape) != axes or min(input.shape) < 1:
+        raise ModelError(
+            f"The input shape {list(input.shape)} of a model for {input.kind}s is not allowed.",
+            "Give channels, height and width, or the number of features.",
+        )
+    if not len(input.mean) == len(input.std) == input.shape[0]:
+        raise ModelError(
+            f"The normalisation has {len(input.mean)} means and {len(input.std)} deviations "
+            f"for {input.shape[0]} channels or features.",
+            "Give one of each per channel or feature.",
+        )
+    if not all(map(math.isfinite, (*input.mean, *input.std))) or min(input.std) <= 0:
+        raise ModelError(f"The normalisation deviation {list(input.std)} is not allowed.", "Give positive numbers.")
+
+
+def _outputs(module: nn.Module, example: Tensor) -> Tensor:
+    """What the module says to the example.
+
+    Raises:
+        ModelError: it does not accept it, or says something else than one row per sample.
+    """
+    try:
+        with torch.no_grad():
+            out = module(example)
+    except _REFUSALS as error:
+        raise ModelError(
+            f"The network does not run on an input of shape {list(example.shape[1:])}: {error}.",
+            "Correct the input shape.",
+        ) from error
+    out = out[0] if isinstance(out, tuple | list) and out else out
+    if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != len(example):
+        said = list(out.shape[1:]) if isinstance(out, Tensor) else type(out).__name__
+        raise ModelError(
+            f"The network gives {said} for one sample, not a list of logits.",
+            "Only classification and regression of one target are supported.",
+        )
+    return out
+
+
+def _check_outputs(out: Tensor, classes: tuple[str, ...], task: Task) -> None:
+    """Refuse class names that do not fit the outputs."""
+    count = out.shape[1]
+    if len(set(classes)) != len(classes):
+        raise ModelError(f"The class names {list(classes)} repeat themselves.", "Give each class its own name.")
+    if len(classes) != count or (task == "regression" and count != 1):
+        things = "target" if task == "regression" else "class"
+        raise ModelError(
+            f"The network has {count} outputs, {len(classes)} {things} name(s) are given.",
+            f"Give {count} class names." if task == "classification" else "Regression needs a network with one output.",
+        )
+
+
+def _height_and_width(module: nn.Module, channels: int) -> tuple[int, int]:
+    """What the module declares, or the first of the usual sizes at which it gives logits; only shapes are computed."""
+    declared: Sequence[int] = getattr(module, "input_shape", ())
+    if len(declared) == 3:
+        return int(declared[1]), int(declared[2])
+    module = module.to("meta").eval()
+    for size in _SIZES:
+        with contextlib.suppress(ModelError):
+            _outputs(module, torch.empty(2, channels, size, size, device="meta"))
+            return size, size
+    return _SIZES[0], _SIZES[0]
+
+
+def _summary(rows: Sequence[Mismatch]) -> str:
+    """The first rows in words: "12 tensors differ: fc.weight is [10, 512], should be [1000, 512]; …"."""
+    words = {
+        "missing": "{0.name} {0.architecture} is missing",
+        "unexpected": "{0.name} {0.file} is unexpected",
+        "shape": "{0.name} is {0.file}, should be {0.architecture}",
+    }
+    first = "; ".join(words[row.kind].format(row) for row in rows[:3])
+    return f"{len(rows)} tensors differ: {first}{'; …' if len(rows) > 3 else ''}"

@@ -1,0 +1,197 @@
+"""Which architecture do these weights belong to? Names and shapes are compared; no weight is ever made for it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+from torch import Tensor
+
+from surgery.errors import Mismatch, ModelError
+from surgery.network import architectures
+from surgery.network.architectures import Definition
+from surgery.network.description import tied_names
+from surgery.network.model import Architecture
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_LIKENESS = 0.2  # share of common name patterns below which a family is not looked at
+_CLASSES = ("num_classes", "classes", "n_classes")  # how constructors call the number of outputs
+_CHANNELS = ("in_channels", "channels", "in_chans")  # … and of input planes
+_COUNTER = ".num_batches_tracked"  # of BatchNorm: old files lack it, and inference does not read it
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """An architecture that weights may belong to, and what does not fit."""
+
+    architecture: Architecture
+    mismatches: tuple[Mismatch, ...]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an architecture wants: shapes by name in its own order, and names that share another's tensor."""
+
+    shapes: Shapes
+    tied: Mapping[str, str]
+    has_auxiliary: bool  # whether it can carry heads that only training uses
+
+
+def suggest(tensors: Mapping[str, Tensor], limit: int = 5) -> list[Suggestion]:
+    """The architectures that fit best, best first, with classes, channels and sizes read off the tensors.
+
+    Ones that have nothing in common with the tensors are left out, so the list can be empty.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    perceptron = _perceptron(shapes)
+    roughly = _best([Architecture(name) for name in _candidates(shapes)], shapes, 2 * limit)
+    fitted = [_fitted(architecture.name, shapes) for architecture in roughly]
+    best = _best([*([perceptron] if perceptron else []), *fitted], shapes, limit)
+    return [Suggestion(one, tuple(compare(tensors, one))) for one in best]
+
+
+def compare(tensors: Mapping[str, Tensor], architecture: Architecture) -> list[Mismatch]:
+    """Where the tensors and the architecture disagree, in the architecture's order; [] = they fit.
+
+    Raises:
+        ModelError: the architecture cannot be built.
+    """
+    wanted = expected(architecture)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return _mismatches(aligned(shapes, wanted), wanted)
+
+
+def expected(architecture: Architecture) -> Expected:
+    """Names and shapes that the architecture wants.
+
+    Raises:
+        ModelError: it cannot be built.
+    """
+    definition = architectures.definition(architecture.name)
+    return _expected(definition, architecture.name, json.dumps(dict(architecture.arguments), sort_keys=True))
+
+
+def prefix(names: Mapping[str, object], wanted: Expected) -> str:
+    """What stands before every name of the file and none of the architecture: "model.", as trainers wrap networks."""
+    first = {name.partition(".")[0] for name in names}
+    found = f"{first.pop()}." if len(first) == 1 else ""
+    return "" if any(name.startswith(found) for name in wanted.shapes) else found
+
+
+def aligned(shapes: Shapes, wanted: Expected) -> Shapes:
+    """The shapes under the architecture's names: without the file's common prefix."""
+    extra = prefix(shapes, wanted)
+    return {name.removeprefix(extra): shape for name, shape in shapes.items()}
+
+
+def _mismatches(shapes: Shapes, wanted: Expected) -> list[Mismatch]:
+    """Missing and wrongly shaped tensors in the architecture's order, then unexpected ones in the file's."""
+    found = []
+    for name, shape in wanted.shapes.items():
+        if name not in shapes:
+            if name not in wanted.tied and not name.endswith(_COUNTER):
+                found.append(Mismatch(name, "missing", None, shape))
+        elif shapes[name] != shape:
+            found.append(Mismatch(name, "shape", shapes[name], shape))
+    surplus = (name for name in shapes if name not in wanted.shapes)
+    return [*found, *(Mismatch(name, "unexpected", shapes[name], None) for name in surplus)]
+
+
+def _best(choices: list[Architecture], shapes: Shapes, limit: int) -> list[Architecture]:
+    """Those that share most tensors with the file, best first."""
+    shares = [(_share(one, shapes), one) for one in choices]
+    shares.sort(key=lambda entry: (-entry[0], entry[1].name))
+    return [one for share, one in shares[:limit] if share > 0]
+
+
+def _share(architecture: Architecture, shapes: Shapes) -> float:
+    """Fraction of all tensors, the file's and the architecture's, that agree in name and shape."""
+    try:
+        wanted = expected(architecture)
+    except ModelError:  # a custom constructor that needs arguments which cannot be read off
+        return 0.0
+    agreed = aligned(shapes, wanted).items() & wanted.shapes.items()
+    return len(agreed) / (len(shapes) + len(wanted.shapes) - len(agreed))
+
+
+def _candidates(shapes: Shapes) -> list[str]:
+    """The names worth a comparison: of torchvision's many only families whose tensors are called alike."""
+    known = [name for name in architectures.names() if name != "mlp"]
+    zoo = [name for name in known if name.startswith("torchvision/")]
+    return [*(name for name in known if name not in zoo), *_alike(zoo, shapes)]
+
+
+def _alike(zoo: list[str], shapes: Shapes) -> list[str]:
+    """Members of the families whose names look most like the file's: one of each family is constructed first."""
+    import torchvision
+
+    families: dict[str, list[str]] = {}
+    for name in zoo:
+        builder = torchvision.models.get_model_builder(name.removeprefix("torchvision/"))
+        families.setdefault(builder.__module__, []).append(name)
+    likeness = {family: _likeness(shapes, Architecture(members[0])) for family, members in families.items()}
+    enough = max(_LIKENESS, max(likeness.values()) / 2)
+    return [name for family, members in families.items() if likeness[family] >= enough for name in members]
+
+
+def _likeness(shapes: Shapes, architecture: Architecture) -> float:
+    """Common share, 0–1, of the name patterns: names with their numbers taken out."""
+    wanted = expected(architecture)
+    ours, theirs = ({re.sub(r"\d+", "#", name) for name in names} for names in (aligned(shapes, wanted), wanted.shapes))
+    return len(ours & theirs) / len(ours | theirs)
+
+
+def _fitted(name: str, shapes: Shapes) -> Architecture:
+    """The architecture with those arguments of its constructor that can be read off the shapes."""
+    parameters = inspect.signature(architectures.definition(name).constructor).parameters
+    wanted = expected(Architecture(name))
+    shapes = aligned(shapes, wanted)
+    arguments = {}
+    head = [key for key, shape in wanted.shapes.items() if len(shape) >= 2][-1:]
+    first = [key for key, shape in wanted.shapes.items() if len(shape) == 4][:1]
+    for found, axis, spellings in ((head, 0, _CLASSES), (first, 1, _CHANNELS)):
+        spelling = next((word for word in spellings if word in parameters), None)
+        if spelling and found and len(shapes.get(found[0], ())) > axis:
+            count = shapes[found[0]][axis]
+            if count != parameters[spelling].default:
+                arguments[spelling] = count
+    if wanted.has_auxiliary and any(key.lower().startswith("aux") for key in shapes):
+        arguments["aux_logits"] = True
+    return Architecture(name, arguments)
+
+
+def _perceptron(shapes: Shapes) -> Architecture | None:
+    """An MLP, if the tensors are nothing but a chain of linear layers; its activation cannot be seen: relu."""
+    names = [name[: -len(".weight")] for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2]
+    biases = [f"{name}.bias" in shapes for name in names]
+    if not names or len(set(biases)) != 1 or len(shapes) != len(names) * (1 + biases[0]):
+        return None
+    for ordered in (names, sorted(names, key=_natural)):
+        weights = [shapes[f"{name}.weight"] for name in ordered]
+        if all(before[0] == after[1] for before, after in pairwise(weights)):
+            arguments: dict[str, object] = {"sizes": [weights[0][1], *(rows for rows, _ in weights)]}
+            arguments |= {} if biases[0] else {"bias": False}
+            usual = [str(2 * number) for number in range(len(ordered))]
+            return Architecture(
+                "mlp", {**arguments, "activation": "relu", **({} if ordered == usual else {"names": ordered})}
+            )
+    return None
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A sort key under which fc2 comes before fc10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+@cache
+def _expected(definition: Definition, name: str, arguments: str) -> Expected:
+    """`expected`, once per process; the definition is part of the key because custom names can be redefined."""
+    module = architectures.skeleton(Architecture(name, json.loads(arguments)))
+    shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    return Expected(shapes, tied_names(module), hasattr(module, "aux_logits"))

@@ -1,0 +1,235 @@
+"""A file somebody brought -> tensors, without ever running anything from it.
+
+What it is, is told by its content. safetensors are read directly. Files of torch.save are pickles: a child process
+with limits on memory, time and file size reads them with `weights_only=True` and writes safetensors, which is what
+comes back. Everything that would have to run code is refused, with the lines that convert it on the user's side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from surgery.errors import ModelFileError
+from surgery.network import read_child
+from surgery.network.description import HEADER
+
+# What a file begins with when it is something else: (bytes, offset, what it is).
+_STRANGERS: tuple[tuple[bytes, int, str], ...] = (
+    (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 (Keras) file"),
+    (b"GGUF", 0, "a GGUF file"),
+    (b"\x93NUMPY", 0, "a NumPy array"),
+    (b"\x89PNG", 0, "a PNG picture"),
+    (b"\xff\xd8\xff", 0, "a JPEG picture"),
+    (b"%PDF", 0, "a PDF"),
+    (b"\x1f\x8b", 0, "a gzip archive"),
+    (b"7z\xbc\xaf", 0, "a 7z archive"),
+    (b"ustar", 257, "a tar archive"),
+    (b"version https://git-lfs", 0, "a Git LFS pointer, not the file itself (run `git lfs pull`)"),
+    (b"<", 0, "a web page or XML"),
+)
+_KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR")
+
+_PATIENCE = 2  # wall time allowed per second of processor time allowed
+
+_SAVE = """\
+from safetensors.torch import save_file
+save_file({name: value.contiguous().clone() for name, value in weights.items()}, "model.safetensors")"""
+_CONVERT_ON_YOUR_SIDE = "Convert it where you trust the file, then bring model.safetensors:\n\n"
+_CONVERTERS = {
+    "objects": 'import torch\nmodel = torch.load("FILE", weights_only=False)  # runs code from the file\n'
+    f"weights = model.state_dict()\n{_SAVE}",
+    "torchscript": f'import torch\nweights = torch.jit.load("FILE", map_location="cpu").state_dict()\n{_SAVE}',
+    "exported": f'import torch\nweights = torch.export.load("FILE").state_dict  # may run code\n{_SAVE}',
+    "onnx": 'import onnx, torch\nfrom onnx.numpy_helper import to_array\ngraph = onnx.load("FILE").graph\n'
+    f"weights = {{t.name: torch.tensor(to_array(t)) for t in graph.initializer}}\n{_SAVE}",
+    "plain": f"import torch\nweights = model.state_dict()\n{_SAVE}",
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds.
+
+    notes: what was left out or changed, one sentence each.
+    description: the text of architecture.json, if the file was saved by this product.
+    """
+
+    tensors: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+    description: str | None = None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in `path` by name; see `read`."""
+    return read(path).tensors
+
+
+def read(path: Path) -> Weights:
+    """Read a .safetensors, .pt or .pth file of weights, whatever its name ends with.
+
+    Raises:
+        ModelFileError: it is missing, empty, truncated, something else, would have to run code to be opened,
+            exceeds the limits, or holds values that are not finite.
+    """
+    kind = sniff(path)
+    weights = _read_safetensors(path) if kind == "safetensors" else _read_in_child(path)
+    if not weights.tensors:
+        raise ModelFileError(f"{path.name} holds no tensors.", _converter("plain", path))
+    _check_finite(path, weights.tensors)
+    return weights
+
+
+def sniff(path: Path) -> str:
+    """ "safetensors" or "torch", by content.
+
+    Raises:
+        ModelFileError: it is neither; the message says what it is.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
+    if not head:
+        raise ModelFileError(f"{path.name} is empty (0 bytes).", "Upload it again.")
+    header = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" and header < 100_000_000:  # asked first: the length can begin with any other mark
+        if 8 + header > size:
+            raise ModelFileError(f"{path.name} is truncated: its header alone is longer.", "Upload it again.")
+        return "safetensors"
+    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+        return "torch"
+    if _is_onnx(head, path):
+        raise ModelFileError(f"{path.name} is an ONNX model, not weights.", _converter("onnx", path))
+    for mark, offset, name in _STRANGERS:
+        if head[offset : offset + len(mark)] == mark:
+            raise ModelFileError(f"{path.name} is {name}.", _converter("plain", path))
+    raise ModelFileError(f"{path.name} is neither safetensors nor a file of torch.save.", _converter("plain", path))
+
+
+def _is_onnx(head: bytes, path: Path) -> bool:
+    """ONNX has no mark: field 1 (a small version number), then a text field."""
+    return path.suffix == ".onnx" or (head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in (b"\x12", b"\x3a"))
+
+
+def _read_safetensors(path: Path) -> Weights:
+    """Read safetensors; the tensors stay mapped to the file."""
+    try:
+        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ModelFileError(f"{path.name} is truncated or damaged: {error}.", "Upload it again.") from error
+    return Weights(tensors, description=header.get(HEADER))
+
+
+def _read_in_child(path: Path) -> Weights:
+    """Let the child convert `path`, and read what it wrote."""
+    with tempfile.TemporaryDirectory(prefix="surgery-read-") as folder:
+        target = Path(folder) / "converted.safetensors"
+        answer = _run_child(path, target)
+        if "error" in answer:
+            raise _refusal(path, answer["error"], answer["detail"])
+        tensors = load_file(target)  # mapped: stays readable when the folder is gone
+    ordered = {name: tensors[name] for name in answer["names"]}
+    ignored = answer["ignored"]
+    note = f"Ignored {len(ignored)} entries that are not weights: {', '.join(ignored[:8])}."
+    return Weights(ordered, notes=(note,) if ignored else ())
+
+
+def _seconds(size: int) -> int:
+    """How many seconds of processor time reading a file of `size` bytes may take."""
+    return 60 + size // 20_000_000
+
+
+def _run_child(source: Path, target: Path) -> dict[str, Any]:
+    """Run `read_child` under its limits; its answer, or an answer made of how it ended."""
+    size = source.stat().st_size
+    seconds = _seconds(size)
+    written = read_child.EXPANSION * size + read_child.SLACK
+    # By file name and with -P: only torch and safetensors are imported, nothing from a working directory.
+    command = [sys.executable, "-P", str(Path(read_child.__file__)), str(source.resolve()), str(target)]
+    environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
+    try:
+        done = subprocess.run(
+            [*command, str(seconds), str(written)],
+            cwd=target.parent,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_PATIENCE * seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": "time", "detail": f"{_PATIENCE * seconds} s"}
+    return _answer(done)
+
+
+def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The child's last line, or what its end means."""
+    if done.returncode == 0 and done.stdout.strip():
+        answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        return answer
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        meaning = {"SIGXCPU": "time", "SIGKILL": "memory", "SIGABRT": "memory"}
+        return {"error": meaning.get(name, "crashed"), "detail": name}
+    lines = done.stderr.strip().splitlines()
+    return {"error": "crashed", "detail": lines[-1][:300] if lines else f"exit code {done.returncode}"}
+
+
+def _refusal(path: Path, code: str, detail: str) -> ModelFileError:
+    """The message for each answer of the child."""
+    name = path.name
+    what = {
+        "objects": f"{name} is not plain weights: it stores Python objects ({detail}), which can run code when opened.",
+        "torchscript": f"{name} is a TorchScript program, not weights.",
+        "exported": f"{name} is a torch.export program (.pt2), which can run code when opened.",
+        "archive": f"{name} is a zip archive of something else ({detail}).",
+        "damaged": f"{name} is truncated or damaged: {detail}.",
+        "content": f"{name} holds no state_dict, but {detail}.",
+        "tensor": f"{name} holds {detail!r}, which is sparse or quantized; weights must be dense.",
+        "expands": f"{name} describes far more than it holds ({detail}).",
+        "memory": f"Reading {name} needs far more memory than its size explains, and was stopped.",
+        "time": f"Reading {name} took longer than allowed ({detail}), and was stopped.",
+        "crashed": f"Reading {name} failed ({detail}).",
+    }[code]
+    if code == "damaged":
+        return ModelFileError(what, "Upload it again.")
+    return ModelFileError(what, _converter(code, path))
+
+
+def _converter(code: str, path: Path) -> str:
+    """The advice with the lines that convert such a file on the user's side."""
+    lines = _CONVERTERS.get(code, _CONVERTERS["plain"]).replace("FILE", path.name.replace('"', ""))
+    return _CONVERT_ON_YOUR_SIDE + lines
+
+
+def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuse weights with NaN or infinity."""
+    bad = {}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and (count := tensor.numel() - int(torch.isfinite(tensor.float()).sum())):
+            bad[name] = count
+    if bad:
+        named = ", ".join(f"{name!r} ({count} of {tensors[name].numel()})" for name, count in list(bad.items())[:5])
+        raise ModelFileError(
+            f"{path.name} holds values that are not finite in {len(bad)} tensors: {named}.",
+            "The training diverged; bring an earlier checkpoint.",
+        )

@@ -1,0 +1,195 @@
+"""Turn one .pt file into safetensors, in a process of its own with hard limits; started by `read`, by file name.
+
+Knows nothing of the rest of the product. The last line on stdout is JSON: {"names", "ignored"}, or {"error", "detail"}.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
+PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
+EXPANSION = 4  # tensors may be at most this many times larger than their file: tied ones are stored once
+SLACK = 512 << 20  # bytes of memory beyond what the file's size explains
+
+
+class RefusedError(Exception):
+    """Why the file cannot be converted: a code that `read` knows, and the detail."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+
+
+def convert(source: Path, target: Path, *, mapped: bool) -> dict[str, Any]:
+    """Read `source` without running anything from it and write its tensors to `target`.
+
+    mapped: leave the tensors in the file until they are needed; only the zip layout allows it.
+
+    Raises:
+        RefusedError: it is no plain state_dict.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        with source.open("rb") as file:  # torch trusts a name that ends with .safetensors more than the content
+            by_name = mapped and source.suffix != ".safetensors"
+            loaded = torch.load(source if by_name else file, map_location="cpu", weights_only=True, mmap=by_name)
+    except MemoryError as error:
+        raise RefusedError("memory") from error
+    except Exception as error:  # whatever a hostile file provokes: it is told, and this process ends
+        raise _reason(error) from error
+    tensors, ignored = _state_dict(loaded)
+    size = source.stat().st_size
+    described = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if described > EXPANSION * size + SLACK // 8:
+        raise RefusedError("expands", f"{described} bytes of weights from {size} bytes of file")
+    owned = dict(_owned(tensors))
+    save_file(owned, target)
+    return {"names": list(owned), "ignored": ignored}
+
+
+def is_archive(source: Path) -> bool:
+    """Whether it is a zip as torch.save writes it; an older plain pickle is not.
+
+    Raises:
+        RefusedError: another kind of archive, or a broken one.
+    """
+    with source.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return False
+    try:
+        with zipfile.ZipFile(source) as archive:
+            names = [name.partition("/")[2] or name for name in archive.namelist()]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise RefusedError("damaged", str(error)) from error
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        raise RefusedError("torchscript")
+    if "archive_format" in names or "models/model.json" in names:
+        raise RefusedError("exported")
+    if "data.pkl" not in names:
+        raise RefusedError("archive", ", ".join(names[:3]))
+    return True
+
+
+def limit_memory(size: int) -> None:
+    """Allow what is in use once torch is loaded, the file and its copies, and some slack.
+
+    Windows and macOS do not enforce it.
+    """
+    importlib.import_module("torch")
+    try:
+        import resource
+
+        import psutil
+    except ImportError:
+        return
+    allowed = psutil.Process().memory_info().vms + (EXPANSION + 2) * size + SLACK
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (allowed if hard < 0 else min(allowed, hard), hard))
+
+
+def limit_time_and_files(seconds: int, written: int) -> None:
+    """End this process after `seconds` of CPU time or once a file exceeds `written` bytes; no core dumps."""
+    try:
+        import resource
+    except ImportError:  # Windows: the parent's wall time remains
+        return
+    # The gentle CPU limit ends the process with a signal that says why; the hard one would look like an out-of-memory.
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _reason(error: Exception) -> RefusedError:
+    """What torch's refusal means."""
+    text = str(error)
+    if "GLOBAL " in text:
+        return RefusedError("objects", text.partition("GLOBAL ")[2].split()[0])
+    if "allocate" in text or "Cannot allocate memory" in text:
+        return RefusedError("memory", text)
+    if "Weights only load failed" in text:  # what follows advises to load it without protection
+        return RefusedError("damaged", "it is no pickle of weights")
+    return RefusedError("damaged", text)
+
+
+def _state_dict(loaded: Any) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights in what was loaded, and the names of what is not weights.
+
+    Raises:
+        RefusedError: there are none.
+    """
+    if not isinstance(loaded, Mapping):
+        raise RefusedError("content", f"a {type(loaded).__name__}")
+    inner = next((name for name in WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
+    if inner is not None:
+        tensors, ignored = _state_dict(loaded[inner])
+        return tensors, [*ignored, *(str(name)[:60] for name in loaded if name != inner)]
+    tensors, ignored = _split(loaded)
+    if not tensors:
+        raise RefusedError("content", f"a dict of {', '.join(ignored[:5]) or 'nothing'}")
+    return _without_prefix(tensors), ignored
+
+
+def _split(loaded: Mapping[Any, Any]) -> tuple[dict[str, Tensor], list[str]]:
+    """Entries that are dense tensors, and the names of all others."""
+    import torch
+
+    tensors, ignored = {}, []
+    for name, value in loaded.items():
+        if isinstance(name, str) and isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.is_quantized or value.is_meta:
+                raise RefusedError("tensor", name)
+            tensors[name] = value.detach()
+        else:
+            ignored.append(str(name)[:60])
+    return tensors, ignored
+
+
+def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Strip what wrappers put before every name."""
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) and name != prefix for name in tensors):
+            return _without_prefix({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+    return tensors
+
+
+def _owned(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors with a storage each, as safetensors wants them; what has one already is not copied."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        alone = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        yield name, tensor if alone else tensor.contiguous().clone()
+
+
+def main(arguments: list[str]) -> int:
+    """SOURCE TARGET CPU_SECONDS WRITTEN_BYTES."""
+    source, target = map(Path, arguments[:2])
+    limit_time_and_files(*map(int, arguments[2:]))
+    try:
+        mapped = is_archive(source)
+        limit_memory(source.stat().st_size)
+        answer = convert(source, target, mapped=mapped)
+    except RefusedError as refused:
+        answer = {"error": refused.code, "detail": refused.detail[:300]}
+    except MemoryError:
+        answer = {"error": "memory", "detail": ""}
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,92 @@
+"""Rebuild a saved model: construct it, set the sizes that surgery changed, put every tensor in place.
+
+An exported model carries this file as `loader.py`; it needs torch, safetensors and what `definition.py` imports:
+
+    from loader import load
+    model = load("folder")                      # eval mode; see architecture.json for input, classes, normalisation
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+def load(folder: str | Path = Path(__file__).parent) -> nn.Module:
+    """Rebuild the model exported to `folder`. Its `definition.py` is executed: load only what you trust."""
+    folder = Path(folder)
+    description = json.loads((folder / "architecture.json").read_text(encoding="utf-8"))
+    spec = importlib.util.spec_from_file_location("definition", folder / "definition.py")
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{folder} has no definition.py")
+    definition = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(definition)
+    where = description["definition"]
+    module: nn.Module = vars(definition)[where["table"]][where["key"]](**description["arguments"])
+    put(module, load_file(folder / "model.safetensors"), description["attributes"], description["tied"])
+    return module.eval()
+
+
+def put(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    attributes: Mapping[str, Mapping[str, Any]],
+    tied: Mapping[str, str],
+) -> None:
+    """Give a freshly constructed module its recorded attributes and tensors, in place.
+
+    attributes: module path -> {attribute: value}; only what exists already, with the same type.
+    tied: name in the state_dict -> the name whose tensor it shares.
+
+    Raises:
+        ValueError: a name that the module does not have, or a tensor that is missing.
+    """
+    missing = module.state_dict().keys() - tensors.keys() - tied.keys()
+    if missing:
+        raise ValueError(f"no tensor for {', '.join(sorted(missing))}")
+    for path, values in attributes.items():
+        for name, value in values.items():
+            _set_attribute(_submodule(module, path), f"{path}.{name}", value)
+    for name, tensor in tensors.items():
+        _set_tensor(module, name, tensor)
+    for alias, name in tied.items():
+        owner, _, leaf = name.rpartition(".")
+        _set_tensor(module, alias, getattr(_submodule(module, owner), leaf))
+
+
+def _submodule(module: nn.Module, path: str) -> nn.Module:
+    """The module at a dotted path."""
+    try:
+        return module.get_submodule(path)
+    except AttributeError as error:
+        raise ValueError(f"the architecture has no module {path!r}") from error
+
+
+def _set_attribute(owner: nn.Module, name: str, value: Any) -> None:
+    """Set a number, text or tuple that the constructor made with another value."""
+    leaf = name.rpartition(".")[2]
+    current = vars(owner).get(leaf)
+    value = tuple(value) if isinstance(value, list) else value
+    if type(current) is not type(value) or leaf.startswith("_"):
+        raise ValueError(f"the architecture has no attribute {name!r} of type {type(value).__name__}")
+    setattr(owner, leaf, value)
+
+
+def _set_tensor(module: nn.Module, name: str, tensor: Tensor) -> None:
+    """Put a tensor where the module has a parameter, a buffer, or room for one (`bias=None`)."""
+    path, _, leaf = name.rpartition(".")
+    owner = _submodule(module, path)
+    current = getattr(owner, leaf, "absent")
+    if leaf in dict(owner.named_buffers(recurse=False)):
+        setattr(owner, leaf, tensor)
+    elif current is None or isinstance(current, nn.Parameter):
+        parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, tensor.is_floating_point())
+        setattr(owner, leaf, parameter)
+    else:
+        raise ValueError(f"the architecture has no tensor {name!r}")

@@ -1,0 +1,127 @@
+"""Cut a module down to the kept neurons: every tensor is sliced along every axis that belongs to neurons.
+
+What a removed neuron leaves behind is defined here once, for cutting and gating alike: a shift of its readers' biases
+by the weight times its mean (also at padded borders, where a true constant would give less).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surgery.network.index import NeuronIndex
+
+Means = Mapping[str, Tensor]  # layer -> float[in]: what each of its readers' input positions shows on average
+
+# Which sizes a module repeats in attributes, as (attribute, tensor, axis); read off after slicing.
+SIZES: tuple[tuple[str, str, int], ...] = (
+    ("out_features", "weight", 0),
+    ("in_features", "weight", 1),
+    ("num_features", "weight", 0),
+    ("num_features", "running_mean", 0),
+    ("num_parameters", "weight", 0),
+)
+
+
+def shifts(module: nn.Module, index: NeuronIndex, value: Tensor, means: Means) -> dict[str, Tensor]:
+    """float[out] per layer: weight · mean · (1 − value), summed over its input positions and the kernel.
+
+    value: float[N], 1 = kept, 0 = removed. Layers that hold no bias, or of which nothing is missing, are left out.
+    """
+    found = {}
+    for name, layer in index.layers.items():
+        if not layer.shiftable or name not in means:
+            continue
+        missing = torch.where(layer.cols >= 0, 1 - value[layer.cols.clamp(min=0)], 0.0)
+        if bool((missing == 0).all()):
+            continue
+        owner: Any = module.get_submodule(name)
+        weight: Tensor = owner.weight
+        found[name] = _applied(owner, weight, missing.to(weight) * means[name].to(weight))
+    return found
+
+
+def _applied(owner: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
+    """float[out]: the layer's response, without bias, to the constant input x: float[in]."""
+    kernel = weight.flatten(2).sum(2) if weight.dim() > 2 else weight  # [out, in/groups]
+    groups = int(getattr(owner, "groups", 1))
+    if isinstance(owner, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        kernel = kernel / math.prod(owner.stride)  # each output sees one stride-th of the kernel
+        return torch.cat([x_g @ k for x_g, k in zip(x.chunk(groups), kernel.chunk(groups), strict=True)])
+    return torch.cat([k @ x_g for x_g, k in zip(x.chunk(groups), kernel.chunk(groups), strict=True)])
+
+
+def cut(module: nn.Module, index: NeuronIndex, keep: Tensor, means: Means | None = None) -> nn.Module:
+    """A copy of `module` with only the neurons in `keep: bool[N]`, which must be closed (NeuronIndex.check).
+
+    Raises:
+        SelectionError: when `keep` splits a group or empties a layer.
+    """
+    index.check(keep)
+    small = copy.deepcopy(module)
+    left = shifts(module, index, keep.float(), means) if means else {}
+    with torch.no_grad():
+        for name, shift in left.items():
+            _add_bias(small.get_submodule(name), shift)
+        axes = dict(index.axes) | {f"{name}.bias": (index.layers[name].rows,) for name in left}
+        for name, ids in axes.items():
+            _slice(small, name, ids, keep)
+        _resize(small, index, keep)
+    return small
+
+
+def _add_bias(owner: Any, shift: Tensor) -> None:
+    bias = owner.bias
+    if bias is None:
+        owner.bias = nn.Parameter(shift.clone())
+    else:
+        bias.add_(shift)
+
+
+def _slice(module: nn.Module, name: str, axes: tuple[Tensor | None, ...], keep: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path)
+    old = getattr(owner, leaf)
+    new = old.data
+    for axis, ids in enumerate(axes):
+        if ids is not None:
+            kept = ((ids < 0) | keep[ids.clamp(min=0)]).nonzero().flatten()
+            if len(kept) < len(ids):
+                new = new.index_select(axis, kept.to(new.device))
+    if new.shape != old.shape:
+        fresh = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+        _replace_everywhere(module, old, fresh)
+
+
+def _replace_everywhere(module: nn.Module, old: Tensor, new: Tensor) -> None:
+    """Put `new` wherever `old` stands: a tied tensor stays tied."""
+    for owner in module.modules():
+        stores: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers)
+        for store in stores:
+            for key, value in store.items():
+                if value is old:
+                    store[key] = new
+
+
+def _resize(module: nn.Module, index: NeuronIndex, keep: Tensor) -> None:
+    """Make the sizes that modules repeat in attributes true again."""
+    for name, layer in index.layers.items():
+        if not layer.shiftable:
+            continue
+        owner: Any = module.get_submodule(name)
+        if layer.kind == "conv" and hasattr(owner, "out_channels"):
+            cols = int(((layer.cols < 0) | keep[layer.cols.clamp(min=0)]).sum())
+            rows = int(keep[layer.rows].sum())
+            if owner.groups > 1:
+                owner.groups = owner.groups * cols // len(layer.cols)
+            owner.in_channels, owner.out_channels = cols, rows
+    for owner in module.modules():
+        for attribute, tensor, axis in SIZES:
+            value = getattr(owner, tensor, None)
+            if isinstance(getattr(owner, attribute, None), int) and isinstance(value, Tensor) and value.dim() > axis:
+                setattr(owner, attribute, value.shape[axis])

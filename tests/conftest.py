@@ -1,0 +1,43 @@
+"""Tiny datasets that most tests can use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from surgery.data.dataset import Dataset
+from surgery.data.load import from_arrays
+
+DRAWINGS = ("bars", "columns", "square")
+SIDES = ("long", "wide", "high")
+
+
+@pytest.fixture(scope="session")
+def pico_images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """60 gray 8×8 drawings of three classes: horizontal bars, vertical columns, a filled square, each with noise."""
+    generator = np.random.default_rng(0)
+    clean = np.zeros((3, 8, 8, 1))
+    clean[0, ::2], clean[1, :, ::2], clean[2, 2:6, 2:6] = 180, 180, 180
+    y = np.arange(60) % 3
+    x = (clean[y] + generator.uniform(0, 60, (60, 8, 8, 1))).astype(np.uint8)
+    folder = tmp_path_factory.mktemp("data") / "images"
+    return from_arrays(folder, x, y, classes=DRAWINGS, name="drawings", task="classification")
+
+
+@pytest.fixture(scope="session")
+def pico_table(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """90 rows of four features in three classes; the class is the largest of the first three features."""
+    x = np.random.default_rng(1).normal(5.0, 2.0, (90, 4)).astype(np.float32)
+    y = x[:, :3].argmax(1)
+    features = ("length", "width", "height", "noise")
+    folder = tmp_path_factory.mktemp("data") / "table"
+    return from_arrays(folder, x, y, classes=SIDES, name="boxes", task="classification", features=features)
+
+
+@pytest.fixture(scope="session")
+def pico_targets(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """90 rows of four features with one number to predict: a weighted sum."""
+    x = np.random.default_rng(2).normal(0.0, 1.0, (90, 4)).astype(np.float32)
+    y = (x @ np.array([1.0, -2.0, 0.5, 0.0])).astype(np.float32)
+    folder = tmp_path_factory.mktemp("data") / "targets"
+    return from_arrays(folder, x, y, classes=("sum",), name="sums", task="regression")
