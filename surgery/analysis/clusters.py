@@ -1,0 +1,97 @@
+"""Groups of neurons that answer to the same classes, each with a plain label.
+
+What counts is the shape of a neuron's profile over classes, not its strength: every row is standardised. Neurons that
+never answer, or answer to all classes alike, have no shape and are two groups of their own; the others are grouped by
+k-means into half as many groups as classes, as many, or half as many again: whichever has the best silhouette.
+Groups with the same label are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FEWEST, MOST = 2, 24  # groups
+FLAT = 0.1  # a profile is flat when its range is below this share of its largest mean
+JUDGED = 2_000  # rows on which a silhouette is taken
+SILENT, EVERYTHING, MIXED, ACTIVE = "Silent", "Responds to everything", "Mixed", "Active"
+
+Rows = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def clusters(profiles: ArrayLike, point: ArrayLike, seed: int = 0, *, classes: Sequence[str]) -> tuple[Ints, list[str]]:
+    """int64[N], the group of every neuron (−1 where `point` is false), and the label of each group.
+
+    profiles: float[N, C], mean activation on each of `classes`; point: bool[N], the neurons to group.
+    """
+    rows = np.asarray(profiles, dtype=np.float64)
+    chosen = np.flatnonzero(np.asarray(point))
+    names = np.full(len(rows), "", dtype=object)
+    names[chosen] = _labels(rows[chosen], classes, seed)
+    order = _reading_order(classes, names[chosen].tolist())
+    number = {name: place for place, name in enumerate(order)} | {"": -1}
+    return np.array([number[name] for name in names], dtype=np.int64), order
+
+
+def _labels(rows: Rows, classes: Sequence[str], seed: int) -> NDArray[Any]:
+    """The label of each row."""
+    labels = np.full(len(rows), ACTIVE if len(classes) < 2 else EVERYTHING, dtype=object)
+    largest = np.abs(rows).max(1, initial=0)
+    labels[largest == 0] = SILENT
+    shaped = np.flatnonzero(np.ptp(rows, axis=1) > FLAT * largest) if rows.size else np.zeros(0, dtype=np.int64)
+    if len(shaped):
+        own = rows[shaped]
+        standard = (own - own.mean(1, keepdims=True)) / own.std(1, keepdims=True)
+        group = _grouped(standard, seed)
+        for number in np.unique(group):
+            labels[shaped[group == number]] = label(standard[group == number].mean(0), classes)
+    return labels
+
+
+def label(centre: Rows, classes: Sequence[str]) -> str:
+    """Name a group by the classes that stand out in its standardised centre: float[C]."""
+    strong = np.flatnonzero(centre >= centre.max() / 2).tolist()
+    weak = np.flatnonzero(centre <= centre.min() / 2).tolist()
+    if len(strong) <= 3:
+        return f"Answers to {_listed([classes[i] for i in strong])}"
+    return f"Answers to all but {_listed([classes[i] for i in weak])}" if len(weak) <= 2 else MIXED
+
+
+def _grouped(rows: Rows, seed: int) -> Ints:
+    """k-means with the size of best silhouette; the smaller one among equals."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
+    distinct = len(np.unique(rows.round(6), axis=0))
+    best, found = -np.inf, np.zeros(len(rows), dtype=np.int64)
+    for size in _sizes(rows.shape[1]):
+        if size > distinct or size >= len(rows):
+            break
+        group = KMeans(size, n_init=4, random_state=seed).fit_predict(rows)
+        score = silhouette_score(rows, group, sample_size=min(JUDGED, len(rows)), random_state=seed)
+        if score > best + 1e-9:
+            best, found = score, group
+    return found
+
+
+def _sizes(classes: int) -> list[int]:
+    """Numbers of groups to try, rising."""
+    return sorted({min(max(size, FEWEST), MOST) for size in (classes // 2, classes, 3 * classes // 2)})
+
+
+def _reading_order(classes: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Distinct labels: those of one class in the order of classes, of several after them, the shapeless last."""
+    last = [MIXED, ACTIVE, EVERYTHING, SILENT]
+    single = [f"Answers to {name}" for name in classes]
+    distinct = set(names)
+    several = sorted(distinct - set(single) - set(last))
+    return [name for name in [*single, *several, *last] if name in distinct]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """a · a and b · a, b and c."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

@@ -1,0 +1,183 @@
+"""The table of neurons: one row per id, with where it is, what it answers to, and one plain sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from surgery.analysis.clusters import clusters
+from surgery.analysis.projection import TABLE, features, pca, spread
+from surgery.analysis.scan import QUINTILES, Scan
+from surgery.errors import ModelError
+from surgery.network.index import NeuronIndex
+from surgery.network.model import Model
+
+FIFTHS = ("lowest fifth", "second fifth", "middle fifth", "fourth fifth", "highest fifth")
+ALIKE = 1.1  # the strongest class is not spoken of below this multiple of the others
+STILL = 1e-6  # a standard deviation below this share of the mean is rounding
+
+Rows = NDArray[np.float64]
+
+
+def neurons(model: Model, found: Scan, *, seed: int = 0, scores: Mapping[str, ArrayLike] | None = None) -> pd.DataFrame:
+    """N rows, row i is neuron i. Further score columns may be given as float[N].
+
+    id, layer, position (in the layer), group, point (drawn, one per group), fixed, why_fixed, logit, kind ("conv",
+    "linear"), mean, active (fraction), top_class, selectivity (0–1: how far the strongest class is above the mean of
+    the others), scores, cluster (its label), sentence, pca_x, pca_y, map_x, map_y (NaN until `projection.project`).
+
+    Raises:
+        ModelError: when the network has no index.
+    """
+    if model.index is None:
+        raise ModelError(
+            f"The neurons of this network are not numbered: {model.support.reason}.", "It can only be inspected."
+        )
+    contrast = Contrast.of(found)
+    extra = {name: np.asarray(score) for name, score in (scores or {}).items()}
+    table = _places(model.index).assign(**_answers(found, contrast), **extra)
+    table["cluster"] = _cluster(model.index, found, seed)
+    about = zip(table["logit"], table["position"], strict=True)
+    table["sentence"] = [
+        _output(model, position) if logit else _sentence(found, contrast, neuron)
+        for neuron, (logit, position) in enumerate(about)
+    ]
+    group, points = model.index.group.numpy(), np.flatnonzero(model.index.point.numpy())
+    placed = spread(pca(features(found)[points]), points, group)
+    table["pca_x"], table["pca_y"] = placed[:, 0], placed[:, 1]
+    table["map_x"], table["map_y"] = np.float32("nan"), np.float32("nan")
+    return table
+
+
+def save(model: Model, found: Scan, folder: Path, *, seed: int = 0) -> None:
+    """Write a scan and its table of neurons into an existing folder: all that the pages show."""
+    found.save(folder)
+    neurons(model, found, seed=seed).to_parquet(folder / TABLE, index=False)
+
+
+def _places(index: NeuronIndex) -> pd.DataFrame:
+    names = np.array(list(index.layers), dtype=object)
+    kinds = np.array([layer.kind for layer in index.layers.values()], dtype=object)
+    position = np.zeros(index.n, dtype=np.int64)
+    for layer in index.layers.values():
+        position[layer.rows.numpy()] = np.arange(len(layer.rows))
+    owner, group = index.layer_of.numpy(), index.group.numpy()
+    return pd.DataFrame(
+        {
+            "id": np.arange(index.n),
+            "layer": names[owner],
+            "position": position,
+            "group": group,
+            "point": index.point.numpy(),
+            "fixed": index.fixed.numpy(),
+            "why_fixed": [index.why_fixed.get(int(number), "") for number in group],
+            "logit": index.logits.numpy(),
+            "kind": kinds[owner],
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Means in float64, over classes that have samples: mean: [N, C]; seen: bool[C]; share: [C] of all samples.
+
+    top: int64[N], the class of largest mean; best: [N], that mean; others: [N], the mean of the other classes' means.
+    """
+
+    mean: Rows
+    seen: NDArray[np.bool_]
+    share: Rows
+    top: NDArray[np.int64]
+    best: Rows
+    others: Rows
+
+    @classmethod
+    def of(cls, found: Scan) -> Contrast:
+        """Read it off a scan."""
+        mean, count = found.mean.double().numpy(), found.count.double().numpy()
+        seen = count > 0
+        top = np.where(seen, mean, -np.inf).argmax(1)
+        best = np.take_along_axis(mean, top[:, None], 1)[:, 0]
+        rest = seen.sum() - 1
+        others = (mean[:, seen].sum(1) - best) / rest if rest > 0 else best
+        return cls(mean, seen, count / max(found.samples, 1), top, best, others)
+
+
+def _answers(found: Scan, contrast: Contrast) -> dict[str, NDArray[Any]]:
+    """mean, active, top_class ("" where no class stands out) and selectivity of each neuron."""
+    size = np.abs(contrast.best) + np.abs(contrast.others)
+    selectivity = np.divide(contrast.best - contrast.others, size, out=np.zeros(len(size)), where=size > 0)
+    named = np.array(found.classes, dtype=object)[contrast.top]
+    named[selectivity <= 0] = ""
+    active = found.active.double().numpy() @ contrast.share
+    return {"mean": contrast.mean @ contrast.share, "active": active, "top_class": named, "selectivity": selectivity}
+
+
+def _cluster(index: NeuronIndex, found: Scan, seed: int) -> NDArray[Any]:
+    """The cluster's label for every member of a group; "" for logits."""
+    number, labels = clusters(found.mean.numpy(), index.point.numpy(), seed, classes=found.classes)
+    own = np.array([*labels, ""], dtype=object)[number]  # −1 is the last one
+    return np.where(index.logits.numpy(), "", own[index.group.numpy()])
+
+
+def _output(model: Model, position: int) -> str:
+    """What an output of the model is."""
+    if model.task == "regression":
+        return f"The model's output: {model.classes[0]}."
+    return f"The output for {model.classes[position]}." if position < len(model.classes) else "An output of the model."
+
+
+def _sentence(found: Scan, contrast: Contrast, neuron: int) -> str:
+    """What a hidden neuron does, in plain words."""
+    if int(found.top_sample[neuron, 0]) < 0:
+        return "Not seen: no layer reads it by itself."
+    mean = float(contrast.mean[neuron] @ contrast.share)
+    if _is_still(found, contrast, neuron):
+        if mean == 0:
+            return f"Never active on these {found.samples:,} samples."
+        return f"Always {mean:.2g} on these {found.samples:,} samples: it tells nothing apart."
+    where = "samples" if int(found.top_position[neuron, 0]) < 0 else "positions"
+    active = f"ctive on {_percent(float(found.active[neuron].double().numpy() @ contrast.share))} of {where}"
+    if contrast.seen.sum() < 2:
+        return f"A{active}, with a mean of {mean:.2g}."
+    return f"{_preference(found, contrast, neuron)}; a{active}."
+
+
+def _is_still(found: Scan, contrast: Contrast, neuron: int) -> bool:
+    """Whether a neuron gives the same on every sample, but for rounding."""
+    own = contrast.mean[neuron, contrast.seen]
+    deviation = float(found.var[neuron].double().numpy()[contrast.seen].max()) ** 0.5
+    return bool(max(deviation, np.ptp(own)) <= STILL * np.abs(own).max())
+
+
+def _preference(found: Scan, contrast: Contrast, neuron: int) -> str:
+    """Answers most to 3 (4.1× the average of other classes)."""
+    best, others, top = (float(part[neuron]) for part in (contrast.best, contrast.others, contrast.top))
+    fifths = found.classes == QUINTILES
+    name = f"targets in the {FIFTHS[int(top)]}" if fifths else found.classes[int(top)]
+    kind = "fifths" if fifths else "classes"
+    if best - others < (ALIKE - 1) * abs(others):
+        return f"Answers to all {kind} alike"
+    if others <= 0:
+        return f"Answers most to {name} ({best:.2g} against {others:.2g} on other {kind})"
+    return f"Answers most to {name} ({_times(best / others)} the average of other {kind})"
+
+
+def _times(ratio: float) -> str:
+    """1.4×, 12×, over 1,000×."""
+    return "over 1,000×" if ratio > 1000 else f"{ratio:.2g}×" if ratio < 10 else f"{ratio:.0f}×"
+
+
+def _percent(share: float) -> str:
+    """38 %, or "under 1 %" and "over 99 %" instead of a false 0 or 100."""
+    if 0 < share < 0.01:
+        return "under 1 %"
+    if 0.99 < share < 1:
+        return "over 99 %"
+    return f"{100 * share:.0f} %"

@@ -1,0 +1,91 @@
+"""Stored samples to what a model takes: read a batch, move it, resize, match the channels, normalise.
+
+Bytes travel to the device as uint8 and become floats there. Normalisation is literally (value − mean) / std on the
+0–1 scale, so that a model sees bit for bit what it saw in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from surgery.data.rows import Ids
+from surgery.errors import DataError
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Dataset, Spec
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every image library
+Batch = tuple[Tensor, Tensor | None, Tensor]
+
+
+class Batches:
+    """A sized iterable of (x, y, ids). Going through it twice gives the same batches in the same order."""
+
+    def __init__(self, data: Dataset, ids: Ids, spec: Spec, size: int, device: str, seed: int | None) -> None:
+        _check(data, spec, size)
+        self.data = data
+        self.spec = spec
+        self.size = size
+        self.device = device
+        self.ids = ids if seed is None else ids[np.random.default_rng(seed).permutation(len(ids))]
+
+    def __len__(self) -> int:
+        return -(-len(self.ids) // self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        mean = torch.tensor(self.spec.mean, dtype=torch.float32, device=self.device)
+        std = torch.tensor(self.spec.std, dtype=torch.float32, device=self.device)
+        for start in range(0, len(self.ids), self.size):
+            ids = self.ids[start : start + self.size]
+            raw = torch.from_numpy(self.data.raw(ids)).to(self.device)
+            if self.spec.kind == "image":
+                x = _images(raw, self.spec.shape).sub_(mean[:, None, None]).div_(std[:, None, None])
+            else:
+                x = raw.sub(mean).div_(std)
+            yield x, self._targets(ids), torch.from_numpy(ids.copy())
+
+    def _targets(self, ids: Ids) -> Tensor | None:
+        if self.data.task == "unlabelled":
+            return None
+        return torch.from_numpy(self.data.labels(ids)).to(self.device)
+
+
+def _images(raw: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """float32[b, *shape] on the 0–1 scale from uint8[b, h, w, c]."""
+    channels, height, width = shape
+    x = raw.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)  # b c h w
+    if x.shape[1] > channels:
+        x = (x * x.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+    if x.shape[2:] != (height, width):
+        smaller = height < x.shape[2] or width < x.shape[3]
+        x = functional.interpolate(x, (height, width), mode="bilinear", align_corners=False, antialias=smaller)
+    return x.repeat(1, channels, 1, 1) if x.shape[1] < channels else x
+
+
+def _check(data: Dataset, spec: Spec, size: int) -> None:
+    """Say why a model cannot take these samples, before the first batch."""
+    if size < 1:
+        raise DataError(f"A batch of {size} samples is impossible.", "Choose a batch size of at least 1.")
+    if (data.kind == "images") != (spec.kind == "image"):
+        raise DataError(f"The model takes {spec.kind} input, {data.name!r} holds {data.kind}.", "Choose matching data.")
+    if spec.kind == "image" and (len(spec.shape) != 3 or spec.shape[0] not in (1, 3)):
+        raise DataError(
+            f"The model takes images of shape {spec.shape}.",
+            "Only (channels, height, width) with 1 or 3 channels works.",
+        )
+    if spec.kind == "table" and spec.shape != data.shape:
+        raise DataError(
+            f"The model takes {spec.shape} features, {data.name!r} has {data.shape}: {', '.join(data.features[:8])} ….",
+            "Import the table with exactly the columns the model was trained on.",
+        )
+    for label, values in (("mean", spec.mean), ("std", spec.std)):
+        if len(values) != spec.shape[0]:
+            raise DataError(f"The input has {spec.shape[0]} channels or features but {len(values)} values of {label}.")
+    if not all(value > 0 for value in spec.std):
+        raise DataError(f"A std of {min(spec.std)} cannot be divided by.", "Give 1 for a constant feature.")

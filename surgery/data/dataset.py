@@ -1,0 +1,275 @@
+"""What a dataset is: an immutable folder with samples, targets and a role for every sample.
+
+`dataset.json`, `x.npy` (uint8 [n, h, w, c] or float32 [n, f]), `y.npy` (int64 class or float32 target; absent when
+unlabelled) and `rows.parquet` (row, role, source, content). Samples are read by number when they are needed; only
+targets and roles are kept in memory. Roles are disjoint. Ids are row numbers. Importing this module is cheap.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from surgery.data.pixels import to_png
+from surgery.data.rows import Ids, RowFile
+from surgery.data.splits import ROLES, quintiles, spread
+from surgery.errors import DataError, Problem
+
+if TYPE_CHECKING:
+    from surgery.data.batches import Batches
+
+Kind = Literal["images", "table"]
+Task = Literal["classification", "regression", "unlabelled"]
+FORMAT = 1
+
+
+class Spec(Protocol):
+    """What a model takes; `surgery.network.model.InputSpec` is one."""
+
+    @property
+    def kind(self) -> str:
+        """Either "image" or "table"."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(channels, height, width) or (features,)."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """What is subtracted, per channel on the 0–1 scale or per feature."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """What is then divided by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """What is said about a dataset. classes: the label of each class, or the name of the one target of a regression."""
+
+    name: str
+    kind: Kind
+    task: Task
+    classes: tuple[str, ...]
+    features: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what import changed or left out, in plain sentences
+    problems: tuple[Problem, ...] = ()  # every bad file or row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Heading):
+    """A dataset on disk. shape: of one sample as models see it: (channels, height, width) or (features,)."""
+
+    folder: Path
+    shape: tuple[int, ...]
+    digest: str  # "sha256:…" of contents, targets, roles, classes and shape
+    hidden: tuple[str, ...] = ()  # roles that this view refuses to open
+
+    @classmethod
+    def open(cls, folder: Path) -> Dataset:
+        """The dataset in `folder`.
+
+        Raises:
+            DataError: there is none, or a newer version of the program wrote it.
+        """
+        try:
+            facts = json.loads((folder / "dataset.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{folder.name!r} holds no readable dataset: {error}.", "Import the dataset again."
+            ) from error
+        if facts.pop("format", None) != FORMAT:
+            raise DataError(f"The dataset in {folder.name!r} has an unknown format.", "Open it with a newer version.")
+        facts["problems"] = tuple(Problem(**problem) for problem in facts["problems"])
+        lists = {key: tuple(value) for key, value in facts.items() if isinstance(value, list)}
+        return cls(folder=folder, **(facts | lists))
+
+    def __len__(self) -> int:
+        return len(self._roles)
+
+    def counts(self) -> dict[str, int]:
+        """How many samples each role has; roles without any are left out."""
+        found = {role: int((self._roles == number).sum()) for number, role in enumerate(ROLES)}
+        return {role: count for role, count in found.items() if count and role not in self.hidden}
+
+    def ids(self, role: str) -> Ids:
+        """int64[k]: the samples of `role`, rising.
+
+        Raises:
+            DataError: the role is unknown, or hidden from this view.
+        """
+        if role not in ROLES:
+            raise DataError(f"There is no role {role!r}.", f"Roles are {', '.join(ROLES)}.")
+        if role in self.hidden:
+            raise DataError(
+                f"The {role} samples of {self.name!r} are closed here.",
+                "An operation must not choose on what measures it: use val or preserve.",
+            )
+        return np.flatnonzero(self._roles == ROLES.index(role))
+
+    def labels(self, ids: ArrayLike) -> NDArray[Any]:
+        """int64[k] classes, or float32[k] targets of a regression.
+
+        Raises:
+            DataError: the dataset is unlabelled, or an id is out of range or closed.
+        """
+        if self._targets is None:
+            raise DataError(f"The dataset {self.name!r} has no labels.", "Choose something that needs no labels.")
+        return self._targets[self._checked(ids)]
+
+    def raw(self, ids: ArrayLike) -> NDArray[Any]:
+        """The stored samples: uint8[k, h, w, c] or float32[k, f].
+
+        Raises:
+            DataError: an id is out of range or closed.
+        """
+        return self._samples.read(self._checked(ids))
+
+    def picture(self, sample: int) -> bytes:
+        """One sample as PNG.
+
+        Raises:
+            DataError: the dataset holds no images.
+        """
+        if self.kind != "images":
+            raise DataError(f"{self.name!r} is a table: sample {sample} has no picture.", "Show its row instead.")
+        return to_png(self.raw([sample])[0])
+
+    def row(self, sample: int) -> dict[str, float]:
+        """One sample of a table: feature name -> value.
+
+        Raises:
+            DataError: the dataset holds images.
+        """
+        if self.kind != "table":
+            raise DataError(f"{self.name!r} holds images: sample {sample} has no row.", "Show its picture instead.")
+        return dict(zip(self.features, self.raw([sample])[0].tolist(), strict=True))
+
+    def source(self, sample: int) -> str:
+        """Where a sample came from: a file name, "line 18" of a CSV, "row 17" of an array."""
+        number = int(self._checked([sample])[0])
+        file = pq.ParquetFile(self.folder / "rows.parquet")
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            if number < count:
+                return str(file.read_row_group(group, columns=["source"]).column("source")[number].as_py())
+            number -= count
+        raise DataError(f"rows.parquet of {self.name!r} ends before sample {sample}.", "Import the dataset again.")
+
+    def batches(
+        self, ids: ArrayLike, spec: Spec, *, size: int = 256, device: str = "cpu", seed: int | None = None
+    ) -> Batches:
+        """The samples `ids` as a model takes them, `size` at a time, in order or shuffled by `seed`.
+
+        Yields (x: float32[b, *spec.shape] normalised, y: int64[b] | float32[b] | None, ids: int64[b] on the CPU).
+        Images are resized (bilinear) and turned from gray to RGB or back where `spec.shape` differs.
+
+        Raises:
+            DataError: `spec` cannot take these samples, or an id is out of range or closed.
+        """
+        from surgery.data.batches import Batches
+
+        return Batches(self, self._checked(ids), spec, size, device, seed)
+
+    def preview(self, limit: int = 12, seed: int = 0) -> Ids:
+        """int64[≤ limit]: samples in turn from every class, to show; never from test while there are others."""
+        shown = self._all(lambda role: role != "test")
+        shown = shown if len(shown) else self._all(lambda role: True)
+        return shown[spread(self.strata(shown), limit, seed, even=True)]
+
+    def probe_ids(self, limit: int = 1000, seed: int = 0) -> Ids:
+        """int64[≤ limit]: the probe set, stratified from val (without one from train, then new, then unlabelled)."""
+        for role in ("val", "train", "new", "unlabelled"):
+            ids = self.ids(role)
+            if len(ids):
+                return ids[spread(self.strata(ids), limit, seed)]
+        return self.ids("val")
+
+    def strata(self, ids: ArrayLike) -> Ids:
+        """int64[k]: the class of each sample, the fifth of the target range, or 0 when unlabelled."""
+        if self.task == "classification":
+            return self.labels(ids)
+        if self.task == "regression" and np.size(ids):
+            return quintiles(self.labels(ids))
+        return np.zeros(len(self._checked(ids)), dtype=np.int64)
+
+    def statistics(self, role: str = "train") -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(mean, std) of `role`, per channel on the 0–1 scale or per feature; the std of a constant is given as 1.
+
+        Raises:
+            DataError: no sample has this role.
+        """
+        ids = self.ids(role)
+        if not len(ids):
+            raise DataError(f"{self.name!r} has no {role} samples to take statistics of.", "Name another role.")
+        channels = self._samples.shape[-1]
+        origin, total, square = np.zeros(1), np.zeros(1), np.zeros(1)  # origin: keeps large offsets from eating digits
+        for start in range(0, len(ids), 256):
+            block = self._samples.read(ids[start : start + 256])
+            values = block.reshape(len(block), -1).astype(np.float64)
+            if not start:
+                origin = np.tile(values.reshape(-1, channels).mean(0), values.shape[1] // channels)
+            values -= origin
+            total = total + values.sum(0)
+            square = square + np.einsum("nv,nv->v", values, values)
+        scale = 255 if self.kind == "images" else 1
+        mean = total.reshape(-1, channels).mean(0) / len(ids)
+        std = np.sqrt(np.maximum(square.reshape(-1, channels).mean(0) / len(ids) - mean**2, 0)) / scale
+        mean = (mean + origin[:channels]) / scale
+        return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+
+    def without_test(self) -> Dataset:
+        """The same dataset with test closed: what operations receive."""
+        return replace(self, hidden=("test",))
+
+    @cached_property
+    def _samples(self) -> RowFile:
+        return RowFile.open(self.folder / "x.npy")
+
+    @cached_property
+    def _targets(self) -> NDArray[Any] | None:
+        return None if self.task == "unlabelled" else np.load(self.folder / "y.npy", allow_pickle=False)
+
+    @cached_property
+    def _roles(self) -> NDArray[np.int8]:
+        """int8[n]: position in ROLES."""
+        column = pq.read_table(self.folder / "rows.parquet", columns=["role"]).column("role").to_pylist()
+        number = {role: position for position, role in enumerate(ROLES)}
+        return np.array([number[role] for role in column], dtype=np.int8)
+
+    def _all(self, wanted: Any) -> Ids:
+        numbers = [number for number, role in enumerate(ROLES) if role not in self.hidden and wanted(role)]
+        return np.flatnonzero(np.isin(self._roles, numbers))
+
+    def _checked(self, ids: ArrayLike) -> Ids:
+        wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
+        outside = wanted[(wanted < 0) | (wanted >= len(self))]
+        if len(outside):
+            raise DataError(f"{self.name!r} has no sample {outside[0]}.", f"Sample ids run from 0 to {len(self) - 1}.")
+        if self.hidden:
+            closed = np.isin(self._roles[wanted], [ROLES.index(role) for role in self.hidden])
+            if closed.any():
+                raise DataError(
+                    f"Sample {wanted[closed][0]} of {self.name!r} is closed here: it is in {' or '.join(self.hidden)}.",
+                    "An operation must not choose on what measures it: use val or preserve.",
+                )
+        return wanted
+
+
+def check_roles(roles: Sequence[str]) -> None:
+    """Refuse a role that does not exist.
+
+    Raises:
+        DataError: naming it.
+    """
+    unknown = sorted(set(roles) - set(ROLES))
+    if unknown:
+        raise DataError(f"There is no role {unknown[0]!r}.", f"Roles are {', '.join(ROLES)}.")

@@ -1,0 +1,108 @@
+"""What a path holds, by content, never by the ending of its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from surgery.data.files import Files, ZipFiles
+from surgery.data.npzfile import Npz
+from surgery.data.tablefile import CsvTable, open_table
+from surgery.errors import DataError
+
+Source = Literal["image zip", "image folder", "npz", "csv", "parquet"]
+WORDS = {
+    "image zip": "Zipped folder of images",
+    "image folder": "Folder of images",
+    "npz": "NumPy arrays (.npz)",
+    "csv": "Table of text (CSV)",
+    "parquet": "Parquet table",
+}
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+ACCEPTED = "Give a zipped folder of images, an .npz with x and y, a CSV or a Parquet file."
+OTHERS = {
+    b"\x1f\x8b": ("a gzip archive", "Unpack it, and zip the folder instead."),
+    b"7z\xbc\xaf": ("a 7-Zip archive", "Unpack it, and zip the folder instead."),
+    b"Rar!": ("a RAR archive", "Unpack it, and zip the folder instead."),
+    b"BZh": ("a bzip2 archive", "Unpack it, and zip the folder instead."),
+    b"\xfd7zXZ": ("an xz archive", "Unpack it, and zip the folder instead."),
+    b"\x93NUMPY": ("a single array (.npy)", "Save samples and labels together: np.savez(path, x=x, y=y)."),
+    b"\x89HDF": ("an HDF5 file", "Save its arrays with np.savez(path, x=x, y=y)."),
+    b"\x89PNG": ("a single image", "Put the images into class folders, and zip them."),
+    b"\xff\xd8\xff": ("a single image", "Put the images into class folders, and zip them."),
+    b"\x80": ("a Python pickle, which is never opened because it can run code", ACCEPTED),
+    b"%PDF": ("a PDF", ACCEPTED),
+    b"\xd0\xcf\x11\xe0": ("an old Office file", "Save the sheet as CSV."),
+}
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What was found: `label` in plain words, about `entries` samples, the size of the file or folder in bytes."""
+
+    kind: Source
+    label: str
+    entries: int
+    bytes: int
+
+
+def sniff(path: Path) -> Recognised:
+    """What `path` holds.
+
+    Raises:
+        DataError: it does not exist, is empty, damaged or of no known kind.
+    """
+    if path.is_dir():
+        names = Files(path).names
+        return _recognised("image folder", len(names), sum((path / name).stat().st_size for name in names))
+    head = _head(path)
+    size = path.stat().st_size
+    if head.startswith(b"PK"):
+        return _zip(path, size)
+    if head.startswith(b"PAR1"):
+        return _recognised("parquet", open_table(path, parquet=True).count_rows(), size)
+    for magic, (words, fix) in OTHERS.items():
+        if head.startswith(magic):
+            raise DataError(f"{path.name!r} is {words}.", fix)
+    if head[257:262] == b"ustar":
+        raise DataError(f"{path.name!r} is a tar archive.", "Unpack it, and zip the folder instead.")
+    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path.name!r} is of no known kind.", ACCEPTED)
+    return _recognised("csv", CsvTable(path).count_rows(), size)
+
+
+def _zip(path: Path, size: int) -> Recognised:
+    """An .npz is a zip of arrays; an Excel sheet and a PyTorch file are zips too."""
+    with ZipFiles(path) as files:
+        names = files.names
+    if names and all(name.endswith(".npy") for name in names):
+        with Npz(path) as npz:
+            return _recognised("npz", sum(npz.members[part].shape[0] for part in npz.members if part[0] == "x"), size)
+    if "[Content_Types].xml" in names:
+        raise DataError(f"{path.name!r} is an Office file.", "Save the sheet as CSV.")
+    if any(name.endswith("data.pkl") for name in names):
+        raise DataError(f"{path.name!r} is a PyTorch file.", "A model is opened as a model, not as data.")
+    images = sum(name.lower().endswith(IMAGES) for name in names)
+    if not images:
+        inside = f"{names[0]!r} and {len(names) - 1:,} more files" if names else "nothing"
+        raise DataError(
+            f"{path.name!r} holds no images, but {inside}.",
+            "Put images into class folders, and zip them. A table or .npz is given without a zip around it.",
+        )
+    return _recognised("image zip", images, size)
+
+
+def _recognised(kind: Source, entries: int, size: int) -> Recognised:
+    return Recognised(kind, WORDS[kind], entries, size)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise DataError(f"{path.name!r} cannot be opened: {error.strerror}.", "Check the path.") from error
+    if not head:
+        raise DataError(f"{path.name!r} is empty.", "Upload it again.")
+    return head

@@ -1,0 +1,162 @@
+"""Measure models side by side: always the same rows, each with its split and n. Only this opens the test role.
+
+Models are measured in one go, so that agreement is with the first one given and times are taken in turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from surgery.context import Context
+from surgery.errors import MeasureError
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Dataset
+    from surgery.network.model import Model
+
+ALL = "overall"
+COLUMNS = ("metric", "model", "scope", "value", "unit", "better", "split", "n")
+BATCHES = (1, 32)
+ORIGINAL = "original"  # a model of this name is the root of a lineage: agreement is shown with it too
+_KEY = ["metric", "scope", "split"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured.
+
+    rows: COLUMNS, where scope is "overall", a class or "batch 32"; unit "fraction" is 0–1; better is "higher", "lower"
+        or ""; split is the role of the n samples, or what a time was taken on (n is then the number of passes).
+    predictions: model -> int64[n] classes of the dataset (−1: another) or float32[n]; truth: the same, or None; both
+        are about the samples `ids: int64[n]` of the role `split`.
+    """
+
+    rows: pd.DataFrame
+    split: str
+    ids: NDArray[np.int64]
+    truth: NDArray[Any] | None
+    predictions: Mapping[str, NDArray[Any]]
+
+
+def measure(models: Mapping[str, Model], data: Dataset, ctx: Context, *, latency: bool = True) -> Measurement:
+    """Measure quality on test (without one on val, as `split` says), agreement with the first model, and costs.
+
+    Raises:
+        MeasureError: no model, no samples, or a model that does not fit the dataset. Cancelled.
+    """
+    from surgery.measure.quality import run
+
+    if not models:
+        raise MeasureError("There is no model to measure.", "Name at least one.")
+    split, ids = _opened(data)
+    truth = None if data.task == "unlabelled" or split == "unlabelled" else data.labels(ids)
+    answers = {name: run(model, data, ids, ctx) for name, model in models.items()}
+    rows: list[tuple[Any, ...]] = []
+    for name, model in models.items():
+        if truth is not None:
+            rows += [(metric, name, *rest, split, n) for metric, *rest, n in quality_rows(data, answers[name], truth)]
+        rows += [("agreement", name, *rest, split, len(ids)) for rest in _agreement(model, answers, name)]
+        rows += _preserved(name, model, data, ctx)
+        rows += _costs(name, model)
+    if latency:
+        rows += _times(models, ctx)
+    return Measurement(pd.DataFrame(rows, columns=list(COLUMNS)), split, ids, truth, answers)
+
+
+def compare(measurement: Measurement, before: str, after: str) -> pd.DataFrame:
+    """metric, scope, before, after, change (after − before), unit, better, split, n: one row per metric and scope.
+
+    Raises:
+        MeasureError: a model was not measured.
+    """
+    sides = {}
+    for side, name in (("before", before), ("after", after)):
+        found = measurement.rows[measurement.rows["model"] == name]
+        if found.empty:
+            known = ", ".join(measurement.predictions)
+            raise MeasureError(f"{name!r} was not measured, only {known}.", "Choose one of these.")
+        sides[side] = found.set_index(_KEY)
+    both = sides["after"].rename(columns={"value": "after"})
+    both["before"] = sides["before"]["value"]
+    both["change"] = both["after"] - both["before"]
+    order = ["metric", "scope", "before", "after", "change", "unit", "better", "split", "n"]
+    return both.reset_index()[order]
+
+
+def _opened(data: Dataset) -> tuple[str, NDArray[np.int64]]:
+    """The role to measure on and its samples: test, else val, else what has no labels.
+
+    Raises:
+        MeasureError: there are no samples.
+    """
+    for role in ("test", "val", "unlabelled"):
+        ids = data.ids(role)
+        if len(ids):
+            return role, ids
+    raise MeasureError(f"{data.name!r} has no test, val or unlabelled samples.", "Import more samples.")
+
+
+def quality_rows(data: Dataset, answers: NDArray[Any], truth: NDArray[Any]) -> Iterator[tuple[Any, ...]]:
+    """(metric, scope, value, unit, better, n)."""
+    from surgery.measure.quality import mse, r2
+
+    if data.task == "regression":
+        yield "r2", ALL, r2(answers, truth), "", "higher", len(truth)
+        yield "mse", ALL, mse(answers, truth), "", "lower", len(truth)
+        return
+    yield "accuracy", ALL, float((answers == truth).mean()), "fraction", "higher", len(truth)
+    for number, label in enumerate(data.classes):
+        own = truth == number
+        scope = label if label != ALL else f"class {label}"
+        if own.any():
+            yield "accuracy", scope, float((answers[own] == number).mean()), "fraction", "higher", int(own.sum())
+
+
+def _agreement(model: Model, answers: Mapping[str, NDArray[Any]], name: str) -> Iterator[tuple[Any, ...]]:
+    """(scope, value, unit, better): share of equal classes, or R² of one regression's answers against the first's."""
+    from surgery.measure.quality import quality
+
+    first = next(iter(answers.values()))
+    unit = "fraction" if model.task == "classification" else ""
+    yield ALL, quality(model.task, answers[name], first), unit, "higher"
+    if ORIGINAL in answers:
+        yield ORIGINAL, quality(model.task, answers[name], answers[ORIGINAL]), unit, "higher"
+
+
+def _preserved(name: str, model: Model, data: Dataset, ctx: Context) -> list[tuple[Any, ...]]:
+    """How much of the must-keep cases is right, when there are any."""
+    from surgery.measure.quality import quality, run
+
+    ids = data.ids("preserve")
+    if not len(ids) or data.task == "unlabelled":
+        return []
+    value = quality(model.task, run(model, data, ids, ctx, "measuring must-keep cases"), data.labels(ids))
+    unit = "fraction" if model.task == "classification" else ""
+    return [("must-keep cases", name, ALL, value, unit, "higher", "preserve", len(ids))]
+
+
+def _costs(name: str, model: Model) -> list[tuple[Any, ...]]:
+    from surgery.measure.cost import bytes_of, macs, parameters
+
+    counts = (("parameters", "", parameters), ("bytes", "bytes", bytes_of), ("MACs", "", macs))
+    return [(metric, name, ALL, float(count(model)), unit, "lower", "", 0) for metric, unit, count in counts]
+
+
+def _times(models: Mapping[str, Model], ctx: Context) -> list[tuple[Any, ...]]:
+    """Median and interquartile range of both batch sizes, in ms per forward pass."""
+    from surgery.measure.latency import latency, threads
+
+    rows: list[tuple[Any, ...]] = []
+    where = threads(ctx.device)
+    for batch in BATCHES:
+        for name, time in latency(models, batch, ctx).items():
+            scope = f"batch {batch}"
+            rows.append(("latency", name, scope, time.median, "ms", "lower", where, time.rounds))
+            rows.append(("latency IQR", name, scope, time.iqr, "ms", "", where, time.rounds))
+    return rows

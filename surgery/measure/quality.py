@@ -1,0 +1,87 @@
+"""How good answers are: a model's answers in the dataset's own terms, and what they are worth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surgery.errors import MeasureError
+
+if TYPE_CHECKING:
+    from surgery.context import Context
+    from surgery.data.dataset import Dataset
+    from surgery.network.model import Model
+
+Answers = NDArray[Any]
+
+
+def run(model: Model, data: Dataset, ids: NDArray[np.int64], ctx: Context, stage: str = "measuring") -> Answers:
+    """int64[n]: the class of the dataset that the model names for each sample; float32[n] for a regression.
+
+    A model that knows more classes than the dataset may answer one of those: −1.
+
+    Raises:
+        MeasureError: model and dataset do not speak of the same classes or target.
+    """
+    from surgery.edit.evaluate import predict
+
+    meaning = meaning_of(model, data)
+    outputs = predict(model, data, ids, ctx, stage).numpy()
+    if outputs.ndim != 2 or (model.task == "classification" and outputs.shape[1] != len(model.classes)):
+        raise MeasureError(
+            f"The model gives {list(outputs.shape[1:])} outputs per sample but names {len(model.classes)} classes.",
+            "Import the model again with the right number of classes.",
+        )
+    answers: Answers = outputs[:, 0] if model.task == "regression" else meaning[outputs.argmax(1)]
+    return answers
+
+
+def quality(task: str, answers: Answers, truth: Answers) -> float:
+    """Accuracy as a fraction, or R² of a regression."""
+    return float((answers == truth).mean()) if task == "classification" else r2(answers, truth)
+
+
+def r2(answers: Answers, truth: Answers) -> float:
+    """1 − squared error ÷ variance of the truth; 0 when the truth is constant and missed, 1 when it is met."""
+    error = float(((answers.astype(float) - truth) ** 2).sum())
+    spread = float(((truth.astype(float) - truth.mean()) ** 2).sum())
+    return 1 - error / spread if spread > 0 else float(error == 0)
+
+
+def mse(answers: Answers, truth: Answers) -> float:
+    """Mean squared error, in the square of the target's unit."""
+    return float(((answers.astype(float) - truth) ** 2).mean())
+
+
+def meaning_of(model: Model, data: Dataset) -> NDArray[np.int64]:
+    """int64[outputs]: the dataset's class that each output stands for, by name, else by position; −1 = none."""
+    own = len(model.classes)
+    if data.task == "unlabelled" or model.task == "regression":
+        if data.task == "classification" and model.task == "regression":
+            raise MeasureError(*_mismatch(model, data))
+        return np.arange(own)
+    if data.task == "regression":
+        raise MeasureError(*_mismatch(model, data))
+    if set(data.classes) <= set(model.classes):
+        place = {name: number for number, name in enumerate(data.classes)}
+        return np.array([place.get(name, -1) for name in model.classes], dtype=np.int64)
+    if len(data.classes) == own:
+        return np.arange(own)
+    raise MeasureError(
+        f"The model tells {own} classes apart ({_some(model.classes)}), the dataset has {len(data.classes)} others "
+        f"({_some(data.classes)}).",
+        "Choose a dataset with the model's classes, or name the model's classes as the dataset does.",
+    )
+
+
+def _mismatch(model: Model, data: Dataset) -> tuple[str, str]:
+    return (
+        f"The model is made for {model.task}, the dataset {data.name!r} for {data.task}.",
+        "Choose a dataset for the same task.",
+    )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
