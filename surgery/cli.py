@@ -1,0 +1,335 @@
+"""The `surgery` command: without a word it starts the app; with one it does, headless, what a page does.
+
+Every command goes through the same function as its page: it submits a job, waits for it and prints what it found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from surgery.errors import JobError, MismatchError, PlanError, SurgeryError
+
+if TYPE_CHECKING:
+    from surgery.workspace import Workspace
+    from surgery.workspace.rows import Job
+
+APP = Path(__file__).resolve().parents[1] / "app.py"
+POLL = 0.2  # seconds between two looks at a job
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; exit status 0, or 1 with the reason on standard error."""
+    options = parser().parse_args(words)
+    if options.architectures:
+        os.environ["SURGERY_ARCHITECTURES"] = str(Path(options.architectures).resolve())
+    try:
+        return int(options.command(options) or 0)
+    except SurgeryError as error:
+        print(f"surgery: {error.what}", file=sys.stderr)
+        for row in error.rows if isinstance(error, MismatchError) else ():
+            print(f"  {row.kind:<10} {row.name}  file {row.file}  architecture {row.architecture}", file=sys.stderr)
+        if error.fix:
+            print(error.fix, file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, one sub-parser per command."""
+    top = argparse.ArgumentParser(prog="surgery", description="See into a trained network and change it in parts.")
+    top.add_argument("--architectures", metavar="FILE", help="Python file with constructors of your own networks")
+    top.add_argument("--address", default="127.0.0.1", help="other than loopback needs SURGERY_TOKEN or OIDC")
+    top.add_argument("--port", type=int, default=8501)
+    top.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+    top.set_defaults(command=start)
+    commands = top.add_subparsers(metavar="COMMAND")
+
+    def add(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=function)
+        return sub
+
+    sub = add("import-model", import_model, "read weights into an architecture, as a new version")
+    sub.add_argument("path", type=Path)
+    sub.add_argument("--project", help="id or name; a new one is made when it does not exist")
+    sub.add_argument("--architecture", help="name, for instance torchvision/resnet18; by default the best match")
+    sub.add_argument("--arguments", type=json.loads, default={}, help="constructor arguments as JSON")
+    sub.add_argument("--input", type=json.loads, help='{"kind": "image", "shape": [3,32,32], "mean": […], "std": […]}')
+    sub.add_argument("--classes", help="comma-separated, in the order of the logits")
+    sub.add_argument("--task", choices=("classification", "regression"), default="classification")
+
+    sub = add("import-data", import_data, "import a dataset: image folder or zip, npz, CSV, Parquet")
+    sub.add_argument("path", type=Path)
+    sub.add_argument("--project", help="id or name; a new one is made when it does not exist")
+    sub.add_argument("--target", help="target column of a table")
+    sub.add_argument("--task", choices=("classification", "regression"))
+
+    sub = add("scan", scan, "collect what every neuron does on a dataset")
+    sub.add_argument("version")
+    sub.add_argument("dataset")
+
+    sub = add("run", run, "run a plan exported from the app")
+    sub.add_argument("plan", type=Path, help="a JSON file, - for standard input")
+    sub.add_argument("--name", help="name of the new version")
+
+    sub = add("versions", versions, "list projects, datasets and versions; move the current one")
+    sub.add_argument("--project", help="id or name")
+    sub.add_argument("--current", metavar="VERSION", help="make this version current")
+    sub.add_argument("--undo", action="store_true", help="make the previous version current")
+    sub.add_argument("--verify", metavar="VERSION", help="recompute the digest of a version from its bytes")
+
+    sub = add("compare", compare, "measure versions side by side")
+    sub.add_argument("versions", nargs="+", metavar="VERSION")
+    sub.add_argument("--dataset", help="by default the project's")
+
+    sub = add("export", export, "write a version for use elsewhere")
+    sub.add_argument("version")
+    sub.add_argument("target", type=Path, help="file to write")
+    sub.add_argument("--format", choices=("safetensors", "onnx", "plan", "receipt", "ids"), default="safetensors")
+
+    sub = add("jobs", jobs_command, "list jobs; cancel or retry one")
+    sub.add_argument("--cancel", metavar="JOB")
+    sub.add_argument("--retry", metavar="JOB")
+    return top
+
+
+def start(options: argparse.Namespace) -> int:
+    """Serve the app until Ctrl-C; refuse an address that others can reach without a login."""
+    from surgery.ui import access, serve
+
+    access.refuse_unprotected(options.address)
+    if not APP.exists():
+        raise SurgeryError(f"{APP} is missing: the app runs from a checkout.", "Clone the project and run `make run`.")
+    with socket.socket() as probe:
+        if probe.connect_ex((options.address, options.port)) == 0:
+            raise SurgeryError(f"Port {options.port} is taken.", f"Try `surgery --port {options.port + 1}`.")
+    url = f"http://{options.address}:{options.port}"
+    print(f"Model Surgery: {url}   (stop with Ctrl-C)", flush=True)
+    if sys.stdout.isatty() and not options.no_browser:
+        threading.Thread(target=_open, args=(url, options), daemon=True).start()
+    serve.serve(APP, address=options.address, port=options.port)
+    return 0
+
+
+def _open(url: str, options: argparse.Namespace) -> None:
+    """Open the browser once the server listens."""
+    for _ in range(150):
+        with socket.socket() as probe:
+            if probe.connect_ex((options.address, options.port)) == 0:
+                webbrowser.open(url)
+                return
+        time.sleep(0.2)
+
+
+def workspace() -> Workspace:
+    """The workspace of SURGERY_HOME."""
+    from surgery.workspace import Workspace
+
+    return Workspace()
+
+
+def project_of(ws: Workspace, name: str | None, *, default: str = "") -> str:
+    """The id of a project by id or name; a new one when `default` gives it a name."""
+    projects = ws.projects()
+    for project in projects:
+        if name in (project.id, project.name):
+            return project.id
+    if name or default:
+        return ws.create_project(name or default).id if default else _no_project(name or "")
+    return projects[0].id if projects else _no_project("")
+
+
+def _no_project(name: str) -> str:
+    raise SurgeryError(f"There is no project {name!r}.", "Run `surgery versions` to see all.")
+
+
+def wait(ws: Workspace, task: Mapping[str, Any], *, project: str, title: str) -> Job:
+    """Submit a task and follow it to its end. Ctrl-C leaves it running.
+
+    Raises:
+        JobError: it failed or was cancelled, with its reason.
+    """
+    from surgery import jobs
+
+    job = jobs.submit(ws, task, project=project, title=title)
+    shown = ""
+    try:
+        while job.active:
+            time.sleep(POLL)
+            job = jobs.status(ws, job.id)
+            line = f"{job.state}: {job.stage or ''} {'' if job.percent is None else f'{job.percent:.0f} %'}"
+            if line != shown and sys.stderr.isatty():
+                print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+            shown = line
+    except KeyboardInterrupt:
+        raise JobError(f"Job {job.id} goes on.", f"Cancel it with `surgery jobs --cancel {job.id}`.") from None
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    if job.state != "done":
+        raise JobError(f"Job {job.id} {job.state}: {job.reason}", f"Try again with `surgery jobs --retry {job.id}`.")
+    return job
+
+
+def import_model(options: argparse.Namespace) -> None:
+    """Look into the file, choose the architecture, import."""
+    ws, path = workspace(), existing(options.path)
+    project = project_of(ws, options.project, default=options.project or path.stem)
+    look: dict[str, Any] = {"kind": "inspect_model", "path": str(path)}
+    if options.architecture:
+        look["architecture"] = {"name": options.architecture, "arguments": options.arguments}
+    found = wait(ws, look, project=project, title=f"Look into {path.name}").result
+    if not found["suggestions"]:
+        raise SurgeryError(
+            f"No known architecture fits {path.name}.",
+            "Name one with --architecture, or register your own: surgery --architectures FILE import-model …",
+        )
+    best = found["suggestions"][0]
+    classes = options.classes.split(",") if options.classes else [str(i) for i in range(best["outputs"])]
+    task = {
+        "kind": "import_model",
+        "path": str(path),
+        "name": path.stem,
+        "architecture": {"name": best["name"], "arguments": best["arguments"]},
+        "input": options.input or best["input"],
+        "classes": classes,
+        "task": options.task,
+    }
+    version = ws.version(wait(ws, task, project=project, title=f"Import {path.name}").result["version"])
+    print(f"version {version.id}  {best['name']}  {version.parameters:,} parameters, {version.neurons:,} neurons")
+
+
+def import_data(options: argparse.Namespace) -> None:
+    """Import a dataset and name what was left out."""
+    ws, path = workspace(), existing(options.path)
+    project = project_of(ws, options.project, default=options.project or path.stem)
+    task = {"kind": "import_data", "path": str(path), "name": path.stem}
+    task |= {name: value for name in ("target", "task") if (value := getattr(options, name))}
+    row = ws.dataset_row(wait(ws, task, project=project, title=f"Import {path.name}").result["dataset"])
+    data = ws.dataset(row.id)
+    sizes = ", ".join(f"{role} {len(data.ids(role)):,}" for role in ("train", "val", "test") if len(data.ids(role)))
+    print(f"dataset {row.id}  {row.task}, {len(row.classes)} classes, {sizes}")
+    for problem in data.problems:
+        print(f"  left out {problem.where}: {problem.reason} {problem.fix}")
+
+
+def existing(path: Path) -> Path:
+    """The absolute path of something that is there.
+
+    Raises:
+        SurgeryError: nothing is.
+    """
+    if not path.exists():
+        raise SurgeryError(f"{path} does not exist.", "Check the path.")
+    return path.resolve()
+
+
+def scan(options: argparse.Namespace) -> None:
+    """Scan a version on a dataset."""
+    ws = workspace()
+    version = ws.version(options.version)
+    task = {"kind": "scan", "version": version.id, "dataset": options.dataset, "params": {}}
+    print(wait(ws, task, project=version.project, title=f"Scan {version.name}").result["folder"])
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run a plan; print the outcome and the new version."""
+    from surgery.plan import Plan
+    from surgery.receipt import losing_class, sentence
+
+    ws = workspace()
+    plan = Plan.parse(sys.stdin.read() if str(options.plan) == "-" else existing(options.plan).read_text())
+    if not plan.inputs:
+        raise PlanError("The plan names no version.", "Put one version id into `inputs`.")
+    project = ws.version(plan.inputs[0]).project
+    title = options.name or plan.build().title
+    task = {"kind": "plan", "plan": plan.model_dump(mode="json")}
+    version = ws.version(wait(ws, task, project=project, title=title).result["version"])
+    table = (ws.receipt(version.id) or {})["table"]
+    print(f"version {version.id}  {version.digest}\n{sentence(table)}\n{losing_class(table)}".rstrip())
+
+
+def versions(options: argparse.Namespace) -> None:
+    """List what is there; make current, undo, verify."""
+    ws = workspace()
+    if options.verify:
+        print(ws.verify(options.verify))
+        return
+    if options.current:
+        ws.make_current(ws.version(options.current).project, options.current)
+    if options.undo:
+        ws.undo(project_of(ws, options.project))
+    chosen = {project_of(ws, options.project)} if options.project else {p.id for p in ws.projects()}
+    for project in ws.projects():
+        if project.id not in chosen:
+            continue
+        print(f"project {project.id}  {project.name}  {project.outcome}".rstrip())
+        for row in ws.datasets(project.id):
+            print(f"  dataset {row.id}  {row.name}  {row.samples:,} samples")
+        for version in ws.versions(project.id):
+            mark = "*" if version.id == project.current else " "
+            made = f"{version.operation} of {version.parent}" if version.parent else version.operation
+            print(f" {mark}version {version.id}  v{version.number} {version.name}  {version.parameters:,}  {made}")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Measure versions in one run and print the table."""
+    ws = workspace()
+    first = ws.version(options.versions[0])
+    dataset = options.dataset or ws.project(first.project).dataset
+    if dataset is None:
+        raise SurgeryError("The project has no dataset to compare on.", "Import one, or name it with --dataset.")
+    task = {"kind": "compare", "versions": options.versions, "dataset": dataset}
+    result = wait(ws, task, project=first.project, title="Compare").result
+    for row in result["rows"]:
+        where = f"{row['split'] or ''} n={row['n']}" if row["n"] else ""
+        print(
+            f"{row['model']:<14} {row['metric']:<12} {row['scope']:<14} {row['value']:>14.6g} {row['unit']:<8} {where}"
+        )
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write one file for use elsewhere."""
+    ws = workspace()
+    version = ws.version(options.version)
+    documents: dict[str, Any] = {
+        "plan": lambda: ws.plan(version.id),
+        "receipt": lambda: ws.receipt(version.id),
+        "ids": lambda: ws.kept(version.id),
+    }
+    if options.format in documents:
+        document = documents[options.format]()
+        if document is None:
+            raise SurgeryError(f"Version {version.name!r} was imported, not made: it has no {options.format}.")
+        options.target.write_text(json.dumps(document, indent=1))
+    else:
+        task = {"kind": "export", "version": version.id, "format": options.format}
+        made = wait(ws, task, project=version.project, title=f"Export {version.name}").result["file"]
+        options.target.write_bytes(Path(made).read_bytes())
+    print(options.target)
+
+
+def jobs_command(options: argparse.Namespace) -> None:
+    """List, cancel, retry."""
+    from surgery import jobs
+
+    ws = workspace()
+    if options.cancel:
+        jobs.cancel(ws, options.cancel)
+    if options.retry:
+        print(jobs.retry(ws, options.retry).id)
+    for job in jobs.jobs(ws):
+        share = "" if job.percent is None else f"{job.percent:.0f} %"
+        print(f"{job.id}  {job.state:<9} {share:>5}  {job.title}  {job.reason or job.stage or ''}".rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""The kinds of work there are: one row each, with its lane, its limits and the function that does it.
+
+Long work (plans) and short work (imports, scans) have lanes of their own, so that a scan never waits for a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from surgery.context import Context
+from surgery.errors import JobError
+from surgery.jobs import reception, work
+from surgery.workspace import Workspace, files
+from surgery.workspace.rows import Job, Lane
+
+HOUR = 3600.0
+Task = Mapping[str, Any]
+
+
+def unchanged(_ws: Workspace, _project: str, task: Task) -> dict[str, Any]:
+    """The task as it was given."""
+    return dict(task)
+
+
+def little(_ws: Workspace, _task: Task) -> int:
+    """Work that writes next to nothing."""
+    return 0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of work.
+
+    work: does it; returns the job's result, or None when a commit has finished the job already.
+    prepare: checks the task at submission and completes it. disk: bytes of free disk it needs.
+    limit: seconds it may run. then: the kind of job that goes on from its task, "" for none.
+    """
+
+    work: Callable[[Workspace, Job, Context], Mapping[str, Any] | None]
+    lane: Lane = "short"
+    limit: float = 2 * HOUR
+    prepare: Callable[[Workspace, str, Task], dict[str, Any]] = unchanged
+    disk: Callable[[Workspace, Task], int] = little
+    then: str = ""
+
+    def device(self, task: Task) -> str:
+        """The device that a task asks for, "" = any."""
+        return str(task.get("device") or task.get("plan", {}).get("device", ""))
+
+
+def prepare_plan(ws: Workspace, project: str, task: Task) -> dict[str, Any]:
+    """Check that all that a plan names exists, and note what is current: only then its result becomes current.
+
+    Raises:
+        PlanError: it is no plan, or its parameters do not fit.
+        NotFoundError: it names a version or dataset that is missing.
+    """
+    from surgery.plan import Plan
+
+    plan = Plan.parse(work.text_of(task["plan"]))
+    for version in plan.inputs:
+        ws.version(version)
+    ws.dataset_row(plan.dataset)
+    current = ws.project(project).current
+    return {**task, "plan": plan.model_dump(mode="json"), "expected_current": current}
+
+
+def disk_for_plan(ws: Workspace, task: Task) -> int:
+    """Room for a result as large as the inputs, twice: staged and committed."""
+    return 2 * sum(ws.version(version).bytes for version in task["plan"]["inputs"])
+
+
+def disk_for_import(_ws: Workspace, task: Task) -> int:
+    """Room for a decoded copy of a file or folder."""
+    source = Path(task["path"])
+    return 4 * (files.size(source) if source.is_dir() else source.stat().st_size if source.exists() else 0)
+
+
+KINDS: dict[str, Kind] = {
+    "plan": Kind(work.plan, "long", 12 * HOUR, prepare_plan, disk_for_plan),
+    "compare": Kind(work.compare),
+    "scan": Kind(work.scan, then="projection"),
+    "projection": Kind(work.projection),
+    "import_model": Kind(work.import_model, disk=disk_for_import),
+    "import_data": Kind(work.import_data, disk=disk_for_import),
+    "inspect_model": Kind(reception.inspect_model, disk=disk_for_import),
+    "check_model": Kind(reception.check_model),
+    "set_normalisation": Kind(reception.set_normalisation),
+    "open_sample": Kind(reception.open_sample),
+    "export": Kind(reception.export),
+}
+
+
+def kind_of(task: Task) -> Kind:
+    """The kind of a task.
+
+    Raises:
+        JobError: there is no such kind.
+    """
+    name = task.get("kind")
+    if name not in KINDS:
+        raise JobError(f"There is no kind of job {name!r}; there are {', '.join(sorted(KINDS))}.", "")
+    return KINDS[name]

@@ -1,0 +1,156 @@
+"""Short jobs around what somebody brings or takes away: look into a model file, check its normalisation, open a
+sample, export. They need torch, which a page never imports. Each function is one row in `surgery.jobs.kinds`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from surgery.context import Context
+from surgery.errors import JobError
+from surgery.workspace import Workspace
+from surgery.workspace.rows import Job
+
+if TYPE_CHECKING:
+    from surgery.errors import Mismatch
+    from surgery.network.model import Architecture
+    from surgery.network.read import Weights
+
+DAY = 86_400.0  # seconds
+SHOWN = 200  # mismatches listed for each suggested architecture; the count is complete
+
+
+def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Read a file of weights and say which architectures it may belong to. Task: path, perhaps architecture.
+
+    Result: format, tensors, parameters, bytes, notes; described, true for a file that this product saved, which needs
+    no suggestion; suggestions, best first, each with name, arguments,
+    mismatches (the first `SHOWN`), misfits (their number), input and outputs; names of all architectures; snippet.
+    """
+    from surgery.network import architectures, load, read
+    from surgery.network.model import Architecture
+
+    path = Path(job.task["path"])
+    ctx.report({"stage": "reading", "done": 0, "total": None, "seconds": 0.0})
+    weights = read.read(path)
+    ctx.report({"stage": "comparing with the known architectures", "done": 0, "total": None, "seconds": 0.0})
+    if given := job.task.get("architecture"):
+        wanted = Architecture(given["name"], given["arguments"])
+        found = [(wanted, load.compare(weights.tensors, wanted))]
+    elif weights.description is not None:
+        found = []
+    else:
+        found = [(one.architecture, list(one.mismatches)) for one in load.suggest(weights.tensors)]
+    return {
+        "format": read.sniff(path),
+        "tensors": len(weights.tensors),
+        "parameters": sum(tensor.numel() for tensor in weights.tensors.values() if tensor.is_floating_point()),
+        "bytes": sum(tensor.nbytes for tensor in weights.tensors.values()),
+        "notes": list(weights.notes),
+        "described": weights.description is not None,
+        "suggestions": [_suggestion(weights, *pair) for pair in found],
+        "names": architectures.names(),
+        "snippet": architectures.snippet(),
+    }
+
+
+def _suggestion(weights: Weights, architecture: Architecture, mismatches: list[Mismatch]) -> dict[str, Any]:
+    from surgery.network import load
+
+    return {
+        "name": architecture.name,
+        "arguments": dict(architecture.arguments),
+        "mismatches": [asdict(mismatch) for mismatch in mismatches[:SHOWN]],
+        "misfits": len(mismatches),
+        "input": asdict(load.guess_input(weights.tensors, architecture)),
+        "outputs": _outputs(architecture),
+    }
+
+
+def _outputs(architecture: Architecture) -> int:
+    """The length of the last tensor that the architecture makes: its logits, unless its author ordered it otherwise."""
+    from surgery.network.architectures import skeleton
+
+    shapes = [tuple(tensor.shape) for tensor in skeleton(architecture).state_dict().values()]
+    return next((shape[0] for shape in reversed(shapes) if shape), 0)
+
+
+def check_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Measure a version on the probe set under its own and other common normalisations. Task: version, dataset.
+
+    Result: rows of name, mean, std, quality (accuracy or R²) and n; the version's own first.
+    """
+    from surgery.measure import check_normalisation
+
+    model, data = ws.model(job.task["version"]), ws.dataset(job.task["dataset"])
+    rows = check_normalisation(model, data, ctx)
+    keys = ("name", "mean", "std", "quality", "n")
+    return {"rows": [dict(zip(keys, row, strict=True)) for row in rows]}
+
+
+def set_normalisation(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Commit the same weights with another normalisation as a new version. Task: version, mean, std, name."""
+    import torch
+
+    version = job.task["version"]
+    model = ws.model(version)
+    spec = replace(model.input, mean=tuple(job.task["mean"]), std=tuple(job.task["std"]))
+    ws.commit(
+        job.project,
+        replace(model, input=spec),
+        name=job.task["name"],
+        parent=version,
+        operation="normalisation",
+        kept=None if model.index is None else torch.arange(model.index.n),
+        job=job.id,
+    )
+
+
+def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Put a sample's data and trained model into the project. Task: sample."""
+    import sample_models
+    from surgery.network import store
+
+    name = job.task["sample"]
+    title = str(sample_models.info(name)["title"])
+    data = ws.add_dataset(job.project, title, lambda folder: sample_models.make_data(name, folder, ctx))
+    version = ws.commit(job.project, store.load(sample_models.model_folder(name)), name="Original")
+    return {"dataset": data.id, "version": version.id}
+
+
+def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
+    """Write a version for use elsewhere. Task: version, format ("safetensors" or "onnx").
+
+    Result: file, the path of one file below the workspace's exports.
+
+    Raises:
+        JobError: there is no such format.
+    """
+    from surgery.network import store
+
+    _forget_old_exports(ws)
+    version, kind = ws.version(job.task["version"]), job.task["format"]
+    stem = ws.exports / job.id / f"v{version.number}"
+    stem.parent.mkdir(parents=True)
+    ctx.report({"stage": "writing", "done": 0, "total": None, "seconds": 0.0})
+    if kind == "onnx":
+        store.export(version.folder, stem.with_suffix(".onnx"), "onnx")
+        return {"file": str(stem.with_suffix(".onnx"))}
+    if kind != "safetensors":
+        raise JobError(f"There is no export {kind!r}.", "Use safetensors or onnx.")
+    store.export(version.folder, stem, "safetensors")
+    file = shutil.make_archive(str(stem), "zip", stem)
+    shutil.rmtree(stem)
+    return {"file": file}
+
+
+def _forget_old_exports(ws: Workspace) -> None:
+    """Exported files are copies: they go after a day."""
+    for folder in ws.exports.iterdir():
+        if time.time() - folder.stat().st_mtime > DAY:
+            shutil.rmtree(folder, ignore_errors=True)

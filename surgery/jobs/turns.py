@@ -1,0 +1,120 @@
+"""Whose turn it is: bury dead workers, end those that are due, start what can start.
+
+Any process may `pump`: pages do by asking for a status, a worker does at its end. Each start is one exclusive
+transaction, so two pumps never start one job twice, nor two jobs in one slot.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+from surgery.errors import JobError
+from surgery.jobs.devices import candidates, devices
+from surgery.jobs.kinds import KINDS
+from surgery.jobs.local import LOCAL
+from surgery.jobs.obituary import cause_of_death, overdue
+from surgery.workspace import Workspace, queue
+
+RESERVE = 200 * 2**20  # bytes of the disk that no job may count on
+_LATE = 10.0  # seconds that a worker has beyond its limit to end itself
+_DYING = 3.0  # seconds that whoever ended a job has to see its process gone
+
+Row = Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """Where workers run. A worker is known by its process id and its start time."""
+
+    def launch(self, home: Path, job_id: str) -> tuple[int, float]:
+        """Start the worker of a job."""
+        ...
+
+    def alive(self, pid: int, created: float) -> bool:
+        """Whether it still runs."""
+        ...
+
+    def stop(self, pid: int, created: float) -> bool:
+        """End it; whether it is gone."""
+        ...
+
+    def reap(self) -> None:
+        """Take note of workers that ended."""
+        ...
+
+
+def pump(ws: Workspace, *, engine: Engine = LOCAL) -> None:
+    """Do whatever is due. With nothing to do it only reads."""
+    engine.reap()
+    with ws.store.read() as db:
+        held, waiting = queue.holders(db), queue.waiting(db)
+    for row in held:
+        _attend(ws, row, engine)
+    if waiting:
+        present = devices(ws.home)
+        with ws.store.write() as db:
+            busy = {row["slot"] for row in queue.holders(db)}
+            for row in queue.waiting(db):
+                _start(ws, db, row, busy, present, engine)
+
+
+def stop(ws: Workspace, job_id: str, engine: Engine) -> None:
+    """End the process of a job whose row says that it has ended, then free its slot."""
+    with ws.store.read() as db:
+        held = [row for row in queue.holders(db) if row["id"] == job_id]
+    for row in held:
+        if engine.stop(row["pid"], row["pid_created"]):
+            with ws.store.write() as db:
+                queue.release(db, job_id)
+
+
+def require_disk(home: Path, needed: int) -> None:
+    """Refuse when the workspace's disk has too little room.
+
+    Raises:
+        JobError: names what is needed and what is free, in MB.
+    """
+    free = shutil.disk_usage(home).free
+    if free < needed + RESERVE:
+        raise JobError(
+            f"The job needs {(needed + RESERVE) / 1e6:,.0f} MB of free disk, {free / 1e6:,.0f} MB are free.",
+            "Free some space (empty the trash, delete versions) and try again.",
+        )
+
+
+def _attend(ws: Workspace, row: Row, engine: Engine) -> None:
+    """Look after a job that holds a slot."""
+    now = time.time()
+    if row["state"] != "running":
+        if now > row["ended"] + _DYING:  # whoever ended it was interrupted
+            stop(ws, row["id"], engine)
+    elif not engine.alive(row["pid"], row["pid_created"]):
+        _bury(ws, row, cause_of_death(ws.home / "jobs" / row["id"], row["limit"]))
+    elif now > row["started"] + row["limit"] + _LATE:
+        with ws.store.write() as db:
+            queue.end(ws.store, db, row["id"], "failed", overdue(row["limit"]))
+        stop(ws, row["id"], engine)
+
+
+def _bury(ws: Workspace, row: Row, reason: str) -> None:
+    with ws.store.write() as db:
+        queue.end(ws.store, db, row["id"], "failed", reason)  # unless it finished just before it went
+        queue.release(db, row["id"])
+
+
+def _start(ws: Workspace, db: Connection, row: Row, busy: set[str], present: Sequence[str], engine: Engine) -> None:
+    """Start a queued job if a slot that suits it is free; take the slot from `busy`."""
+    try:
+        fitting = [name for name in candidates(row["device"], present) if f"{row['lane']}:{name}" not in busy]
+        if fitting:
+            require_disk(ws.home, KINDS[row["kind"]].disk(ws, row["task"]))
+            queue.claim(ws.store, db, row, fitting[0], lambda: engine.launch(ws.home, row["id"]))
+            busy.add(f"{row['lane']}:{fitting[0]}")
+    except (JobError, OSError) as error:
+        queue.end(ws.store, db, row["id"], "failed", f"It could not be started: {error}")
+        queue.release(db, row["id"])

@@ -1,0 +1,257 @@
+"""What would happen: a model kept warm over its probe set, asked to do without some of its neurons.
+
+A what-if silences and answers from the cut (see surgery.analysis.replay). A preview resolves a plan with the
+operation's own code, predicts its harm the same way, and shrinks in memory for sizes; it writes nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import psutil
+import torch
+from torch import BoolTensor, Tensor
+
+from surgery.analysis.replay import GIBIBYTE, Recording, record, touched
+from surgery.analysis.scan import Scan
+from surgery.context import Context
+from surgery.data.batches import Batches
+from surgery.data.dataset import Dataset
+from surgery.edit.evaluate import MEANS_FROM, means_of, training_ids
+from surgery.edit.gate import gate
+from surgery.edit.shrink import shrink
+from surgery.errors import DataError, JobError, ModelError, PlanError, SelectionError
+from surgery.jobs.verdict import Probes, sizes
+from surgery.network.index import NeuronIndex
+from surgery.network.model import Model
+from surgery.network.slicing import Means
+from surgery.operations.prune import Prune, Resolution
+from surgery.plan import Plan
+from surgery.workspace import Workspace
+
+BATCH = (16, 250, 2**22)  # samples: at least, at most, and numbers of input in all
+PATIENCE = 3.0  # seconds that averaging activations may take when there is no scan
+# An estimate of a job's length: seconds to start a worker and to measure latency; a training step in forward passes.
+STARTING, TIMING, STEP = 5.0, 3.0, 3.8
+
+Fill = Literal["mean", "zero"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The probe set's inputs without their labels, to be gone through again."""
+
+    batches: Batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (x for x, _, _ in self.batches)
+
+
+@dataclass
+class WhatIf:
+    """A version over the probe set of a dataset; `model` lies on the CPU, the recording's copy on the device."""
+
+    ws: Workspace
+    version: str
+    dataset: str
+    model: Model
+    data: Dataset
+    probes: Probes
+    recording: Recording
+    device: str
+    forward: float  # seconds per sample
+    known: dict[str, Means] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, ws: Workspace, version: str, dataset: str, device: str = "cpu") -> WhatIf:
+        """Load and warm up.
+
+        Raises:
+            ModelError: neurons of the network are not numbered. DataError, MeasureError: the data does not fit.
+        """
+        model, data = ws.model(version), ws.dataset(dataset).without_test()
+        if model.index is None:
+            raise ModelError(
+                f"The neurons of this network are not numbered: {model.support.reason}.", "It can only be inspected."
+            )
+        ids = data.probe_ids()
+        if not len(ids):
+            raise DataError(f"{data.name!r} has no samples to try a what-if on.", "Import data that is not only test.")
+        probes = Probes.of(model, data, ids)
+        least, most, numbers = BATCH
+        size = max(least, min(most, numbers // math.prod(model.input.shape)))
+        inputs = Inputs(data.batches(ids, model.input, size=size, device=device))
+        warm = model if device == "cpu" else replace(model, module=copy.deepcopy(model.module).to(device))
+        memory = min(GIBIBYTE, psutil.virtual_memory().available // 4)
+        start = time.perf_counter()
+        recording = record(warm, inputs, Context(device), memory=memory)
+        forward = (time.perf_counter() - start) / max(len(ids), 1)
+        return cls(ws, version, dataset, model, data, probes, recording, device, forward)
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer {"what": "whatif", "remove": [ids], "fill"} or {"what": "preview", "plan": {…}}.
+
+        Raises:
+            SelectionError, PlanError: the selection or the plan cannot be used. JobError: another question.
+        """
+        start = time.perf_counter()
+        match request:
+            case {"what": "whatif", "remove": [*ids], **others}:
+                answer = self.whatif(ids, _fill(others.get("fill", "mean")))
+            case {"what": "preview", "plan": dict() as plan}:
+                answer = self.preview(plan)
+            case _:
+                raise JobError(f"A probe cannot answer {request.get('what')!r}.", "Ask for whatif, preview or ping.")
+        return {**answer, "seconds": time.perf_counter() - start}
+
+    def whatif(self, remove: Sequence[Any], fill: Fill = "mean") -> dict[str, Any]:
+        """Silence neurons and those coupled to them.
+
+        asked, removed, stay: neurons named; silenced; named but fixed, with the reasons in `reasons`.
+        layers: {layer, before, after} neurons of every layer that loses some. rows, flips: see Probes.
+        split, n: of the probe set. from_cut: the share of calls (0–1) that were not made again.
+
+        Raises:
+            SelectionError: an id that the version does not have.
+        """
+        index = self._index
+        asked = _mask(index, remove)
+        keep = index.close(~asked)
+        fixed = asked & keep
+        reasons = {index.why_fixed.get(group, "") for group in index.group[fixed].unique().tolist()}
+        return {
+            "asked": int(asked.sum()),
+            "removed": int((~keep).sum()),
+            "stay": int(fixed.sum()),
+            "reasons": [f"stays: {reason}" for reason in sorted(reasons)],
+            **self._consequences(keep, fill, seed=0),
+        }
+
+    def preview(self, plan: Mapping[str, Any]) -> dict[str, Any]:
+        """What a plan would do: the answer of `whatif`, and besides
+
+        coupled: neurons that go although nobody named them. sizes: rows of parameters, bytes and MACs.
+        job_seconds: roughly how long the job will take.
+
+        Raises:
+            SelectionError: nothing can be removed, or a layer would become empty. PlanError: another plan's fault.
+        """
+        parsed = Plan.parse(json.dumps({"inputs": [self.version], "dataset": self.dataset, **plan}))
+        operation = parsed.build()
+        if not isinstance(operation, Prune):
+            raise PlanError(f"{operation.title} cannot be previewed.", "Run it: the original stays as it is.")
+        resolution = resolve(operation, self.model)
+        means = self.means(parsed.seed) if operation.fill == "mean" else None
+        small, _ = shrink(self.model, resolution.keep, means)
+        return {
+            "title": operation.title,
+            "asked": resolution.asked,
+            "removed": resolution.removed,
+            "stay": resolution.stay,
+            "coupled": resolution.removed - (resolution.asked - resolution.stay),
+            "reasons": list(resolution.reasons),
+            **self._consequences(resolution.keep, operation.fill, parsed.seed),
+            "sizes": sizes(self.model, small),
+            "job_seconds": self._job_seconds(operation.epochs),
+        }
+
+    def means(self, seed: int = 0) -> Means:
+        """What each reader receives on average: from the version's scan, else computed as the operation does.
+
+        Without a scan the operation's own samples are used as far as they can be run in `PATIENCE` seconds.
+        """
+        if "scan" not in self.known and (scan := self._scan()):
+            self.known["scan"] = scan.means
+        name = "scan" if "scan" in self.known else f"seed {seed}"
+        if name not in self.known:
+            limit = max(256, min(MEANS_FROM, int(PATIENCE / max(self.forward, 1e-9))))
+            self.known[name] = means_of(self.model, self.data, Context(self.device, seed), limit)
+        return self.known[name]
+
+    @property
+    def _index(self) -> NeuronIndex:
+        if self.model.index is None:
+            raise ModelError("The neurons of this network are not numbered.", "It can only be inspected.")
+        return self.model.index
+
+    def _consequences(self, keep: Tensor, fill: Fill, seed: int) -> dict[str, Any]:
+        """Run the probe set as if only `keep` were there."""
+        index, recording = self._index, self.recording
+        means = self.means(seed) if fill == "mean" else None
+        with gate(recording.model.module, index, keep.float(), means):
+            rerun = recording.rerun(touched(index, ~keep))
+        before, after = recording.outputs, rerun.outputs
+        return {
+            "layers": losses(index, keep),
+            "rows": self.probes.rows(self.model.task, before, after),
+            "flips": self.probes.flips(self.model.task, before, after),
+            "split": self.probes.split,
+            "n": len(self.probes.ids),
+            "from_cut": rerun.skipped,
+        }
+
+    def _scan(self) -> Scan | None:
+        """The scan of this version on this dataset that saw most samples; never one of test samples."""
+        anywhere = self.ws.scan_folder(self.version, self.dataset, {})
+        same = anywhere.name.rpartition("-")[0]
+        scans = [Scan.load(folder) for folder in anywhere.parent.glob(f"{same}-*")]
+        return max((s for s in scans if s.inputs["role"] != "test"), key=lambda s: s.samples, default=None)
+
+    def _job_seconds(self, epochs: int) -> float:
+        """Starting, averaging, tuning, and measuring both models on test and on time."""
+        train = len(training_ids(self.data))
+        counts = self.ws.dataset(self.dataset).counts()
+        measured = 2 * counts.get("test", counts.get("val", 0))
+        passes = min(train, MEANS_FROM) + epochs * train * STEP + measured
+        return STARTING + TIMING + passes * self.forward
+
+
+def resolve(operation: Prune, model: Model) -> Resolution:
+    """What the operation will remove, by its own word.
+
+    Raises:
+        SelectionError: as the operation does. PlanError: it cannot run on this model.
+    """
+    found = operation.resolve(model.index) if model.index else None
+    problems = operation.check([model])
+    if problems or found is None:
+        raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}", "Choose another version.")
+    return found
+
+
+def losses(index: NeuronIndex, keep: Tensor) -> list[dict[str, Any]]:
+    """{layer, before, after} for each layer that loses neurons."""
+    counts = {name: (len(layer.rows), int(keep[layer.rows].sum())) for name, layer in index.layers.items()}
+    return [{"layer": name, "before": old, "after": new} for name, (old, new) in counts.items() if new < old]
+
+
+def _mask(index: NeuronIndex, ids: Sequence[Any]) -> BoolTensor:
+    """bool[N], true at `ids`.
+
+    Raises:
+        SelectionError: an id that does not exist.
+    """
+    wrong = [i for i in ids if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < index.n]
+    if wrong:
+        raise SelectionError(
+            f"There is no neuron {wrong[0]!r}: this version has neurons 0 to {index.n - 1}.",
+            "Make the selection on this version, or map it through its old ids.",
+        )
+    mask = torch.zeros(index.n, dtype=torch.bool)
+    mask[list(ids)] = True
+    return mask  # type: ignore[return-value]
+
+
+def _fill(given: Any) -> Fill:
+    if given == "mean" or given == "zero":
+        return "mean" if given == "mean" else "zero"
+    raise SelectionError(f"A neuron cannot leave {given!r} behind.", "Choose mean or zero.")

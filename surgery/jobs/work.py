@@ -1,0 +1,158 @@
+"""What the kinds of jobs do: load, run, commit. Each function imports torch when it is called, never before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from surgery.context import Context
+from surgery.workspace import Workspace
+from surgery.workspace.files import full_disk_refused
+from surgery.workspace.rows import Job
+
+
+def text_of(document: Mapping[str, Any]) -> str:
+    """A JSON document as text."""
+    return json.dumps(dict(document))
+
+
+def plan(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Run a plan on its inputs and commit the new version. Task: plan, name (of the version; the job's title)."""
+    from surgery.plan import Plan, run
+    from surgery.receipt import sentence
+
+    plan = Plan.parse(text_of(job.task["plan"]))
+    models = [ws.model(version) for version in ctx.track(plan.inputs, "loading")]
+    root = _root(ws, job.project, plan.inputs[0])
+    original = None if root == plan.inputs[0] else ws.model(root)
+    outcome, receipt = run(plan, models, ws.dataset(plan.dataset), replace(ctx, seed=plan.seed), original=original)
+    ctx.report({"stage": "saving", "done": 0, "total": 1, "seconds": 0.0})
+    ws.commit(
+        job.project,
+        outcome.models[0],
+        name=job.task.get("name") or job.title,
+        parent=plan.inputs[0],
+        operation=receipt.title,
+        plan=plan.model_dump(mode="json"),
+        receipt=receipt.to_json(),
+        kept=outcome.kept,
+        tables=outcome.tables,
+        expected_current=job.task["expected_current"],
+        outcome=sentence(receipt.table),
+        job=job.id,
+    )
+
+
+def _root(ws: Workspace, project: str, version: str) -> str:
+    """The oldest ancestor of a version that is still there."""
+    parents = {one.id: one.parent for one in ws.versions(project)}
+    while (parent := parents.get(version)) in parents:
+        version = str(parent)
+    return version
+
+
+def compare(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Measure versions side by side in one run. Task: versions, dataset.
+
+    Result: rows (metric, model, scope, value, unit, better, split, n); for two versions also receipt, in the form of
+    a surgery's own, from the first to the second.
+    """
+    from surgery.measure import measure
+    from surgery.operations.base import Outcome
+    from surgery.receipt import Receipt, rows
+
+    ids, data = list(job.task["versions"]), ws.dataset(job.task["dataset"])
+    labels = {f"v{version.number} {version.name}": version.id for version in map(ws.version, ids)}
+    names = dict(zip(("before", "after") if len(labels) == 2 else labels, labels, strict=True))
+    models = {name: ws.model(labels[names[name]]) for name in ctx.track(names, "loading")}
+    start = time.monotonic()
+    measured = measure(models, data, ctx)
+    result: dict[str, Any] = {"rows": rows(measured.rows.replace({"model": names}))}
+    if len(labels) == 2:
+        about = {"operation": "compare", "inputs": ids, "dataset": job.task["dataset"]}
+        seconds = time.monotonic() - start
+        result["receipt"] = Receipt.make(about, "Comparison", Outcome((), None), measured, data, seconds).to_json()
+    return result
+
+
+def scan(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Scan a version on a dataset. Task: version, dataset, params (those of `surgery.analysis.scan.scan`).
+
+    Result: folder, with the scan and its table of neurons.
+    """
+    from surgery.analysis.scan import scan
+
+    version, dataset, params = (job.task[name] for name in ("version", "dataset", "params"))
+    if not ws.has_scan(version, dataset, params):
+        model = ws.model(version)
+        found = scan(model, ws.dataset(dataset), ctx, **params)
+        ctx.report({"stage": "grouping the neurons", "done": 0, "total": None, "seconds": 0.0})
+        from surgery.analysis.neurons import save  # late, for the first batch to come soon
+
+        ws.add_scan(version, dataset, params, lambda folder: save(model, found, folder))
+    return {"folder": str(ws.scan_folder(version, dataset, params))}
+
+
+def projection(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Add the coordinates of the map to a scan that was made. Task and result: those of the scan."""
+    from surgery.analysis.projection import project
+
+    folder = ws.scan_folder(*(job.task[name] for name in ("version", "dataset", "params")))
+    ctx.report({"stage": "drawing the map", "done": 0, "total": None, "seconds": 0.0})
+    with full_disk_refused("the map"):
+        project(folder)
+    return {"folder": str(folder)}
+
+
+def import_data(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Import a dataset. Task: path, name, and optionally target, task, size, drop, seed."""
+    from surgery.data.load import import_data
+
+    path = Path(job.task["path"])
+    options = {name: job.task[name] for name in ("target", "task", "drop", "seed") if name in job.task}
+    if size := job.task.get("size"):
+        options["size"] = tuple(size)
+    name = job.task["name"]
+    ws.add_dataset(
+        job.project, name, lambda folder: import_data(path, folder, name=name, ctx=ctx, **options), job=job.id
+    )
+    _discard_upload(ws, path)
+
+
+def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Read weights into an architecture. Task: path, name, architecture {name, arguments}, input, classes, task.
+
+    A file that this product saved says all that itself: its task is path and name.
+    """
+    from surgery.network.load import assemble, reopen
+    from surgery.network.model import Architecture, InputSpec
+    from surgery.network.read import read
+
+    path, given = Path(job.task["path"]), job.task.get("input")
+    ctx.report({"stage": "reading", "done": 0, "total": None, "seconds": 0.0})
+    weights = read(path)
+    ctx.report({"stage": "numbering the neurons", "done": 0, "total": None, "seconds": 0.0})
+    if given is None:
+        model = reopen(weights)
+    else:
+        shape, mean, std = (tuple(given[name]) for name in ("shape", "mean", "std"))
+        model = assemble(
+            weights.tensors,
+            Architecture(**job.task["architecture"]),
+            input=InputSpec(given["kind"], shape, mean, std),
+            classes=job.task["classes"],
+            task=job.task.get("task", "classification"),
+        )
+    ws.commit(job.project, model, name=job.task["name"], job=job.id)
+    _discard_upload(ws, path)
+
+
+def _discard_upload(ws: Workspace, path: Path) -> None:
+    """Remove a file that a browser left for this import; never one of the user's own."""
+    if path.resolve().is_relative_to(ws.uploads):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

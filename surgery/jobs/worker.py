@@ -1,0 +1,115 @@
+"""The one function that any engine executes: load, run, commit, report. `python -m surgery.jobs.worker JOB_ID`
+
+Events go to standard output as JSON lines; whatever else is printed goes to the error output. The worker leaves
+when it finds that the job was not given to it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import NoReturn, TextIO
+
+from surgery.context import Context
+from surgery.errors import Cancelled, JobError
+from surgery.jobs.devices import only
+from surgery.jobs.engine import submit
+from surgery.jobs.kinds import KINDS
+from surgery.jobs.local import LOCAL
+from surgery.jobs.obituary import overdue, reason_of
+from surgery.jobs.turns import Engine, pump
+from surgery.workspace import Workspace, queue
+from surgery.workspace.rows import Job, JobState
+
+NICENESS = {"short": 5, "long": 10}  # pages come before short jobs, short ones before long ones
+_LAST_RESORT = 5.0  # seconds after the limit when a worker stuck in native code is ended by a watchdog thread in C
+
+
+def main(arguments: Sequence[str], engine: Engine = LOCAL) -> int:
+    """Do the job named by the one argument; the exit code says whether the job was ours to do."""
+    faulthandler.enable()
+    report = _reporter(_own_output())
+    ws = Workspace()
+    job = queue.enter(ws.store, arguments[0], os.getpid())
+    if job is None:
+        return 1
+    os.nice(max(0, NICENESS[job.lane] - os.nice(0)))  # only ever up: whoever launched us may be nicer already
+    ws = ws.acting_as(job.who)
+    _run(ws, job, report)
+    if KINDS[job.kind].then:
+        _go_on(ws, job.id, engine)
+    pump(ws, engine=engine)
+    return 0
+
+
+def _run(ws: Workspace, job: Job, report: Callable[[Mapping[str, object]], None]) -> None:
+    """Work, and record how it ended."""
+    asked_to_stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
+    _limit(job.limit)
+    try:
+        with only(job.device) as device:
+            ctx = Context(device=device, report=report, cancelled=lambda: bool(asked_to_stop))
+            result = KINDS[job.kind].work(ws, job, ctx)
+        if result is not None:
+            with ws.store.write() as db:
+                queue.finish(ws.store, db, job.id, result)
+    except Cancelled as error:
+        _end(ws, job, "failed", f"The worker was asked to stop from outside (signal 15). {error.what}")
+    except Exception as error:
+        logging.exception("The job failed.")
+        _end(ws, job, "failed", reason_of(error, job.device))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _go_on(ws: Workspace, job_id: str, engine: Engine) -> None:
+    """Queue what follows on a job that is done."""
+    job = queue.get(ws.store, job_id)
+    if job.state == "done":
+        following = KINDS[job.kind].then
+        task = {**job.task, "kind": following}
+        submit(ws, task, project=job.project, title=f"{job.title[:100]}: {following}", engine=engine)
+
+
+def _end(ws: Workspace, job: Job, state: JobState, reason: str) -> None:
+    """Record an end that is not success; a job that was cancelled by its owner stays cancelled."""
+    with ws.store.write() as db:
+        if queue.end(ws.store, db, job.id, state, reason):
+            queue.release(db, job.id)
+
+
+def _limit(seconds: float) -> None:
+    """Raise in the main thread when the time is over, and end the process soon after that at any rate."""
+
+    def ring(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise JobError(overdue(seconds))
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    faulthandler.dump_traceback_later(seconds + _LAST_RESORT, exit=True)
+
+
+def _own_output() -> TextIO:
+    """Keep standard output for events: what libraries print there goes to the error output from now on."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    return events
+
+
+def _reporter(output: TextIO) -> Callable[[Mapping[str, object]], None]:
+    def report(event: Mapping[str, object]) -> None:
+        output.write(json.dumps(event, default=float) + "\n")
+
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""What a surgery is: frozen parameters with one method, `operate(models, data, ctx) -> Outcome`.
+
+Its fields are its form and its JSON, its docstring is its help. A new surgery is one new file and one entry point in
+the group `surgery.operations`; form, plan, job, receipt and contract tests follow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
+
+from surgery.errors import PlanError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import Tensor
+
+    from surgery.context import Context
+    from surgery.data.dataset import Dataset
+    from surgery.network.model import Model
+
+
+class Selection(BaseModel):
+    """Neuron ids with their digest: a plan carries what was selected, never a name that can change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ids: tuple[NonNegativeInt, ...] = ()
+    digest: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sorted_with_digest(cls, value: Any) -> Any:
+        given = value if isinstance(value, Mapping) else {"ids": value}
+        ids = given.get("ids", ())
+        if not isinstance(ids, (list, tuple)) or not all(isinstance(i, int) for i in ids):
+            return given
+        ids = tuple(sorted(set(ids)))
+        digest = digest_of(ids)
+        if given.get("digest") not in (None, "", digest):
+            raise ValueError(f"the selected ids do not have the digest {given['digest']}: the plan was changed by hand")
+        return {**given, "ids": ids, "digest": digest}
+
+
+def digest_of(ids: Sequence[int]) -> str:
+    """A short digest of sorted neuron ids."""
+    return "sha256:" + hashlib.sha256(",".join(str(i) for i in sorted(set(ids))).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a surgery made.
+
+    models: [0] is the new patient. kept: int64[N_new], the old id of each new neuron, so that selections, colours and
+    map positions survive; None when the neurons did not change.
+    """
+
+    models: tuple[Model, ...]
+    kept: Tensor | None
+    tables: Mapping[str, DataFrame] = field(default_factory=dict)
+
+
+class Operation(BaseModel):
+    """Base of all surgeries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: ClassVar[str]
+    paper: ClassVar[str] = ""
+    takes: ClassVar[int] = 1
+
+    def check(self, models: Sequence[Model]) -> list[str]:
+        """Why it cannot run here; [] = fine."""
+        if len(models) != self.takes:
+            return [f"{self.title} takes {self.takes} model(s), {len(models)} given."]
+        return []
+
+    def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
+        """Make new models; leave the inputs untouched. `data` has no test role."""
+        raise TypeError(f"{type(self).__name__} does not define operate().")
+
+
+def operations() -> dict[str, type[Operation]]:
+    """All installed surgeries by name."""
+    return {point.name: point.load() for point in entry_points(group="surgery.operations")}
+
+
+def find(name: str) -> type[Operation]:
+    """The surgery called `name`.
+
+    Raises:
+        PlanError: none has that name.
+    """
+    known = operations()
+    if name not in known:
+        raise PlanError(f"There is no operation {name!r}; installed are {', '.join(sorted(known))}.", "Check the plan.")
+    return known[name]

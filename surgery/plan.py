@@ -1,0 +1,88 @@
+"""A plan is an operation plus the names of its inputs and a seed, as JSON. Running any plan is always:
+load, measure, operate, measure, compare. `run` is that sentence without the loading and the commit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from surgery.errors import PlanError
+from surgery.operations.base import Operation, Outcome, find
+from surgery.receipt import Receipt
+
+if TYPE_CHECKING:
+    from surgery.context import Context
+    from surgery.data.dataset import Dataset
+    from surgery.network.model import Model
+
+
+class Plan(BaseModel):
+    """What to do to what. `inputs` are version ids, `dataset` a dataset id of the workspace."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    operation: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    inputs: tuple[str, ...]
+    dataset: str
+    seed: int = Field(0, ge=0)
+    device: str = "cpu"
+
+    @classmethod
+    def parse(cls, text: str) -> Plan:
+        """Read a plan from JSON.
+
+        Raises:
+            PlanError: names the field that is wrong.
+        """
+        try:
+            plan = cls.model_validate_json(text)
+        except ValidationError as error:
+            raise PlanError(f"This is not a plan: {_first(error)}.", "Export one from the page Change.") from error
+        plan.build()
+        return plan
+
+    def build(self) -> Operation:
+        """The operation with its parameters checked.
+
+        Raises:
+            PlanError: unknown operation, or names the parameter that is wrong.
+        """
+        try:
+            return find(self.operation).model_validate(self.parameters)
+        except ValidationError as error:
+            raise PlanError(f"The plan's parameters do not fit {self.operation!r}: {_first(error)}.") from error
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors()[0]
+    where = ".".join(str(part) for part in found["loc"]) or "the file"
+    return f"{where}: {found['msg']}"
+
+
+def run(
+    plan: Plan, models: Sequence[Model], data: Dataset, ctx: Context, *, original: Model | None = None
+) -> tuple[Outcome, Receipt]:
+    """Operate on `models`, measure before and after, and write the receipt.
+
+    original: the root of the lineage, when it is not the input: agreement is then shown with both.
+
+    Raises:
+        PlanError: the operation cannot run on these models.
+        Cancelled: within one step of `ctx.track`.
+    """
+    from surgery.measure import ORIGINAL, measure
+
+    operation = plan.build()
+    if problems := operation.check(models):
+        raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}")
+    start = time.monotonic()
+    outcome = operation.operate(models, data.without_test(), ctx)
+    seconds = time.monotonic() - start
+    measured = {"before": models[0], "after": outcome.models[0]}
+    measurement = measure(measured | ({ORIGINAL: original} if original else {}), data, ctx)
+    return outcome, Receipt.make(plan.model_dump(mode="json"), operation.title, outcome, measurement, data, seconds)

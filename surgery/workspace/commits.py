@@ -1,0 +1,161 @@
+"""Committing a version: staging folder → fsync → one transaction that renames the folder and adds the row.
+
+A process killed at any moment leaves either nothing but a staging folder, or a renamed folder without a row, which
+the next opening sweeps away; a row always has its complete folder.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import Connection, func, insert, select, update
+
+from surgery.errors import WorkspaceError
+from surgery.workspace import files, history
+from surgery.workspace.catalogue import lineage, projects, versions
+from surgery.workspace.queue import finish
+from surgery.workspace.rows import Version
+from surgery.workspace.store import Store, clean_name, find, new_id
+from surgery.workspace.versions import version_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import Tensor
+
+    from surgery.network.model import Model
+
+ANY = "any"  # as `expected_current`: become current whatever is current now
+_LIBRARIES = ("model-surgery", "torch", "torchvision", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Everything a new version is made of.
+
+    `expected_current`: the version becomes current only while this one is; the work itself is never refused.
+    `job`: the job that this commit finishes, in the same transaction; a job cancelled meanwhile commits nothing.
+    """
+
+    project: str
+    model: Model
+    name: str
+    parent: str | None = None
+    operation: str = "import"
+    plan: Mapping[str, Any] | None = None
+    receipt: Mapping[str, Any] | None = None
+    kept: Tensor | None = None
+    tables: Mapping[str, DataFrame] = field(default_factory=dict)
+    make_current: bool = True
+    expected_current: str | None = ANY
+    outcome: str | None = None
+    job: str | None = None
+
+
+def commit(store: Store, draft: Draft) -> Version:
+    """Write the model and everything that explains it; return the new version.
+
+    Raises:
+        DiskFullError: nothing was written.
+        Cancelled: the job that makes it was cancelled; nothing was written.
+    """
+    id, name = new_id(), clean_name(draft.name, "version")
+    with files.full_disk_refused(f"version {name!r}"), files.staging(store.home, id) as staged:
+        row = _write(store, staged, id, draft)
+        files.force_to_disk(staged)
+        return _publish(store, staged, {**row, "name": name}, draft)
+
+
+def _write(store: Store, staged: Path, id: str, draft: Draft) -> dict[str, Any]:
+    """Fill the staging folder; the catalogue row it stands for."""
+    from surgery.network import store as models
+
+    digest = models.save(draft.model, staged)
+    for name, document in (("plan", draft.plan), ("receipt", draft.receipt)):
+        if document is not None:
+            (staged / f"{name}.json").write_text(json.dumps(document, indent=1))
+    for name, table in draft.tables.items():
+        (staged / "tables").mkdir(exist_ok=True)
+        table.to_parquet(staged / "tables" / f"{name}.parquet")
+    row = {
+        "id": id,
+        "project": draft.project,
+        "parent": draft.parent,
+        "operation": draft.operation,
+        "created": time.time(),
+        "digest": digest,
+    }
+    (staged / "version.json").write_text(json.dumps({**row, **_explain(store, draft)}, indent=1))
+    return row | {
+        "bytes": (staged / "model.safetensors").stat().st_size,
+        "parameters": sum(weight.numel() for weight in draft.model.module.parameters()),
+        "neurons": draft.model.index.n if draft.model.index else 0,
+    }
+
+
+def _explain(store: Store, draft: Draft) -> dict[str, Any]:
+    """What a version's folder says of itself, for the day when the catalogue is lost."""
+    return {
+        "kept": None if draft.kept is None else draft.kept.tolist(),
+        "who": store.who,
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+    }
+
+
+def _publish(store: Store, staged: Path, row: dict[str, Any], draft: Draft) -> Version:
+    target = store.home / "versions" / row["id"]
+    try:
+        with store.write() as db:
+            project = find(db, projects, draft.project, "project")
+            number = project["numbered"] + 1
+            parent = _parent(db, draft)
+            db.execute(insert(versions).values(**row, number=number, state="ready"))
+            db.execute(insert(lineage).values(**_ancestry(row, draft, parent)))
+            _note(store, db, project, {**row, "number": number}, draft)
+            if draft.job is not None:
+                finish(store, db, draft.job, {"version": row["id"]})
+            files.publish(staged, target)
+            return version_of(store, find(db, versions, row["id"], "version"))
+    except BaseException:
+        with store.read() as db:  # an interrupt may also come just after the transaction was committed
+            if not db.scalar(select(func.count()).where(versions.c.id == row["id"])):
+                shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def _parent(db: Connection, draft: Draft) -> Mapping[str, Any] | None:
+    if draft.parent is None:
+        return None
+    parent = find(db, versions, draft.parent, "version")
+    if parent["project"] != draft.project:
+        raise WorkspaceError(f"The parent {parent['name']!r} belongs to another project.", "Name one of this project.")
+    return parent
+
+
+def _ancestry(row: Mapping[str, Any], draft: Draft, parent: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The lineage row. An operation that says nothing of old ids has left the neurons as they were."""
+    kept: list[int] | None = None if draft.kept is None else draft.kept.tolist()
+    if kept is None and parent is not None and parent["neurons"] == row["neurons"]:
+        kept = list(range(row["neurons"]))
+    packed = None if kept is None else np.asarray(kept, dtype="<i8").tobytes()
+    return {"version": row["id"], "project": draft.project, "parent": draft.parent, "kept": packed}
+
+
+def _note(store: Store, db: Connection, project: Mapping[str, Any], version: Mapping[str, Any], draft: Draft) -> None:
+    """Number the version in its project, record it, and make it current where that was asked for."""
+    values: dict[str, Any] = {"numbered": version["number"]}
+    if draft.outcome is not None:
+        values["outcome"] = draft.outcome
+    db.execute(update(projects).where(projects.c.id == project["id"]).values(**values))
+    what = f"committed version {version['number']} {version['name']!r} ({draft.operation})"
+    store.record(db, what, project=project["id"], subject=version["id"], digest=version["digest"])
+    if draft.make_current and draft.expected_current in (ANY, project["current"]):
+        current = f"made version {version['number']} {version['name']!r} current"
+        history.advance(store, db, project, version["id"], current)

@@ -1,0 +1,121 @@
+"""What the catalogue hands out: frozen rows without behaviour. Changing one changes nothing; ask the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+Lane = Literal["long", "short"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A patient and its records. `revision` rises with every change that a second browser tab could miss."""
+
+    id: str
+    name: str
+    created: datetime
+    current: str | None  # version id
+    dataset: str | None  # dataset id
+    outcome: str  # one line for the list of projects, "" before the first surgery
+    revision: int
+    state: Literal["ready", "trash"] = "ready"
+
+
+@dataclass(frozen=True)
+class Version:
+    """An immutable model of a project; `number` counts 1, 2, … and is never given twice."""
+
+    id: str
+    project: str
+    name: str
+    number: int
+    parent: str | None  # version id, also when that version is gone
+    created: datetime
+    digest: str  # "sha256:…" of the model's files
+    bytes: int  # of model.safetensors
+    parameters: int
+    neurons: int  # N, 0 when the model could not be numbered
+    operation: str  # title of the surgery that made it, "import" for a root
+    state: Literal["ready", "trash"]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """An imported dataset; open it with `Workspace.dataset`."""
+
+    id: str
+    project: str
+    name: str
+    created: datetime
+    digest: str
+    kind: str  # "images" or "table"
+    task: str  # "classification", "regression" or "unlabelled"
+    classes: tuple[str, ...]
+    samples: int
+    bytes: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Named neuron ids of one version, rising and without repeats."""
+
+    id: str
+    project: str
+    version: str
+    name: str
+    ids: tuple[int, ...]
+    digest: str
+    created: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of background work. `stage`, `percent` and `eta` (seconds) come from the worker's own report."""
+
+    id: str
+    number: int  # place in the queue: the lowest queued number starts first
+    project: str
+    title: str
+    kind: str
+    lane: Lane
+    state: JobState
+    device: str  # the device it runs on; before the start the one asked for, "" for any
+    pid: int | None
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+    limit: float  # seconds it may run
+    who: str
+    reason: str  # why it failed or was cancelled, and what to do
+    result: Mapping[str, Any]
+    task: Mapping[str, Any]
+    folder: Path
+    stage: str = ""
+    percent: float | None = None  # of the stage, 0–100
+    eta: float | None = None  # seconds to the end of the stage
+
+    @property
+    def active(self) -> bool:
+        """Whether it still waits or runs."""
+        return self.state in ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Who did what to which bytes, and when."""
+
+    number: int
+    when: datetime
+    who: str
+    what: str
+    project: str | None
+    subject: str | None  # id of what it was done to
+    digest: str | None
+    details: Mapping[str, Any] = field(default_factory=dict)

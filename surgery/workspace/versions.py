@@ -1,0 +1,141 @@
+"""Versions as rows and folders: list, open, rename, throw away, verify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from sqlalchemy import select, update
+
+from surgery.errors import NotFoundError, WorkspaceError
+from surgery.workspace.catalogue import lineage, projects, versions
+from surgery.workspace.rows import Version
+from surgery.workspace.store import Store, clean_name, fetch, find, moment
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from surgery.network.model import Model
+
+_FIELDS = (
+    "id", "project", "name", "number", "parent", "digest", "bytes", "parameters", "neurons", "operation", "state",
+)  # fmt: skip
+
+
+def version_of(store: Store, row: Mapping[str, Any]) -> Version:
+    """The public form of a catalogue row."""
+    folder = store.home / "versions" / row["id"]
+    return Version(created=moment(row["created"]), folder=folder, **{name: row[name] for name in _FIELDS})
+
+
+def get(store: Store, id: str) -> Version:
+    """One version, also from the trash."""
+    with store.read() as db:
+        return version_of(store, find(db, versions, id, "version"))
+
+
+def listing(store: Store, project: str, trashed: bool) -> list[Version]:
+    """The versions of a project by number."""
+    wanted = (versions.c.project == project) & (versions.c.state == ("trash" if trashed else "ready"))
+    with store.read() as db:
+        find(db, projects, project, "project")
+        rows = fetch(db, select(versions).where(wanted).order_by(versions.c.number))
+        return [version_of(store, row) for row in rows]
+
+
+def model(store: Store, id: str) -> Model:
+    """Load the model of a version. Imports torch."""
+    from surgery.network import store as models
+
+    return models.load(get(store, id).folder)
+
+
+def verify(store: Store, id: str) -> str:
+    """Recompute a version's digest from the bytes on disk.
+
+    Raises:
+        WorkspaceError: the bytes are not those that were committed.
+    """
+    from surgery.network import store as models
+
+    version = get(store, id)
+    found = models.digest(version.folder)
+    if found != version.digest:
+        raise WorkspaceError(
+            f"The files of version {version.number} {version.name!r} have changed: {found[:19]}…, "
+            f"committed was {version.digest[:19]}….",
+            f"Restore {str(version.folder)!r} from a backup, or go on from another version.",
+        )
+    return found
+
+
+def inspect(store: Store, id: str) -> dict[str, Any]:
+    """The architecture file of a version."""
+    from surgery.network import store as models
+
+    return models.inspect(get(store, id).folder)
+
+
+def table(store: Store, id: str, name: str) -> DataFrame:
+    """A table committed with a version.
+
+    Raises:
+        NotFoundError: the version has no table of this name.
+    """
+    import pandas
+
+    version = get(store, id)
+    path = version.folder / "tables" / f"{Path(name).name}.parquet"
+    if not path.exists():
+        raise NotFoundError(f"Version {version.number} {version.name!r} has no table {name!r}.", "")
+    return pandas.read_parquet(path)
+
+
+def document(store: Store, id: str, name: Literal["plan", "receipt"]) -> dict[str, Any] | None:
+    """The plan or receipt committed with a version; None for a root."""
+    path = get(store, id).folder / f"{name}.json"
+    return cast(dict[str, Any], json.loads(path.read_bytes())) if path.exists() else None
+
+
+def kept(store: Store, id: str) -> list[int] | None:
+    """For each neuron its id in the parent, −1 for a new one; None when that is not known."""
+    with store.read() as db:
+        return unpack(find(db, lineage, id, "version", key="version")["kept"])
+
+
+def unpack(kept: bytes | None) -> list[int] | None:
+    """Read the `kept` column."""
+    return None if kept is None else [int(number) for number in np.frombuffer(kept, dtype="<i8")]
+
+
+def rename(store: Store, id: str, name: str) -> Version:
+    """Give another name."""
+    name = clean_name(name, "version")
+    with store.write() as db:
+        row = find(db, versions, id, "version")
+        db.execute(update(versions).where(versions.c.id == id).values(name=name))
+        what = f"renamed version {row['number']} to {name!r}"
+        store.record(db, what, project=row["project"], subject=id, digest=row["digest"])
+        return version_of(store, find(db, versions, id, "version"))
+
+
+def move(store: Store, id: str, state: Literal["ready", "trash"]) -> Version:
+    """Put a version into the trash or take it out again; its children have complete files of their own.
+
+    Raises:
+        WorkspaceError: it is the current version.
+    """
+    with store.write() as db:
+        row = find(db, versions, id, "version")
+        if state == "trash" and find(db, projects, row["project"], "project")["current"] == id:
+            raise WorkspaceError(
+                f"Version {row['number']} {row['name']!r} is the current one and cannot be deleted.",
+                "Make another version current first.",
+            )
+        db.execute(update(versions).where(versions.c.id == id).values(state=state))
+        what = f"{'trashed' if state == 'trash' else 'restored'} version {row['number']} {row['name']!r}"
+        store.record(db, what, project=row["project"], subject=id, digest=row["digest"])
+        return version_of(store, find(db, versions, id, "version"))

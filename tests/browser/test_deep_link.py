@@ -1,0 +1,72 @@
+"""A deep link as the very first request to a fresh server: menu, query and login as on every other day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from surgery.workspace import Workspace
+from tests.browser.conftest import Server, menu, settle
+
+pytestmark = pytest.mark.browser
+MENU = {
+    "Start": ["Home", "Model & data"],
+    "Look": ["Neurons"],
+    "Change": ["Change", "Jobs"],
+    "Decide": ["Compare", "Versions"],
+}
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize("path", ["versions", "model_data", "neurons", ""])
+def test_the_first_request_may_be_a_deep_link(
+    server: Callable[..., Server], tab: Callable[[str], Page], path: str
+) -> None:
+    running = server()
+    ws = Workspace(running.home)
+    wanted = ws.create_project("Wanted")
+    ws.create_project("Newer")
+    page = tab(f"{running.url}/{path}?project={wanted.id}")
+    expect(page.get_by_text("Wanted").first).to_be_visible()
+    assert menu(page) == MENU
+    assert page.url == f"{running.url}/{path}?project={wanted.id}"
+
+
+def test_the_first_request_does_not_pass_the_login(server: Callable[..., Server], tab: Callable[[str], Page]) -> None:
+    running = server(SURGERY_TOKEN=TOKEN)
+    secret = Workspace(running.home).create_project("Secret project")
+    page = tab(f"{running.url}/versions?project={secret.id}")
+    expect(page.get_by_label("Access token")).to_be_visible()
+    assert "Secret project" not in page.content()
+    page.get_by_label("Access token").fill("wrong")
+    page.get_by_role("button", name="Enter").click()
+    expect(page.get_by_text("not the token")).to_be_visible()
+    page.get_by_label("Access token").fill(TOKEN)
+    page.get_by_role("button", name="Enter").click()
+    expect(page.get_by_text("Secret project").first).to_be_visible()
+    settle(page)
+    assert f"project={secret.id}" in page.url
+
+
+def test_the_menu_keeps_the_project(server: Callable[..., Server], tab: Callable[[str], Page]) -> None:
+    running = server()
+    ws = Workspace(running.home)
+    wanted = ws.create_project("Wanted")
+    ws.create_project("Newer")
+    page = tab(f"{running.url}/versions?project={wanted.id}")
+    expect(page.get_by_text("Wanted").first).to_be_visible()
+    page.get_by_test_id("stSidebarNav").get_by_text("Jobs").click()
+    page.wait_for_url(f"**/jobs?project={wanted.id}")
+    settle(page)
+    expect(page.get_by_text("Wanted").first).to_be_visible()
+
+
+def test_the_copied_link_opens_the_same_view(server: Callable[..., Server], tab: Callable[[str], Page]) -> None:
+    running = server()
+    wanted = Workspace(running.home).create_project("Wanted")
+    page = tab(f"{running.url}/versions?project={wanted.id}")
+    page.get_by_role("button", name="Copy link").click()
+    link = page.get_by_test_id("stCode").inner_text().strip()
+    assert link == f"{running.url}/versions?project={wanted.id}"

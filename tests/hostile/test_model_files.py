@@ -1,0 +1,240 @@
+"""Model files that must not get in: each refused with what it is and what to do, none of them run."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from surgery.errors import MismatchError, ModelError, ModelFileError
+from surgery.network import read as reading
+from surgery.network.architectures import build
+from surgery.network.load import assemble
+from surgery.network.model import Architecture, InputSpec
+from surgery.network.read import read_tensors
+
+pytestmark = pytest.mark.hostile
+
+
+class Payload:
+    """Unpickling it creates a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+class Trojan(nn.Module):
+    """A whole module with a payload beside its weights."""
+
+    def __init__(self, mark: Path) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.payload = Payload(mark)
+
+
+def saved(content: object, path: Path, *, zipped: bool = True) -> Path:
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    return path
+
+
+def with_pickle(path: Path, stream: bytes) -> Path:
+    """An archive of torch.save in which the pickle is `stream`."""
+    genuine = io.BytesIO()
+    torch.save({"a": torch.ones(1)}, genuine)
+    with zipfile.ZipFile(genuine) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, stream if name.endswith("data.pkl") else source.read(name))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("model.pt", b"", r"model\.pt is empty \(0 bytes\)"),
+        ("model.safetensors", b"", r"model\.safetensors is empty"),
+        ("model.pt", b"\x89PNG\r\n\x1a\n" + bytes(99), r"model\.pt is a PNG picture"),
+        ("model.pth", b"\xff\xd8\xff\xe0" + bytes(99), r"model\.pth is a JPEG picture"),
+        ("model.pt", b"\x89HDF\r\n\x1a\n" + bytes(99), r"an HDF5 \(Keras\) file"),
+        ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), r"an HDF5 \(Keras\) file"),
+        ("model.onnx", b"\x08\x0a\x12\x07pytorch" + bytes(99), "an ONNX model, not weights"),
+        ("model.pt", b"\x08\x0a\x12\x07pytorch" + bytes(99), "an ONNX model, not weights"),
+        ("model.pt", b"GGUF\x03\x00\x00\x00" + bytes(99), "a GGUF file"),
+        ("model.pt", b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer, not the file itself"),
+        ("model.pt", b"<!DOCTYPE html><html>", "a web page or XML"),
+        ("model.pt", b"just some words, and more of them", "neither safetensors nor a file of torch.save"),
+        ("model.pt", b"x", "neither safetensors nor a file of torch.save"),
+        ("model.safetensors", (500).to_bytes(8, "little") + b'{"a":', "is truncated: its header alone is longer"),
+        ("model.safetensors", (2).to_bytes(8, "little") + b"{}", "holds no tensors"),
+        ("model.safetensors", (9).to_bytes(8, "little") + b'{"a": 17}', "is truncated or damaged"),
+    ],
+)
+def test_a_file_that_is_no_weights_says_what_it_is(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(ModelFileError, match=complaint) as caught:
+        read_tensors(file)
+    assert caught.value.fix
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"nothing\.pt cannot be read: No such file"):
+        read_tensors(tmp_path / "nothing.pt")
+
+
+def test_a_truncated_safetensors_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(1000)}, file)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelFileError, match="is truncated or damaged") as caught:
+        read_tensors(file)
+    assert caught.value.fix == "Upload it again."
+
+
+def test_a_header_length_that_looks_like_another_format_does_not_mislead(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    for mark in (0x80, ord("<"), 0x08):  # pickle, a web page, ONNX
+        header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(mark if mark > 55 else mark + 256)
+        file.write_bytes(len(header).to_bytes(8, "little") + header + b"\x05")
+        assert read_tensors(file)["a"].item() == 5
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.97])
+def test_a_truncated_pt_file_is_refused(tmp_path: Path, cut: float) -> None:
+    file = saved({"a": torch.ones(1000)}, tmp_path / "model.pt")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * cut)])
+    with pytest.raises(ModelFileError, match=r"model\.pt is truncated or damaged"):
+        read_tensors(file)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_whole_pickled_module_is_refused_and_its_payload_not_run(tmp_path: Path, zipped: bool) -> None:
+    mark = tmp_path / "executed"
+    file = saved(Trojan(mark), tmp_path / "whole.pt", zipped=zipped)
+    with pytest.raises(ModelFileError, match=r"stores Python objects \(.*Trojan\), which can run code") as caught:
+        read_tensors(file)
+    assert not mark.exists()
+    assert 'torch.load("whole.pt", weights_only=False)' in caught.value.fix
+    assert "save_file(" in caught.value.fix
+    torch.load(file, weights_only=False)
+    assert mark.exists(), "the file would have run its payload elsewhere"
+
+
+def test_a_plain_pickle_with_a_payload_is_refused_and_not_run(tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    file = tmp_path / "model.pt"
+    file.write_bytes(pickle.dumps({"state_dict": Payload(mark)}))
+    with pytest.raises(ModelFileError, match=r"model\.pt is truncated or damaged: it is no pickle of weights"):
+        read_tensors(file)
+    assert not mark.exists()
+
+
+def test_a_payload_hidden_in_a_state_dict_is_refused_and_not_run(tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    file = saved({"state_dict": {"a": torch.ones(1)}, "config": Payload(mark)}, tmp_path / "model.pt")
+    with pytest.raises(ModelFileError, match=r"stores Python objects \(posix\.mkdir\)"):
+        read_tensors(file)
+    assert not mark.exists()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace_method` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.save` is deprecated:FutureWarning")
+def test_torchscript_is_refused_with_its_converter(tmp_path: Path) -> None:
+    file = tmp_path / "script.pt"
+    torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(file)
+    with pytest.raises(ModelFileError, match="is a TorchScript program") as caught:
+        read_tensors(file)
+    assert 'torch.jit.load("script.pt"' in caught.value.fix
+
+
+def test_an_exported_program_is_refused_with_its_converter(tmp_path: Path) -> None:
+    file = tmp_path / "model.pt2"
+    with zipfile.ZipFile(file, "w") as archive:  # the members by which torch.export.save's archive is known
+        archive.writestr("model/archive_format", "pt2")
+        archive.writestr("model/models/model.json", "{}")
+    with pytest.raises(ModelFileError, match=r"torch\.export program \(\.pt2\), which can run code") as caught:
+        read_tensors(file)
+    assert 'torch.export.load("model.pt2")' in caught.value.fix
+
+
+def test_another_zip_is_refused_with_what_is_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "model.pt"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("cats/one.png", b"")
+    with pytest.raises(ModelFileError, match=r"a zip archive of something else \(one\.png\)"):
+        read_tensors(file)
+
+
+def test_a_pickle_that_asks_for_all_memory_is_stopped(tmp_path: Path) -> None:
+    size = (10**12).to_bytes(6, "little")
+    stream = b"\x80\x02cbuiltins\nbytearray\n\x8a\x06" + size + b"\x85R."  # bytearray(10**12)
+    file = with_pickle(tmp_path / "bomb.pt", stream)
+    with pytest.raises(ModelFileError, match="needs far more memory than its size explains"):
+        read_tensors(file)
+
+
+def test_a_tensor_that_is_far_larger_than_its_file_is_refused(tmp_path: Path) -> None:
+    file = saved({"a": torch.ones(1).expand(10**6, 10**6)}, tmp_path / "model.pt")
+    with pytest.raises(ModelFileError, match=r"describes far more than it holds \(4000000000000 bytes"):
+        read_tensors(file)
+
+
+def test_a_file_that_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = saved({"a": torch.ones(1)}, tmp_path / "model.pt")
+    monkeypatch.setattr(reading, "_PATIENCE", 0)
+    with pytest.raises(ModelFileError, match="took longer than allowed"):
+        read_tensors(file)
+
+
+def test_reading_that_never_ends_is_ended_and_said_so() -> None:
+    endless = "from surgery.network.read_child import limit_time_and_files as limit\nlimit(1, 9)\nwhile True: pass"
+    done = subprocess.run([sys.executable, "-c", endless], capture_output=True, text=True, check=False)
+    assert reading._answer(done) == {"error": "time", "detail": "SIGXCPU"}
+
+
+@pytest.mark.parametrize(("value", "zipped"), [(float("nan"), False), (float("inf"), False), (float("-inf"), True)])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path, value: float, zipped: bool) -> None:
+    tensors = {"good": torch.ones(3), "fc.weight": torch.tensor([1.0, value, value])}
+    file = tmp_path / "model.any"
+    saved(tensors, file) if zipped else save_file(tensors, file)
+    with pytest.raises(ModelFileError, match=r"not finite in 1 tensors: 'fc\.weight' \(2 of 3\)") as caught:
+        read_tensors(file)
+    assert caught.value.fix == "The training diverged; bring an earlier checkpoint."
+
+
+TABLE = InputSpec("table", (3,), (0.0,) * 3, (1.0,) * 3)
+MLP = Architecture("mlp", {"sizes": [3, 4, 2]})
+
+
+def test_weights_of_another_architecture_give_a_table_of_what_differs() -> None:
+    other = build(Architecture("mlp", {"sizes": [3, 5, 2]})).state_dict()
+    other["extra"] = other.pop("2.bias")
+    with pytest.raises(MismatchError, match=r"5 tensors differ: 0\.weight is \(5, 3\), should be \(4, 3\)") as caught:
+        assemble(other, MLP, input=TABLE, classes=("a", "b"))
+    assert [(row.name, row.kind, row.file, row.architecture) for row in caught.value.rows] == [
+        ("0.weight", "shape", (5, 3), (4, 3)),
+        ("0.bias", "shape", (5,), (4,)),
+        ("2.weight", "shape", (2, 5), (2, 4)),
+        ("2.bias", "missing", None, (2,)),
+        ("extra", "unexpected", (2,), None),
+    ]
+
+
+def test_integer_weights_are_refused_by_name() -> None:
+    quantized: dict[str, Tensor] = {name: tensor.to(torch.int8) for name, tensor in build(MLP).state_dict().items()}
+    with pytest.raises(ModelError, match=r"'0\.weight' is stored as torch\.int8"):
+        assemble(quantized, MLP, input=TABLE, classes=("a", "b"))

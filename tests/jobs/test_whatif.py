@@ -1,0 +1,218 @@
+"""What-ifs and previews against literal computations and against what the operation then does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from surgery.context import Context
+from surgery.data.dataset import Dataset
+from surgery.edit.evaluate import means_of, predict
+from surgery.edit.gate import gate
+from surgery.errors import DataError, JobError, PlanError, SelectionError
+from surgery.jobs.whatif import WhatIf
+from surgery.measure.cost import bytes_of, macs, parameters
+from surgery.network.architectures import build
+from surgery.network.model import Architecture, InputSpec, Model, Support
+from surgery.network.trace import trace
+from surgery.operations.prune import Prune
+from surgery.workspace import Workspace
+
+Opened = Callable[[Model, Dataset], WhatIf]
+
+
+def sample_model(data: Dataset) -> Model:
+    """A small network with a residual add for images, an MLP for tables, random weights."""
+    torch.manual_seed(0)
+    images, outputs = data.kind == "images", len(data.classes)
+    cnn = Architecture("sample/digits_cnn", {"widths": [4, 6, 5], "classes": outputs})
+    architecture = cnn if images else Architecture("mlp", {"sizes": [4, 8, 6, outputs]})
+    module = build(architecture).eval()
+    mean, std = data.statistics()
+    spec = InputSpec("image" if images else "table", data.shape, mean, std)
+    index, support = trace(module, torch.randn(2, *data.shape))
+    task = "regression" if data.task == "regression" else "classification"
+    return Model(module, architecture, spec, task, data.classes, index, support)
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    """Commit a model and a copy of a dataset to a workspace, and open the what-if of them."""
+
+    def commit(model: Model, data: Dataset) -> WhatIf:
+        ws = Workspace(tmp_path / "home")
+        project = ws.create_project("Pico")
+
+        def copied(folder: Path) -> Dataset:
+            shutil.copytree(data.folder, folder, dirs_exist_ok=True)
+            return Dataset.open(folder)
+
+        dataset = ws.add_dataset(project.id, data.name, copied)
+        version = ws.commit(project.id, model, name="Original")
+        return WhatIf.open(ws, version.id, dataset.id)
+
+    return commit
+
+
+def rows(answer: dict, metric: str, part: str = "rows") -> dict[str, tuple[float, float]]:
+    return {row["scope"]: (row["before"], row["after"]) for row in answer[part] if row["metric"] == metric}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fill", ["mean", "zero"])
+def test_whatif_is_the_gated_model_on_the_probe_set(pico_images: Dataset, opened: Opened, fill: str) -> None:
+    model = sample_model(pico_images)
+    ids, labels = pico_images.probe_ids(), pico_images.labels(pico_images.probe_ids())
+    remove = model.index.layers["top.conv"].rows[:3].tolist() + model.index.layers["stem.conv"].rows[:2].tolist()
+    value = torch.ones(model.index.n)
+    value[remove] = 0
+    means = means_of(model, pico_images.without_test(), Context()) if fill == "mean" else None
+    before = predict(model, pico_images, ids, Context()).argmax(1).numpy()
+    with gate(model.module, model.index, value, means):
+        after = predict(model, pico_images, ids, Context()).argmax(1).numpy()
+
+    answer = opened(model, pico_images).answer({"what": "whatif", "remove": remove, "fill": fill})
+
+    assert (answer["asked"], answer["removed"], answer["stay"]) == (5, 5, 0)
+    accuracy = rows(answer, "accuracy")
+    assert accuracy["overall"] == pytest.approx((np.mean(before == labels), np.mean(after == labels)))
+    for number, name in enumerate(pico_images.classes):
+        own = labels == number
+        assert accuracy[name] == pytest.approx((np.mean(before[own] == number), np.mean(after[own] == number)))
+    assert rows(answer, "agreement")["overall"] == pytest.approx((1, np.mean(before == after)))
+    lost = [int(i) for i, y, a, b in zip(ids, labels, before, after, strict=True) if a == y != b]
+    assert [flip["sample"] for flip in answer["flips"]["lost"]] == lost
+    assert answer["flips"]["lost_count"] == len(lost)
+    assert {"layer": "top.conv", "before": 5, "after": 2} in answer["layers"]
+    assert (answer["split"], answer["n"]) == ("val", len(ids))
+
+
+def test_whatif_takes_coupled_neurons_along_and_leaves_fixed_ones(pico_images: Dataset, opened: Opened) -> None:
+    model = sample_model(pico_images)
+    layers = model.index.layers
+    answer = opened(model, pico_images).whatif([int(layers["block.second.conv"].rows[0]), int(layers["head"].rows[0])])
+    assert (answer["asked"], answer["removed"], answer["stay"]) == (2, 2, 1)
+    assert [row["layer"] for row in answer["layers"]] == ["down.conv", "block.second.conv"]
+    assert answer["reasons"] == ["stays: model output"]
+    assert answer["from_cut"] > 0
+
+
+def test_whatif_of_nothing_changes_nothing(pico_images: Dataset, opened: Opened) -> None:
+    answer = opened(sample_model(pico_images), pico_images).whatif([])
+    assert all(row["change"] == 0 for row in answer["rows"])
+    assert answer["from_cut"] == 1
+
+
+def test_preview_is_what_the_operation_does(pico_images: Dataset, opened: Opened) -> None:
+    model = sample_model(pico_images)
+    remove = [0, *model.index.layers["block.second.conv"].rows[:2].tolist()]
+    outcome = Prune(remove=remove).operate([model], pico_images.without_test(), Context())
+    small = outcome.models[0]
+    ids, labels = pico_images.probe_ids(), pico_images.labels(pico_images.probe_ids())
+
+    answer = opened(model, pico_images).answer(
+        {"what": "preview", "plan": {"operation": "prune", "parameters": {"remove": remove}}}
+    )
+
+    assert answer["removed"] == model.index.n - len(outcome.kept)
+    assert (answer["asked"], answer["coupled"], answer["stay"]) == (3, 2, 0)
+    assert any("down.conv" in reason for reason in answer["reasons"])
+    layers = outcome.tables["layers"]
+    changed = layers[layers["after"] < layers["before"]]
+    assert answer["layers"] == changed.to_dict("records")
+    for metric, measured in (("parameters", parameters), ("bytes", bytes_of), ("MACs", macs)):
+        assert rows(answer, metric, "sizes")["overall"] == (measured(model), measured(small))
+    after = predict(small, pico_images, ids, Context()).argmax(1).numpy()
+    assert rows(answer, "accuracy")["overall"][1] == pytest.approx(np.mean(after == labels))
+    assert answer["job_seconds"] > 5
+
+
+def test_a_regression_has_r2_and_error(pico_targets: Dataset, opened: Opened) -> None:
+    model = sample_model(pico_targets)
+    ids = pico_targets.probe_ids()
+    y = pico_targets.labels(ids).astype(float)
+    outputs = predict(model, pico_targets, ids, Context())[:, 0].numpy().astype(float)
+    answer = opened(model, pico_targets).whatif(model.index.layers["0"].rows[:4].tolist())
+    mse = np.mean((outputs - y) ** 2)
+    assert rows(answer, "mse")["overall"][0] == pytest.approx(mse)
+    assert rows(answer, "r2")["overall"][0] == pytest.approx(1 - mse / y.var())
+    assert rows(answer, "r2")["overall"][1] != rows(answer, "r2")["overall"][0]
+    assert answer["flips"]["lost_count"] == 0
+
+
+def test_the_scan_of_the_version_gives_the_means(pico_images: Dataset, opened: Opened) -> None:
+    from surgery.analysis.scan import scan
+
+    model = sample_model(pico_images)
+    whatif = opened(model, pico_images)
+    computed = whatif.means()
+    found = scan(model, pico_images, Context())
+    whatif.ws.add_scan(whatif.version, whatif.dataset, {"role": "train"}, found.save)
+    assert computed.keys() == found.means.keys()
+    for name, mean in whatif.means().items():
+        assert torch.equal(mean, found.means[name])
+        assert torch.allclose(mean, computed[name], atol=1e-5)
+
+
+REFUSED = {
+    "empty layer": ({"remove": "top.conv"}, SelectionError, "removes all 5 neurons of layer 'top.conv'"),
+    "unknown id": ({"remove": [999]}, SelectionError, "Neuron 999 does not exist"),
+    "nothing": ({"remove": []}, SelectionError, "No neuron is selected"),
+    "unknown field": ({"remove": [0], "speed": 3}, PlanError, "speed: Extra inputs"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_preview_is_refused_as_the_operation_refuses(name: str, pico_images: Dataset, opened: Opened) -> None:
+    parameters_, error, words = REFUSED[name]
+    model = sample_model(pico_images)
+    if isinstance(parameters_["remove"], str):
+        parameters_ = {"remove": model.index.layers[parameters_["remove"]].rows.tolist()}
+    with pytest.raises(error, match=words):
+        opened(model, pico_images).preview({"operation": "prune", "parameters": parameters_})
+
+
+def test_wrong_questions_are_named(pico_images: Dataset, opened: Opened) -> None:
+    whatif = opened(sample_model(pico_images), pico_images)
+    with pytest.raises(SelectionError, match="no neuron 'x'"):
+        whatif.answer({"what": "whatif", "remove": ["x"]})
+    with pytest.raises(SelectionError, match="cannot leave 'half' behind"):
+        whatif.answer({"what": "whatif", "remove": [0], "fill": "half"})
+    with pytest.raises(JobError, match="cannot answer 'weather'"):
+        whatif.answer({"what": "weather"})
+    with pytest.raises(PlanError, match="no operation 'amputate'"):
+        whatif.preview({"operation": "amputate"})
+
+
+def test_data_of_test_samples_only_has_nothing_to_try_on(tmp_path: Path, pico_images: Dataset, opened: Opened) -> None:
+    from surgery.data.load import from_arrays
+
+    x, y = pico_images.raw(range(6)), pico_images.labels(range(6))
+    only = from_arrays(
+        tmp_path / "only", x, y, classes=pico_images.classes, name="only", task="classification", roles=["test"] * 6
+    )
+    with pytest.raises(DataError, match="no samples to try a what-if on"):
+        opened(sample_model(pico_images), only)
+
+
+def test_unlabelled_data_shows_agreement_only(tmp_path: Path, pico_images: Dataset, opened: Opened) -> None:
+    from surgery.data.load import from_arrays
+
+    bare = from_arrays(tmp_path / "bare", pico_images.raw(range(20)), None, classes=(), name="bare", task="unlabelled")
+    answer = opened(sample_model(pico_images), bare).whatif([0], "zero")
+    assert {row["metric"] for row in answer["rows"]} == {"agreement"}
+    assert answer["split"] == "unlabelled"
+
+
+def test_what_can_only_be_gated_has_a_whatif_but_no_preview(pico_images: Dataset, opened: Opened) -> None:
+    whatif = opened(sample_model(pico_images), pico_images)
+    whatif.model = replace(whatif.model, support=Support("gate", "a step in the way"))
+    assert whatif.whatif([0])["removed"] == 1
+    with pytest.raises(PlanError, match="cannot be shrunk: a step in the way"):
+        whatif.preview({"operation": "prune", "parameters": {"remove": [0]}})

@@ -1,0 +1,201 @@
+"""What the kinds of jobs do, in this process; and one plan from submission to undo in real workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from surgery import jobs
+from surgery.context import Context
+from surgery.data.dataset import Dataset
+from surgery.errors import Cancelled, NotFoundError, PlanError
+from surgery.jobs import Job
+from surgery.jobs.kinds import KINDS
+from surgery.plan import Plan
+from surgery.workspace import DatasetRow, Project, Version, Workspace, queue
+from tests.jobs.conftest import wait_until
+from tests.patients import mlp
+
+
+@pytest.fixture
+def data(ws: Workspace, project: Project, pico_table: Dataset) -> DatasetRow:
+    def make(folder: Path) -> Dataset:
+        shutil.copytree(pico_table.folder, folder, dirs_exist_ok=True)
+        return Dataset.open(folder)
+
+    return ws.add_dataset(project.id, "boxes", make)
+
+
+@pytest.fixture
+def version(ws: Workspace, project: Project, pico_table: Dataset) -> Version:
+    model = mlp()
+    return ws.commit(project.id, replace(model, classes=pico_table.classes), name="Original")
+
+
+@pytest.fixture
+def do(ws: Workspace, project: Project) -> Callable[..., Job]:
+    """Run a task here, as a worker would."""
+
+    def do(kind: str, *, before: Callable[[Job], object] = lambda _: None, **given: Any) -> Job:
+        task = KINDS[kind].prepare(ws, project.id, {"kind": kind, **given})
+        queued = queue.add(ws.store, task, project=project.id, title=f"A {kind}", lane="short", device="", limit=60)
+        with ws.store.write() as db:
+            queue.claim(ws.store, db, queue.waiting(db)[0], "cpu", lambda: (os.getpid(), time.time()))
+        job = queue.get(ws.store, queued.id)
+        before(job)
+        result = KINDS[kind].work(ws, job, Context())
+        if result is not None:
+            with ws.store.write() as db:
+                queue.finish(ws.store, db, job.id, result)
+        return queue.get(ws.store, job.id)
+
+    return do
+
+
+def cut(version: Version, data: DatasetRow, remove: tuple[int, ...] = (1, 2, 9)) -> dict[str, Any]:
+    plan = Plan(operation="prune", parameters={"remove": list(remove)}, inputs=(version.id,), dataset=data.id)
+    return plan.model_dump(mode="json")
+
+
+def test_a_plan_makes_a_version_that_explains_itself(ws, project, version, data, do):
+    job = do("plan", plan=cut(version, data), name="Smaller")
+    assert job.state == "done"
+    made = ws.version(job.result["version"])
+    assert (made.name, made.parent, made.neurons, made.operation) == ("Smaller", version.id, 14, "Remove neurons")
+    assert ws.kept(made.id) == [0, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16]
+    assert ws.plan(made.id) == cut(version, data)
+    table = {(row["metric"], row["scope"]): row for row in ws.receipt(made.id)["table"]}
+    sizes = table["parameters", "overall"]
+    assert (sizes["before"], sizes["after"]) == (version.parameters, made.parameters)
+    assert ws.project(project.id).current == made.id and "parameters" in ws.project(project.id).outcome
+    assert ws.undo(project.id).current == version.id and ws.verify(version.id) == version.digest
+
+
+def test_the_same_plan_gives_the_same_bytes(ws, version, data, do):
+    digests = {ws.version(do("plan", plan=cut(version, data)).result["version"]).digest for _ in range(2)}
+    assert len(digests) == 1
+
+
+def test_whoever_moved_on_meanwhile_stays_there(ws, project, version, data, do):
+    other = ws.commit(project.id, mlp(seed=5), name="Other", make_current=False)
+    job = do("plan", plan=cut(version, data), before=lambda _: ws.make_current(project.id, other.id))
+    assert ws.project(project.id).current == other.id
+    assert ws.version(job.result["version"]).parent == version.id
+
+
+def test_a_plan_cancelled_while_it_ran_commits_nothing(ws, project, version, data, do):
+    def cancel(job: Job) -> None:
+        with ws.store.write() as db:
+            queue.end(ws.store, db, job.id, "cancelled", "Cancelled by ada.")
+
+    with pytest.raises(Cancelled, match="before its result could be committed"):
+        do("plan", plan=cut(version, data), before=cancel)
+    assert [one.id for one in ws.versions(project.id)] == [version.id]
+    assert [folder.name for folder in (ws.home / "versions").iterdir()] == [version.id]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "told"),
+    [
+        ({"inputs": ["cafe"]}, NotFoundError, "no version 'cafe'"),
+        ({"dataset": "beef"}, NotFoundError, "no dataset 'beef'"),
+        ({"operation": "prume"}, PlanError, "no operation 'prume'"),
+        ({"parameters": {"remove": "all"}}, PlanError, "remove"),
+        ({"extra": 1}, PlanError, "extra"),
+    ],
+)
+def test_a_wrong_plan_is_refused_at_submission(ws, project, version, data, wrong, error, told):
+    with pytest.raises(error, match=told):
+        jobs.submit(ws, {"kind": "plan", "plan": cut(version, data) | wrong}, project=project.id, title="Cut")
+    assert queue.listing(ws.store, None) == []
+
+
+def test_comparing_two_versions_also_gives_a_receipt(ws, version, data, do):
+    made = ws.version(do("plan", plan=cut(version, data)).result["version"])
+    result = do("compare", versions=[version.id, made.id], dataset=data.id).result
+    assert {row["model"] for row in result["rows"]} == {"v1 Original", f"v2 {made.name}"}
+    sizes = next(row for row in result["receipt"]["table"] if row["metric"] == "parameters")
+    assert (sizes["before"], sizes["after"]) == (version.parameters, made.parameters)
+
+
+def test_comparing_three_versions(ws, project, version, data, do):
+    others = [ws.commit(project.id, replace(mlp(seed=n), classes=data.classes), name=f"n{n}") for n in (1, 2)]
+    result = do("compare", versions=[version.id, *(one.id for one in others)], dataset=data.id).result
+    assert {row["model"] for row in result["rows"]} == {"v1 Original", "v2 n1", "v3 n2"}
+    assert "receipt" not in result
+
+
+def test_an_import_of_data_names_its_dataset_and_removes_the_upload_only(ws, project, do, tmp_path):
+    table = pd.DataFrame({"a": range(40), "b": [number * 0.5 for number in range(40)], "y": ["x", "z"] * 20})
+    own, uploaded = tmp_path / "own.csv", ws.uploads / "uploaded.csv"
+    table.to_csv(own, index=False)
+    table.to_csv(uploaded, index=False)
+    for path in (own, uploaded):
+        job = do("import_data", path=str(path), name=path.stem, target="y")
+        assert ws.dataset_row(job.result["dataset"]).classes == ("x", "z")
+    assert own.exists() and not uploaded.exists()
+
+
+def test_a_model_saved_here_is_imported_without_questions(ws, version, do):
+    job = do("import_model", path=str(version.folder / "model.safetensors"), name="Again")
+    again = ws.version(job.result["version"])
+    x = torch.randn(3, 4)
+    assert torch.equal(ws.model(again.id)(x), ws.model(version.id)(x)) and again.parent is None
+
+
+def test_a_model_is_imported_into_a_named_architecture(ws, project, version, do):
+    task = {
+        "path": str(version.folder / "model.safetensors"),
+        "architecture": {"name": "mlp", "arguments": {"sizes": [4, 8, 6, 3]}},
+        "input": {"kind": "table", "shape": [4], "mean": [0.0] * 4, "std": [2.0] * 4},
+        "classes": ["a", "b", "c"],
+    }
+    made = ws.version(do("import_model", name="Named", **task).result["version"])
+    model = ws.model(made.id)
+    assert model.classes == ("a", "b", "c") and model.input.std == (2.0,) * 4 and made.operation == "import"
+
+
+def test_a_scan_leaves_a_table_and_the_projection_adds_the_map(ws, version, data, do, monkeypatch):
+    monkeypatch.setattr("surgery.analysis.projection.SMALLEST", 1)
+    monkeypatch.setattr("surgery.analysis.projection.umap", lambda rows, seed: torch.ones(len(rows), 2).numpy())
+    task = {"version": version.id, "dataset": data.id, "params": {}}
+    folder = Path(do("scan", **task).result["folder"])
+    table = pd.read_parquet(folder / "neurons.parquet")
+    assert ws.has_scan(version.id, data.id, {}) and len(table) == version.neurons
+    assert table["map_x"].isna().all() and not table.loc[table["point"], "pca_x"].isna().any()
+    do("projection", **task)
+    table = pd.read_parquet(folder / "neurons.parquet")
+    assert (table.loc[table["point"], "map_x"] == 1).all()
+    changed = (folder / "neurons.parquet").stat().st_mtime_ns
+    do("scan", **task)
+    assert (folder / "neurons.parquet").stat().st_mtime_ns == changed, "a scan is made once"
+
+
+def test_a_projection_follows_on_a_scan(ws, project, version, data):
+    task = {"kind": "scan", "version": version.id, "dataset": data.id, "params": {}}
+    job = jobs.submit(ws, task, project=project.id, title="Scan v1")
+    wait_until(lambda: len(jobs.jobs(ws, project.id)) == 2 and not any(j.active for j in jobs.jobs(ws)), "both", 120)
+    projected, scanned = jobs.jobs(ws, project.id)
+    assert (scanned.id, scanned.state, projected.state) == (job.id, "done", "done"), projected.reason
+    assert (projected.kind, projected.title, projected.who) == ("projection", "Scan v1: projection", "ada")
+
+
+def test_from_submission_to_undo_in_a_real_worker(ws, project, version, data):
+    job = jobs.submit(ws, {"kind": "plan", "plan": cut(version, data)}, project=project.id, title="Cut")
+    wait_until(lambda: not jobs.status(ws, job.id).active, "the plan ends", 120)
+    done = jobs.status(ws, job.id)
+    assert done.state == "done", done.reason
+    made = ws.version(done.result["version"])
+    assert ws.project(project.id).current == made.id and ws.verify(made.id) == made.digest
+    stages = {event["stage"] for event in jobs.events(ws, job.id, 0)[0] if "stage" in event}
+    assert {"loading", "saving"} <= stages
+    assert ws.undo(project.id).current == version.id and ws.verify(version.id) == version.digest

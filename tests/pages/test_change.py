@@ -1,0 +1,170 @@
+"""The page Change: the form makes a plan, the preview tells what the operation will do, Run submits exactly that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from surgery import jobs
+from surgery.data.dataset import Dataset
+from surgery.jobs.whatif import WhatIf
+from surgery.network.model import Support
+from surgery.plan import Plan
+from surgery.workspace import Job, Workspace
+from tests.pages.conftest import failures
+from tests.pages.patients import Patient, admit, answer_in_place
+
+OpenPage = Callable[..., AppTest]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+    return answer_in_place(monkeypatch)
+
+
+@pytest.fixture
+def patient(ws: Workspace, pico_images: Dataset) -> Patient:
+    return admit(ws, pico_images, scanned=False)
+
+
+@pytest.fixture
+def page(open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]) -> AppTest:
+    saved = patient.ws.save_selection(patient.project.id, patient.version.id, "weak ones", [0, 5, 6])
+    return open_page("change", **patient.link, selection=saved.id)
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(element.value for element in [*app.markdown, *app.caption])
+
+
+def button(app: AppTest, start: str) -> Any:
+    return next(found for found in app.button if found.label.startswith(start))
+
+
+def planned(asked: list[Mapping[str, Any]]) -> dict[str, Any]:
+    return dict(asked[-1]["plan"])
+
+
+def test_it_opens_filled_in_with_the_linked_selection(
+    page: AppTest, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    assert failures(page) == []
+    plan = planned(asked)
+    assert plan["operation"] == "prune"
+    assert plan["parameters"]["remove"]["ids"] == [0, 5, 6]
+    assert (plan["inputs"], plan["dataset"]) == ([patient.version.id], patient.dataset.id)
+
+
+def test_the_preview_says_what_the_operation_will_do(page: AppTest, patient: Patient) -> None:
+    plan = {"operation": "prune", "parameters": {"remove": {"ids": [0, 5, 6]}}}
+    answer = WhatIf.open(patient.ws, patient.version.id, patient.dataset.id).preview(plan)
+    where = f"{len(answer['layers'])} layer{'s' if len(answer['layers']) > 1 else ''}"
+    assert f"#### 3 neurons asked → {answer['removed']} removed in {where}" in texts(page)
+    assert any(found.label == f"Remove {answer['removed']} neurons in {where}" for found in page.button)
+    table = page.table[0].value.set_index("Measure")
+    (parameters,) = [row for row in answer["sizes"] if row["metric"] == "parameters"]
+    assert table.at["Parameters", "After"] == f"{parameters['after']:,.0f}"
+    assert table.at["Accuracy", "Measured on"] == f"val, n = {answer['n']}"
+
+
+def test_the_form_has_a_widget_for_every_parameter_and_changes_the_plan(
+    page: AppTest, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    key = f"prune_{patient.version.id}"
+    page.number_input(key=f"{key}_epochs").set_value(3).run()
+    page.button_group(key=f"{key}_fill").set_value("zero").run()
+    plan = planned(asked)
+    assert (plan["parameters"]["epochs"], plan["parameters"]["fill"]) == (3, "zero")
+
+
+def test_the_seed_and_the_device_are_part_of_the_plan(page: AppTest, asked: list[Mapping[str, Any]]) -> None:
+    page.number_input(key="seed").set_value(7).run()
+    assert (planned(asked)["seed"], planned(asked)["device"]) == (7, "cpu")
+
+
+def test_run_submits_the_previewed_plan_and_names_the_job_in_the_url(
+    page: AppTest,
+    asked: list[Mapping[str, Any]],
+    running: Callable[..., Job],
+    patient: Patient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submitted: list[tuple[Mapping[str, Any], str]] = []
+
+    def submit(ws: Workspace, task: Mapping[str, Any], *, project: str, title: str) -> Job:
+        submitted.append((task, title))
+        return running(project, title)
+
+    monkeypatch.setattr(jobs, "submit", submit)
+    remove = button(page, "Remove")
+    remove.click().run()
+    assert failures(page) == []
+    ((task, title),) = submitted
+    assert task["kind"] == "plan"
+    assert Plan.model_validate(task["plan"]) == Plan.model_validate(planned(asked))
+    assert title == remove.label
+    assert "a" * 10 in str(page.query_params["job"])
+    assert any(found.label == "Cancel" for found in page.button)
+
+
+def test_a_failed_job_says_why_and_can_be_tried_again(
+    open_page: OpenPage, patient: Patient, running: Callable[..., Job], finish: Callable[..., None]
+) -> None:
+    job = running(patient.project.id)
+    finish(job, "failed", "worker was killed (signal 9)")
+    page = open_page("change", **patient.link, job=job.id)
+    assert any("signal 9" in text for text in failures(page))
+    assert any(found.label == "Try again" for found in page.button)
+
+
+def test_with_nothing_chosen_there_is_one_action_to_the_map(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("change", **patient.link)
+    assert failures(page) == []
+    assert asked == []
+    button(page, "Choose neurons").click().run()
+    assert "### Neurons" in texts(page)
+
+
+def test_a_selection_that_empties_a_layer_is_refused_with_the_layer_named(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    every = list(range(patient.version.neurons - 3))
+    saved = patient.ws.save_selection(patient.project.id, patient.version.id, "all", every)
+    page = open_page("change", **patient.link, selection=saved.id)
+    (text,) = [found for found in failures(page) if "at least one must stay" in found.replace("\\", "")]
+    assert "layer" in text
+    assert not any(found.label.startswith("Remove") for found in page.button)
+
+
+def test_a_selection_of_another_version_is_carried_over(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    saved = patient.ws.save_selection(patient.project.id, patient.version.id, "kept", [1, 6])
+    made = patient.operate([0])
+    open_page("change", **patient.link, selection=saved.id)
+    here, _lost = patient.ws.map_selection(saved.id, made.id)
+    assert planned(asked)["parameters"]["remove"]["ids"] == here
+    assert here != [1, 6]
+
+
+def test_an_unknown_job_in_the_link_is_ignored(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("change", **patient.link, job="0123456789")
+    assert failures(page) == []
+    assert "job" not in page.query_params
+
+
+def test_a_network_that_cannot_be_cut_says_why(
+    ws: Workspace, open_page: OpenPage, pico_images: Dataset, asked: list[Mapping[str, Any]]
+) -> None:
+    patient = admit(ws, pico_images, scanned=False, support=Support("gate", "the step view of Literal"))
+    page = open_page("change", **patient.link)
+    assert failures(page) == []
+    assert "the step view of Literal" in page.warning[0].value
+    assert not any(found.label.startswith("Remove") for found in page.button)

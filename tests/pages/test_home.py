@@ -1,0 +1,134 @@
+"""Home: the measured sentence first, three ways to start, the projects and their trash."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from surgery import jobs
+from surgery.ui import home
+from surgery.workspace import Project, Workspace, queue
+from tests.pages.conftest import OpenPage, failures
+
+
+def test_the_measured_sentence_stands_first(open_page: OpenPage, project: Project) -> None:
+    app = open_page()
+    assert failures(app) == []
+    first = next(element.value for element in app.markdown if element.value.startswith("####"))
+    assert "Accuracy 91\\.0 → 90\\.0 % on 14 test samples" in first
+
+
+def test_an_empty_workspace_offers_a_beginning(open_page: OpenPage) -> None:
+    app = open_page()
+    assert [box.value for box in app.info] == ["No project yet. Open a sample, or bring a model."]
+    assert {"Open sample", "Create project"} <= {button.label for button in app.button}
+
+
+def test_a_new_project_opens_model_and_data(open_page: OpenPage, ws: Workspace) -> None:
+    app = open_page()
+    app.text_input[0].input("Bolts")
+    _button(app, "Create project").click().run()
+    (made,) = ws.projects()
+    assert made.name == "Bolts"
+    assert app.query_params["project"] == made.id
+    assert "### Model & data" in [element.value for element in app.markdown]
+
+
+def test_a_name_that_is_not_allowed_is_an_error_panel(open_page: OpenPage, ws: Workspace) -> None:
+    app = open_page()
+    app.text_input[0].input("two\x07bells")
+    _button(app, "Create project").click().run()
+    assert "printable" in failures(app)[0]
+    assert ws.projects() == []
+
+
+def test_a_project_is_renamed_and_thrown_away_from_its_row(
+    open_page: OpenPage, ws: Workspace, project: Project
+) -> None:
+    app = open_page()
+    app.text_input[1].input("Crates")
+    _button(app, "Save name").click().run()
+    assert ws.project(project.id).name == "Crates"
+    app.button(key=f"trash_{project.id}").click().run()
+    assert ws.project(project.id).state == "trash"
+    assert [toast.value for toast in app.toast] == ["Crates is in the trash."]
+
+
+def test_a_project_goes_to_the_trash_and_comes_back(open_page: OpenPage, ws: Workspace, project: Project) -> None:
+    ws.trash_project(project.id)
+    app = open_page()
+    assert app.expander[0].label == "Trash: 1 project"
+    _button(app, "Restore").click().run()
+    assert [restored.id for restored in ws.projects()] == [project.id]
+    ws.trash_project(project.id)
+    app = open_page()
+    _button(app, "Erase for good").click().run()
+    assert ws.projects(trashed=True) == []
+
+
+def test_a_sample_fills_its_project_in_a_job(
+    open_page: OpenPage, ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page()
+    app.selectbox[0].select("breast_cancer").run()
+    _button(app, "Open sample").click().run()
+    (made,) = ws.projects()
+    (job,) = queue.listing(ws.store, made.id)
+    assert (made.name, job.kind, job.task["sample"]) == ("Tumour cells", "open_sample", "breast_cancer")
+    while jobs.status(ws, job.id).active:
+        time.sleep(0.2)
+    assert jobs.status(ws, job.id).reason == ""
+    app.run()
+    assert failures(app) == []
+    assert ws.project(made.id).current is not None
+    assert ws.project(made.id).dataset is not None
+
+
+def test_a_new_workspace_is_set_up_while_home_can_be_used(
+    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = "from surgery.workspace import Workspace; Workspace().create_project('Finished')"
+    monkeypatch.setattr(home, "INSTALL", install)
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "new"))
+    app = open_page()
+    assert any("A finished sample is put into this new workspace" in caption.value for caption in app.caption)
+    assert "Create project" in [button.label for button in app.button]
+    installer = home._installer(str(tmp_path / "new"))
+    assert installer is not None
+    assert installer.wait(60) == 0
+    app.run()
+    assert failures(app) == []
+    assert [project.name for project in Workspace(tmp_path / "new").projects()] == ["Finished"]
+    assert app.query_params["project"]
+
+
+def test_what_cannot_be_installed_is_told(open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "INSTALL", "raise SystemExit('no such sample')")
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "new"))
+    open_page()
+    installer = home._installer(str(tmp_path / "new"))
+    assert installer is not None
+    installer.wait(60)
+    (told,) = failures(open_page())
+    assert "could not be installed" in told
+    assert "no such sample" in told
+    Workspace(tmp_path / "new").create_project("My own")
+    assert failures(open_page()) == []
+
+
+def test_nothing_is_installed_into_a_workspace_with_a_history(ws: Workspace) -> None:
+    assert not home.is_new(ws)
+    assert home._installer(str(ws.home)) is None
+
+
+def test_how_far_a_project_has_come(ws: Workspace, project: Project) -> None:
+    assert home.state_of(ws, ws.create_project("Empty")) == "No model yet."
+    assert home.state_of(ws, project) == "Model and dataset are in; nothing was changed yet."
+
+
+def _button(app: AppTest, label: str) -> Any:
+    return next(button for button in app.button if button.label == label)

@@ -1,0 +1,357 @@
+"""Model & data: files become a version and a dataset through short jobs; what is wrong is said where it is wrong."""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save
+from streamlit.testing.v1 import AppTest
+
+from surgery import jobs
+from surgery.errors import ModelError
+from surgery.ui import data_import, model_form, uploads
+from surgery.workspace import Project, Workspace, queue
+from tests.pages.conftest import OpenPage, failures, perceptron
+
+CSV = "length,width,kind\n" + "".join(f"{n},{n % 7},{'ab'[n % 2]}\n" for n in range(40))
+
+
+@pytest.fixture
+def empty(ws: Workspace) -> Project:
+    """A project without a model and without data."""
+    return ws.create_project("Mine")
+
+
+@pytest.fixture
+def come_to_rest(ws: Workspace) -> Callable[[AppTest], AppTest]:
+    """Wait for the end of every job, then draw the page anew."""
+
+    def come_to_rest(app: AppTest) -> AppTest:
+        while any(job.active for job in jobs.jobs(ws)):
+            time.sleep(0.2)
+        return app.run()
+
+    return come_to_rest
+
+
+def test_it_asks_for_both_and_names_its_limit_and_the_command(open_page: OpenPage, empty: Project) -> None:
+    app = open_page("model_data", project=empty.id)
+    assert failures(app) == []
+    hints = " ".join(caption.value for caption in app.caption)
+    assert f"surgery import-model FILE --project {empty.id}" in hints
+    assert f"surgery import-data PATH --project {empty.id}" in hints
+    assert hints.count("Up to 400 MB here") == 2
+
+
+def test_weights_become_a_version(
+    open_page: OpenPage, ws: Workspace, empty: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    weights = save({name: tensor.clone() for name, tensor in perceptron(0).module.state_dict().items()})
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[0].upload("boxes.safetensors", weights, "application/octet-stream").run()
+    come_to_rest(app)
+    assert failures(app) == []
+    assert app.selectbox[0].options[0] == "mlp(sizes=[4, 5, 3], activation=relu) · fits"
+    app.text_area[0].set_value("long\nwide\nhigh")
+    button(app, "Import model").click().run()
+    come_to_rest(app)
+    assert failures(app) == []
+    (version,) = ws.versions(empty.id)
+    assert ws.inspect(version.id)["classes"] == ["long", "wide", "high"]
+    assert version.name == "boxes"
+    assert "full surgery" in badges(app)
+    assert list(ws.uploads.rglob("*.safetensors")) == []
+
+
+def test_the_wrong_number_of_classes_is_refused(
+    open_page: OpenPage, ws: Workspace, empty: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    inspected(ws, empty, outputs=3)
+    app = open_page("model_data", project=empty.id)
+    app.text_area[0].set_value("long\nwide")
+    button(app, "Import model").click().run()
+    assert "2 classes are named, the model has 3 outputs" in failures(app)[0]
+    assert ws.versions(empty.id) == []
+
+
+def test_weights_that_do_not_fit_are_shown_as_a_table(open_page: OpenPage, ws: Workspace, empty: Project) -> None:
+    row = {"name": "0.weight", "kind": "shape", "file": [5, 4], "architecture": [6, 4]}
+    only_here = {"name": "extra", "kind": "unexpected", "file": [2], "architecture": None}
+    inspected(ws, empty, outputs=3, misfits=2, mismatches=[row, only_here])
+    app = open_page("model_data", project=empty.id)
+    assert "2 tensors differ between the file and this architecture" in app.warning[0].value
+    assert app.table[0].value.iloc[1].tolist() == ["extra", "unexpected", "\\[2\\]", "–"]
+    assert app.table[0].value.iloc[0].tolist() == ["0\\.weight", "shape", "\\[5, 4\\]", "\\[6, 4\\]"]
+    assert "Import model" not in [button.label for button in app.button]
+
+
+def test_an_unknown_network_gets_the_snippet(open_page: OpenPage, ws: Workspace, empty: Project) -> None:
+    inspected(ws, empty, outputs=3, suggestions=False)
+    app = open_page("model_data", project=empty.id)
+    assert "No known architecture" in app.warning[0].value
+    assert "ARCHITECTURES = {}" in [block.value for block in app.code]
+    app.text_input[0].set_value("no json")
+    button(app, "Compare").click().run()
+    assert "are not JSON" in failures(app)[0]
+
+
+def test_a_file_that_is_no_model_fails_with_the_reason(
+    open_page: OpenPage, ws: Workspace, empty: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    content = io.BytesIO()
+    torch.save(torch.nn.Linear(2, 2), content)
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[0].upload("whole.pt", content.getvalue(), "application/octet-stream").run()
+    come_to_rest(app)
+    assert "not plain weights" in failures(app)[0]
+    assert any("state_dict" in block.value for block in app.code), "the converter is there to copy"
+    button(app, "Discard this file").click().run()
+    assert failures(app) == []
+    assert len(app.file_uploader) == 2
+    assert list(ws.uploads.iterdir()) == []
+
+
+def test_a_zip_of_pictures_becomes_a_dataset(
+    open_page: OpenPage, ws: Workspace, empty: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[1].upload("shapes.zip", pictures(), "application/zip").run()
+    assert failures(app) == []
+    assert len(app.get("image")) == 12, "previews with labels stand before anything runs"
+    assert ws.datasets(empty.id) == []
+    button(app, "Import dataset").click().run()
+    come_to_rest(app)
+    assert failures(app) == []
+    (row,) = ws.datasets(empty.id)
+    assert (row.classes, row.samples) == (("dark", "light"), 40)
+    assert app.expander[-1].label == "1 problem"
+    assert "broken\\.png" in app.table[-1].value.to_string()
+
+
+def test_a_table_asks_for_its_target(
+    open_page: OpenPage, ws: Workspace, empty: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[1].upload("parts.csv", CSV.encode(), "text/csv").run()
+    assert failures(app) == []
+    assert app.selectbox[0].value == "kind"
+    app.multiselect[0].select("width").run()
+    button(app, "Import dataset").click().run()
+    come_to_rest(app)
+    (row,) = ws.datasets(empty.id)
+    assert row.classes == ("a", "b")
+    assert ws.dataset(row.id).features == ("length",)
+
+
+def test_bad_data_is_an_error_panel_and_the_file_can_be_changed(open_page: OpenPage, empty: Project) -> None:
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[1].upload("photo.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 64, "image/png").run()
+    assert "is a single image" in failures(app)[0]
+    button(app, "Discard this file").click().run()
+    assert failures(app) == []
+    assert len(app.file_uploader) == 2
+
+
+def test_quality_and_the_next_step_stand_above(
+    open_page: OpenPage, ws: Workspace, project: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    app = open_page("model_data", project=project.id)
+    come_to_rest(app)
+    assert failures(app) == []
+    assert app.metric[0].label == "Accuracy now"
+    assert "Scan neurons" in [button.label for button in app.button]
+    assert [job.kind for job in jobs.jobs(ws)] == ["check_model"], "measured once"
+
+
+def test_another_normalisation_that_is_clearly_better_is_named(
+    open_page: OpenPage, ws: Workspace, project: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    checked(ws, project, own=0.31, other=0.97)
+    app = open_page("model_data", project=project.id)
+    assert "With the normalisation “this dataset” the model reaches 97.0 %" in app.warning[0].value
+    button(app, "Use it").click().run()
+    come_to_rest(app)
+    current = ws.version(ws.project(project.id).current or "")
+    assert ws.inspect(current.id)["input"]["mean"] == [5.0, 5.0, 5.0, 5.0]
+    assert current.parent == ws.versions(project.id)[1].id
+
+
+def test_a_slightly_better_normalisation_is_not_worth_a_word(
+    open_page: OpenPage, ws: Workspace, project: Project
+) -> None:
+    checked(ws, project, own=0.95, other=0.97)
+    assert not open_page("model_data", project=project.id).warning
+
+
+def test_uploads_are_kept_under_their_own_name_and_found_again(ws: Workspace) -> None:
+    path = uploads.keep(ws, "../../etc/pass\x00wd.zip", io.BytesIO(b"content"))
+    assert uploads.find(ws, uploads.named(path)) == path
+    assert path.name == "passwd.zip"
+    assert path.read_bytes() == b"content"
+    assert path.is_relative_to(ws.uploads)
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "/", "../catalogue.db", "0123456789ab/../../catalogue.db", "0123456789ab/", "zz/x", "0123456789ab/.."]
+)
+def test_a_url_leads_to_no_other_file(ws: Workspace, kept: str) -> None:
+    (ws.uploads / "0123456789ab").mkdir()
+    assert uploads.find(ws, kept) is None
+
+
+def test_empty_folders_of_imported_uploads_go(ws: Workspace) -> None:
+    first = uploads.keep(ws, "a.zip", io.BytesIO(b"a"))
+    first.unlink()
+    uploads.keep(ws, "b.zip", io.BytesIO(b"b"))
+    assert not first.parent.exists()
+
+
+def test_only_uploads_are_ever_removed(ws: Workspace, tmp_path: Path) -> None:
+    own = tmp_path / "mine" / "weights.pt"
+    own.parent.mkdir()
+    own.write_bytes(b"precious")
+    assert not uploads.waits(ws, own)
+    uploads.discard(ws, own)
+    assert own.read_bytes() == b"precious"
+
+
+def test_a_failed_import_from_the_command_line_does_not_hold_the_page(
+    open_page: OpenPage, ws: Workspace, empty: Project, tmp_path: Path
+) -> None:
+    task = {"kind": "import_model", "path": str(tmp_path / "weights.pt"), "name": "mine"}
+    failed(ws, empty, task, "it does not fit")
+    app = open_page("model_data", project=empty.id)
+    assert failures(app) == []
+    assert len(app.file_uploader) == 2
+
+
+def test_a_failed_import_keeps_the_answers_within_reach(open_page: OpenPage, ws: Workspace, empty: Project) -> None:
+    inspected(ws, empty, outputs=3)
+    (before,) = jobs.jobs(ws)
+    failed(ws, empty, {**before.task, "kind": "import_model"}, "The network does not run on such an input.")
+    app = open_page("model_data", project=empty.id)
+    assert "does not run on such an input" in failures(app)[0]
+    assert "Import model" in [button.label for button in app.button]
+
+
+def test_another_model_can_be_brought_or_not(open_page: OpenPage, project: Project) -> None:
+    app = open_page("model_data", project=project.id)
+    button(app, "Bring another model").click().run()
+    assert app.query_params["another"] == "model"
+    assert len(app.file_uploader) == 1
+    button(app, "Keep the present model").click().run()
+    assert "another" not in app.query_params
+    assert not app.file_uploader
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("0.5 x", "not a list of numbers"), ("0.1 0.2", "2 numbers .* 3 channels")]
+)
+def test_malformed_statistics_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        model_form.statistics(text, 3)
+
+
+def test_one_number_stands_for_all_channels() -> None:
+    assert model_form.statistics("0.5", 3) == [0.5, 0.5, 0.5]
+    assert model_form.statistics("1, 2, 3", 3) == [1.0, 2.0, 3.0]
+
+
+def test_class_names_must_differ() -> None:
+    with pytest.raises(ModelError, match="'cat' is named twice"):
+        model_form.named_classes("cat\ndog\ncat", 3)
+
+
+def test_small_pictures_are_enlarged_without_blur() -> None:
+    small = png(np.eye(8, dtype=np.uint8) * 255)
+    with Image.open(io.BytesIO(data_import.enlarged(small))) as image:
+        assert image.size == (72, 72)
+        assert set(np.asarray(image).ravel().tolist()) == {0, 255}
+    large = png(np.zeros((100, 100), dtype=np.uint8))
+    assert data_import.enlarged(large) == large
+
+
+def inspected(ws: Workspace, project: Project, *, outputs: int, suggestions: bool = True, **more: Any) -> None:
+    """Put a finished inspection of a file into the project's jobs."""
+    path = uploads.keep(ws, "boxes.pt", io.BytesIO(b"never read"))
+    spec = {"kind": "table", "shape": [4], "mean": [0.0] * 4, "std": [1.0] * 4}
+    suggestion = {"name": "mlp", "arguments": {}, "input": spec, "outputs": outputs, "misfits": 0, "mismatches": []}
+    result = {
+        "format": "torch",
+        "tensors": 4,
+        "parameters": 43,
+        "bytes": 172,
+        "notes": [],
+        "described": False,
+        "suggestions": [suggestion | more] if suggestions else [],
+        "names": ["mlp"],
+        "snippet": "ARCHITECTURES = {}",
+    }
+    done(ws, project, {"kind": "inspect_model", "path": str(path)}, result)
+
+
+def checked(ws: Workspace, project: Project, *, own: float, other: float) -> None:
+    """Put a finished check of the normalisation into the project's jobs."""
+    task = {"kind": "check_model", "version": project.current, "dataset": project.dataset}
+    rows = [
+        {"name": "as set", "mean": [0.0] * 4, "std": [1.0] * 4, "quality": own, "n": 14},
+        {"name": "this dataset", "mean": [5.0] * 4, "std": [2.0] * 4, "quality": other, "n": 14},
+    ]
+    done(ws, project, task, {"rows": rows})
+
+
+def done(ws: Workspace, project: Project, task: dict[str, Any], result: dict[str, Any]) -> None:
+    """A job that has ended well."""
+    job = queue.add(ws.store, task, project=project.id, title="Done", lane="short", device="cpu", limit=60.0)
+    with ws.store.write() as db:
+        queue.claim(ws.store, db, {"id": job.id, "lane": "short", "title": "Done", "project": project.id}, "cpu", _none)
+        queue.finish(ws.store, db, job.id, result)
+
+
+def failed(ws: Workspace, project: Project, task: dict[str, Any], reason: str) -> None:
+    """A job that has failed."""
+    job = queue.add(ws.store, task, project=project.id, title="Failed", lane="short", device="cpu", limit=60.0)
+    with ws.store.write() as db:
+        queue.end(ws.store, db, job.id, "failed", reason)
+
+
+def _none() -> tuple[int, float]:
+    return 0, 0.0
+
+
+def pictures() -> bytes:
+    """A zip of 40 pictures in two classes, and one file that is none."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for number in range(40):
+            name = ("dark", "light")[number % 2]
+            shade = np.full((8, 8), 20 + 180 * (number % 2) + number, dtype=np.uint8)
+            archive.writestr(f"shapes/{name}/{number}.png", png(shade))
+        archive.writestr("shapes/dark/broken.png", b"no picture")
+    return target.getvalue()
+
+
+def png(pixels: np.ndarray[Any, Any]) -> bytes:
+    """A gray picture."""
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, "PNG")
+    return target.getvalue()
+
+
+def badges(app: AppTest) -> str:
+    """All Markdown, badges included."""
+    return "\n".join(element.value for element in app.markdown)
+
+
+def button(app: AppTest, label: str) -> Any:
+    """The first button with this label."""
+    return next(button for button in app.button if button.label == label)

@@ -1,0 +1,212 @@
+"""Figures are plain dicts in which a class keeps its colour, an id travels with its point, and nothing is hidden."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from surgery import charts
+from surgery.charts.neurons import MOST_POINTS
+from surgery.charts.palette import DARK, GROUPED, LIGHT, OKABE_ITO
+
+CLASSES = ["cat", "dog", "ship"]
+
+
+def _points(n: int = 6) -> pd.DataFrame:
+    """Neurons with ids 10, 20, …: no id equals its position."""
+    ids = 10 * np.arange(1, n + 1)
+    return pd.DataFrame({"id": ids, "x": np.linspace(0, 1, n), "y": np.zeros(n), "text": [f"n{i}" for i in ids]})
+
+
+def _map(**more: object) -> charts.Figure:
+    colour = charts.legend(["cat", "dog", "cat", "ship", "dog", "cat"], charts.class_colours(CLASSES))
+    return charts.neuron_map(_points(), colour, title="Neurons", **more)
+
+
+def _ids(trace: dict) -> list[int]:
+    return [row[0] for row in trace["customdata"]]
+
+
+def test_a_class_has_the_same_colour_in_the_map_and_in_the_profile() -> None:
+    colours = charts.class_colours(CLASSES)
+    profile = charts.profile({"ship": 1.0, "cat": 2.0}, colours, title="t", unit="mean activation")
+    shade = {trace["name"]: trace["marker"]["color"] for trace in _map()["data"]}
+    assert profile["data"][0]["marker"]["color"] == [shade["ship"], shade["cat"]]
+
+
+def test_class_colours_begin_with_okabe_ito_and_stay_distinct_for_many_classes() -> None:
+    colours = list(charts.class_colours([str(i) for i in range(40)]).values())
+    assert tuple(colours[:7]) == OKABE_ITO
+    assert len(set(colours)) == 40
+
+
+def test_ordered_colours_run_along_cividis() -> None:
+    shades = charts.ordered_colours(["conv1", "conv2", "fc"])
+    assert shades["conv1"] == "#00224E"
+    assert shades["fc"] == "#FEE838"
+
+
+def test_ids_travel_with_their_points_whatever_their_order_in_the_traces() -> None:
+    figure = _map()
+    found = {i: x for trace in figure["data"] for i, x in zip(_ids(trace), trace["x"], strict=True)}
+    points = _points()
+    assert found == dict(zip(points["id"], points["x"], strict=True))
+
+
+def test_selection_stands_out_in_every_trace() -> None:
+    figure = _map(selected=[10, 50])
+    chosen = {_ids(trace)[place] for trace in figure["data"] for place in trace["selectedpoints"]}
+    assert chosen == {10, 50}
+    assert all("selectedpoints" in trace for trace in figure["data"])  # otherwise a trace would not fade
+
+
+def test_without_a_selection_nothing_fades() -> None:
+    assert not any("selectedpoints" in trace for trace in _map()["data"])
+
+
+@pytest.mark.parametrize(("mode", "drag"), [("click", "pan"), ("lasso", "lasso")])
+def test_mode_sets_what_a_drag_does(mode: charts.Mode, drag: str) -> None:
+    assert _map(mode=mode)["layout"]["dragmode"] == drag
+
+
+def test_a_score_is_drawn_in_cividis_with_its_scale() -> None:
+    figure = charts.neuron_map(_points(), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], title="Share active")
+    marker = figure["data"][0]["marker"]
+    assert marker["color"] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    assert marker["colorscale"][0] == [0.0, "#00224E"]
+    assert "colorbar" in marker
+
+
+def test_above_the_limit_a_sample_with_the_whole_selection_is_shown_and_said() -> None:
+    points = _points(MOST_POINTS + 500)
+    chosen = [10, 20, 10 * (MOST_POINTS + 500)]
+    figure = charts.neuron_map(points, np.zeros(len(points)), title="Neurons", selected=chosen)
+    ids = _ids(figure["data"][0])
+    assert len(ids) == MOST_POINTS
+    assert set(chosen) <= set(ids)
+    assert "20,000 of 20,500 shown" in figure["layout"]["title"]["text"]
+
+
+def test_removed_neurons_are_shown_but_cannot_be_selected() -> None:
+    figure = _map(ghosts=_points(2))
+    ghost = next(trace for trace in figure["data"] if trace["name"] == "removed")
+    assert len(ghost["x"]) == 2
+    assert "customdata" not in ghost
+
+
+@pytest.mark.parametrize("customdata", [[30], {"0": 30}, 30])
+def test_picked_reads_ids_however_streamlit_passes_them_on(customdata: object) -> None:
+    points = [{"customdata": customdata, "point_index": 7}, {"point_index": 3}, {"customdata": [10]}]
+    assert charts.picked({"selection": {"points": points}}) == (10, 30)
+
+
+def test_picked_of_nothing_is_nothing() -> None:
+    assert charts.picked(None) == ()
+    assert charts.picked({"selection": {"points": []}}) == ()
+
+
+def test_a_legend_has_at_most_twelve_entries_and_counts_every_point() -> None:
+    names = [f"c{i:02}" for i in range(30)]
+    values = [name for place, name in enumerate(names) for _ in range(place + 1)]
+    shown = charts.legend(values, charts.class_colours(names))
+    assert len(shown.colours) == 12
+    assert next(iter(shown.colours)) == "c19"  # the eleven commonest, in the order of the classes
+    assert shown.colours["other"] == GROUPED
+    assert sum(shown.counts.values()) == len(values)
+    assert [values[place] for place in shown.places("c29")] == ["c29"] * 30
+
+
+def test_a_short_legend_groups_nothing_and_leaves_out_what_is_absent() -> None:
+    shown = charts.legend(["dog", "dog"], charts.class_colours(CLASSES))
+    assert dict(shown.counts) == {"dog": 2}
+    assert "other" not in shown.colours
+
+
+def test_layers_are_grouped_by_stage_only_where_there_are_too_many() -> None:
+    deep = [f"layer{i}.{j}.conv1" for i in range(1, 5) for j in range(4)]
+    assert charts.stages(deep)["layer3.2.conv1"] == "layer3"
+    assert charts.stages(["a.b", "c"]) == {"a.b": "a.b", "c": "c"}
+    nested = [f"features.block{i}.layer{j}.conv" for i in range(3) for j in range(6)]
+    assert set(charts.stages(nested).values()) == {"features.block0", "features.block1", "features.block2"}
+    assert charts.stages([]) == {}
+
+
+def _table() -> pd.DataFrame:
+    return pd.DataFrame({"scope": CLASSES, "before": [90.0, 80.0, 70.0], "after": [95.0, 70.0, 70.0]})
+
+
+def test_differences_are_signed_and_coloured_by_good_and_bad() -> None:
+    difference = charts.before_after(_table(), title="Accuracy", unit="%")["data"][2]
+    assert difference["text"] == ["+5", "−10", "±0"]
+    assert difference["marker"]["color"] == [LIGHT.better, LIGHT.worse, LIGHT.muted]
+
+
+def test_where_lower_is_better_a_fall_is_blue() -> None:
+    difference = charts.before_after(_table(), title="MSE", unit="", better="lower")["data"][2]
+    assert difference["marker"]["color"][:2] == [LIGHT.worse, LIGHT.better]
+
+
+def test_with_many_classes_the_largest_changes_are_shown_and_that_is_said() -> None:
+    before = np.full(40, 90.0)
+    after = before - np.arange(40)
+    table = pd.DataFrame({"scope": [f"c{i}" for i in range(40)], "before": before, "after": after})
+    figure = charts.before_after(table, title="Accuracy", unit="%")
+    assert figure["data"][0]["y"] == [f"c{i}" for i in range(28, 40)]
+    assert "the 12 largest changes of 40" in figure["layout"]["title"]["text"]
+
+
+def test_differences_alone_carry_before_and_after_for_the_hover() -> None:
+    bars = charts.differences(_table(), title="If silenced", unit="%")["data"]
+    assert len(bars) == 1
+    assert bars[0]["x"] == [5.0, -10.0, 0.0]
+    assert bars[0]["customdata"] == [[90.0, 95.0], [80.0, 70.0], [70.0, 70.0]]
+
+
+def test_layer_bars_say_how_many_of_how_many_go_and_hatch_them() -> None:
+    table = pd.DataFrame({"layer": ["conv1", "fc"], "kept": [10, 8], "removed": [6, 0]})
+    kept, removed = charts.layers(table, title="Neurons per layer")["data"]
+    assert removed["text"] == ["−6 of 16", ""]
+    assert removed["marker"]["pattern"]["shape"]
+    assert (kept["x"], removed["x"]) == ([10, 8], [6, 0])
+
+
+def test_digits_as_class_names_stay_names() -> None:
+    figure = charts.profile({"7": 0.5, "8": 0.1}, {}, title="t", unit="u")
+    assert figure["layout"]["yaxis"]["type"] == "category"
+
+
+def test_loss_curve_skips_what_was_not_reported() -> None:
+    figure = charts.loss_curve(pd.DataFrame({"loss": [1.0, 0.5], "validation": [None, 0.7]}))
+    assert figure["data"][0]["y"] == [1.0, 0.5]
+    assert (figure["data"][1]["x"], figure["data"][1]["y"]) == ([2], [0.7])
+
+
+@pytest.mark.parametrize("value", [-0.0, 0.0])
+def test_no_difference_is_neither_plus_nor_minus(value: float) -> None:
+    assert charts.signed(value) == "±0"
+
+
+def _every_figure(dark: bool) -> list[charts.Figure]:
+    return [
+        _map(dark=dark, selected=[10], ghosts=_points(1)),
+        charts.neuron_map(_points(), np.arange(6.0), title="t", dark=dark),
+        charts.profile({"cat": 1.0}, charts.class_colours(CLASSES), title="t", unit="u", dark=dark),
+        charts.before_after(_table(), title="t", unit="%", dark=dark),
+        charts.differences(_table(), title="t", unit="%", dark=dark),
+        charts.layers(pd.DataFrame({"layer": ["a"], "kept": [1], "removed": [1]}), title="t", dark=dark),
+        charts.loss_curve(pd.DataFrame({"loss": [1.0, 0.5]}), dark=dark),
+    ]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_figure_is_plain_stable_valid_and_in_the_ink_of_its_theme(dark: bool) -> None:
+    for figure, again in zip(_every_figure(dark), _every_figure(dark), strict=True):
+        assert json.dumps(figure) == json.dumps(again)
+        assert "bdata" not in json.dumps(figure)
+        go.Figure(figure)  # raises on anything plotly does not know
+        assert figure["layout"]["title"]["text"]
+        assert figure["layout"]["font"]["color"] == (DARK if dark else LIGHT).text

@@ -1,0 +1,92 @@
+"""The whole loop without a browser, through the same jobs that the pages submit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from surgery.cli import main
+from surgery.network.architectures import build
+from surgery.network.model import Architecture
+from surgery.workspace import Workspace
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SURGERY_DEVICES", "cpu")
+    return tmp_path
+
+
+def bring(home: Path) -> tuple[str, str]:
+    """Import a small MLP and a table; return version and dataset."""
+    torch.manual_seed(0)
+    module = build(Architecture("mlp", {"sizes": [4, 12, 3]}))
+    torch.save({"state_dict": module.state_dict()}, home / "model.pth")
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    np.savez(home / "rows.npz", x=x, y=x[:, :3].argmax(1))
+    assert main(["import-model", str(home / "model.pth"), "--project", "trial", "--classes", "a,b,c"]) == 0
+    assert main(["import-data", str(home / "rows.npz"), "--project", "trial"]) == 0
+    ws = Workspace()
+    (project,) = ws.projects()
+    return ws.versions(project.id)[0].id, ws.datasets(project.id)[0].id
+
+
+def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version, dataset = bring(home)
+    assert "3 classes" in capsys.readouterr().out
+    assert main(["scan", version, dataset]) == 0
+
+    plan = {
+        "operation": "prune",
+        "parameters": {"remove": [0, 3], "epochs": 1},
+        "inputs": [version],
+        "dataset": dataset,
+    }
+    (home / "plan.json").write_text(json.dumps(plan))
+    assert main(["run", str(home / "plan.json"), "--name", "smaller"]) == 0
+    out = capsys.readouterr().out
+    assert "fewer parameters" in out
+
+    ws = Workspace()
+    project = ws.version(version).project
+    made = ws.versions(project)[-1]
+    assert ws.project(project).current == made.id
+    assert main(["versions", "--project", "trial", "--undo"]) == 0
+    assert ws.project(project).current == version
+    assert main(["versions", "--verify", version]) == 0
+    assert ws.version(version).digest in capsys.readouterr().out
+
+    assert main(["export", made.id, str(home / "plan-again.json"), "--format", "plan"]) == 0
+    assert main(["run", str(home / "plan-again.json"), "--name", "again"]) == 0
+    assert ws.versions(project)[-1].digest == made.digest, "the same plan gives the same weights"
+    assert main(["export", made.id, str(home / "ids.json"), "--format", "ids"]) == 0
+    assert json.loads((home / "ids.json").read_text()) == ws.kept(made.id)
+
+
+def test_compare_and_jobs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version, _ = bring(home)
+    assert main(["compare", version, version]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert main(["jobs"]) == 0
+    assert "Compare" in capsys.readouterr().out
+
+
+def test_errors_are_said_and_not_thrown(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import-data", str(home / "nothing.zip")]) == 1
+    assert "does not exist" in capsys.readouterr().err
+    (home / "plan.json").write_text('{"operation": "prune", "inputs": ["gone"], "dataset": "d"}')
+    assert main(["run", str(home / "plan.json")]) == 1
+    assert "surgery:" in capsys.readouterr().err
+
+
+def test_an_open_address_without_a_login_is_refused(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SURGERY_TOKEN", raising=False)
+    assert main(["--address", "0.0.0.0", "--no-browser"]) == 1
+    assert "nothing protects the app" in capsys.readouterr().err

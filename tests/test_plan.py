@@ -1,0 +1,31 @@
+import pytest
+
+from surgery.errors import PlanError
+from surgery.plan import Plan
+
+GOOD = '{"operation": "prune", "parameters": {"remove": [1]}, "inputs": ["v"], "dataset": "d"}'
+
+
+def test_a_plan_embeds_ids_and_digest() -> None:
+    plan = Plan.parse(GOOD)
+    assert plan.build().model_dump()["remove"]["ids"] == (1,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nothing", "This is not a plan: the file: Invalid JSON"),
+        (GOOD.replace('"dataset": "d"', '"data": "d"'), "dataset: Field required"),
+        (GOOD.replace("prune", "prone"), "There is no operation 'prone'; installed are prune"),
+        (GOOD.replace('"remove": [1]', '"remove": [-1]'), "remove.ids.0: Input should be greater than or equal to 0"),
+        (GOOD.replace('"remove": [1]', '"remove": [1], "epochs": 1000'), "epochs: Input should be less than or equal"),
+        (GOOD.replace('"remove": [1]', '"remove": [1], "speed": 1'), "speed: Extra inputs are not permitted"),
+        (
+            GOOD.replace("[1]", '{"ids": [1, 2], "digest": "sha256:0000000000000000"}'),
+            "the plan was changed by hand",
+        ),
+    ],
+)
+def test_a_bad_plan_names_the_field(text: str, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        Plan.parse(text)
