@@ -1,0 +1,78 @@
+"""Four small trained models with their data, and one finished project, to start from without a file of your own.
+
+Each folder `sample_models/NAME/` holds the stored model, `sample.json` (what it is and how it is trained, written by
+hand), `results.json` and `card.md` (measured and written by `python -m sample_models.train`). Data sets are not
+stored: they come out of scikit-learn or are drawn. Importing this package imports neither torch nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from surgery.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from surgery.context import Context
+    from surgery.data.dataset import Dataset
+    from surgery.workspace import Workspace
+
+_HERE = Path(__file__).parent
+_NAMES = ("digits", "surface_inspection", "breast_cancer", "diabetes")
+
+
+def names() -> list[str]:
+    """The samples, in the order in which they are offered."""
+    return list(_NAMES)
+
+
+def model_folder(name: str) -> Path:
+    """Where the trained model of a sample is stored, for `surgery.network.store.load`.
+
+    Raises:
+        NotFoundError: there is no such sample.
+    """
+    if name not in _NAMES:
+        raise NotFoundError(f"There is no sample {name!r}.", f"Choose one of {', '.join(_NAMES)}.")
+    return _HERE / name
+
+
+def info(name: str) -> dict[str, Any]:
+    """Everything `sample.json` says (title, line, kind, task, data, licences, limits), the card's text as "card" and,
+    once trained, the measured values as "results".
+
+    Raises:
+        NotFoundError: there is no such sample.
+    """
+    folder = model_folder(name)
+    found: dict[str, Any] = json.loads((folder / "sample.json").read_text("utf-8"))
+    for key, file in (("results", folder / "results.json"), ("card", folder / "card.md")):
+        if file.exists():
+            text = file.read_text("utf-8")
+            found[key] = json.loads(text) if file.suffix == ".json" else text
+    return found
+
+
+def make_data(name: str, folder: Path, ctx: Context | None = None) -> Dataset:
+    """Make the data set of a sample in `folder`, the same every time; seconds at most.
+
+    Raises:
+        NotFoundError: there is no such sample.
+        Cancelled: `ctx` was cancelled.
+    """
+    from sample_models.datasets import MAKERS
+    from surgery.context import Context
+
+    model_folder(name)
+    return MAKERS[name](folder, ctx or Context())
+
+
+def open_finished(ws: Workspace) -> str:
+    """Install the finished digits project in a workspace, unless it is there, and return its project id.
+
+    Trains nothing, but imports torch: to be called in a job or from a command, not in a page.
+    """
+    from sample_models.finished import install
+
+    return install(ws)
