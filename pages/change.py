@@ -1,0 +1,140 @@
+"""What will this surgery do, and do it: a form, a preview of its effect, a run with its progress in place."""
+
+import streamlit as st
+
+from surgery import jobs
+from surgery.errors import NotFoundError
+from surgery.jobs import Job
+from surgery.operations.base import Operation, operations
+from surgery.plan import Plan
+from surgery.ui import format, panels, pickers, preview, progress, selection, shell
+from surgery.ui.form import form
+from surgery.ui.messages import _
+
+view = shell.page("change", needs=("version", "dataset"))
+ws, project, version, dataset = view.workspace, view.project, view.version, view.dataset
+GOALS = {"prune": _("Make it smaller")}
+
+
+def choose() -> tuple[str, type[Operation]]:
+    """Choose a surgery by its goal."""
+    found = operations()
+    name = st.selectbox(
+        _("Goal"),
+        list(found),
+        format_func=lambda name: f"{GOALS.get(name, _('Other'))}: {found[name].title}",
+        help=found[next(iter(found))].__doc__ if len(found) == 1 else None,
+        key="operation",
+    )
+    return name, found[name]
+
+
+def fill_in() -> Plan | None:
+    """Draw the form of a surgery and return the plan it makes; None while nothing is chosen."""
+    name, operation = choose()
+    ids = selection.chosen(view, {i: i for i in range(version.neurons)})
+    values = form(operation, key=f"{name}_{version.id}", pickers=pickers.pickers(view, ids))
+    device = pickers.device(view, key="device")
+    with st.expander(_("More")):
+        seed = st.number_input(
+            _("Seed"),
+            min_value=0,
+            value=0,
+            step=1,
+            key="seed",
+            help=_("The same plan with the same seed gives the same weights."),
+        )
+    if not values["remove"].ids:
+        return None
+    parameters = operation.model_validate(values).model_dump(mode="json")
+    return Plan(
+        operation=name, parameters=parameters, inputs=(version.id,), dataset=dataset.id, seed=int(seed), device=device
+    )
+
+
+def choose_first() -> None:
+    """Nothing is chosen: the way to the map."""
+    panels.empty(_("Choose the neurons to remove on the map; the preview then shows what goes and which class pays."))
+    if st.button(_("Choose neurons"), type="primary", icon=":material/scatter_plot:"):
+        shell.go("neurons", view)
+
+
+def look_ahead(plan: Plan) -> None:
+    """Preview the plan, offer to run it and to take it along."""
+    place = st.empty()
+    with place, panels.loading(320):
+        answer = preview.ask(ws, plan)
+    with place.container():
+        preview.show(answer, version.neurons - len(ws.inspect(version.id)["classes"]))
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button(preview.action(answer), type="primary", icon=":material/content_cut:"):
+                run(plan, preview.action(answer))
+            st.caption(
+                _("about {time} on {device}; v{number} stays as it is").format(
+                    time=format.seconds(answer["job_seconds"]), device=plan.device, number=version.number
+                ),
+                width="stretch",
+            )
+            st.download_button(
+                _("Plan (JSON)"),
+                plan.model_dump_json(indent=2),
+                "plan.json",
+                "application/json",
+                icon=":material/download:",
+            )
+
+
+def run(plan: Plan, title: str) -> None:
+    """Make a job of the plan and watch it here."""
+    task = {"kind": "plan", "plan": plan.model_dump(mode="json")}
+    job = jobs.submit(ws, task, project=project.id, title=title)
+    st.query_params["job"] = job.id
+    st.rerun()
+
+
+def job_here() -> Job | None:
+    """The job that was started here, named by the URL."""
+    named = st.query_params.get("job")
+    try:
+        return jobs.status(ws, named) if named else None
+    except NotFoundError:
+        del st.query_params["job"]
+        return None
+
+
+def watched(job: Job) -> None:
+    """Progress while it runs; at its end the way to before and after."""
+    if job.state != "done":
+        progress.watch(ws, job)
+    else:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.markdown(f":material/check_circle: **{panels.plain(job.title)}**  \n{panels.plain(project.outcome)}")
+            if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):
+                shell.go("compare", project=project.id, version=job.result["version"])
+    if not job.active and st.button(_("Prepare another surgery"), icon=":material/add:", type="tertiary"):
+        del st.query_params["job"]
+        st.rerun()
+
+
+def plan_and_preview() -> None:
+    """The form on the left, what it would do on the right."""
+    left, right = st.columns([4, 9], gap="large")
+    plan = None
+    with left, panels.panel():
+        plan = fill_in()
+    with right, panels.panel():
+        if plan is None:
+            choose_first()
+        else:
+            look_ahead(plan)
+
+
+with panels.panel():
+    job = job_here()
+    support = ws.inspect(version.id)["support"]
+    if job is not None:
+        watched(job)
+    elif support["level"] != "full":
+        panels.unsupported(_("Nothing can be cut out of this network:"), panels.plain(support["reason"]))
+    else:
+        plan_and_preview()

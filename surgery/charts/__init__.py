@@ -1,0 +1,29 @@
+"""Every figure of the product: data in, a plain plotly dict out. The only place that imports plotly."""
+
+from surgery.charts.bars import before_after, differences, layers, profile, signed
+from surgery.charts.curves import loss_curve
+from surgery.charts.figure import Figure
+from surgery.charts.legend import Legend, legend, stages
+from surgery.charts.neurons import CONFIG, Mode, neuron_map, picked
+from surgery.charts.palette import GROUPED, class_colours, ink, ordered_colours
+
+__all__ = [
+    "CONFIG",
+    "GROUPED",
+    "Figure",
+    "Legend",
+    "Mode",
+    "before_after",
+    "class_colours",
+    "differences",
+    "ink",
+    "layers",
+    "legend",
+    "loss_curve",
+    "neuron_map",
+    "ordered_colours",
+    "picked",
+    "profile",
+    "signed",
+    "stages",
+]

@@ -1,0 +1,183 @@
+"""The right half of Model & data: a file of samples → for a table its target → a dataset."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from PIL import Image
+
+from surgery import jobs
+from surgery.data import load
+from surgery.ui import format, panels, progress, shell, uploads
+from surgery.ui.messages import _
+from surgery.ui.panels import plain
+from surgery.ui.state import View
+from surgery.workspace import Job
+
+COMMAND = "surgery import-data PATH"
+_KEPT, _AGAIN = "data", "another"
+
+
+def draw(view: View) -> None:
+    """Draw the step that comes next."""
+    job, path = _latest(view), _upload(view)
+    if job is not None and job.active:
+        progress.watch(view.workspace, job)
+        return
+    if job is not None and job.state == "failed":
+        panels.show_failure(job.reason)
+    if path is not None:
+        _settle(view, path)
+        return
+    _ask(view)
+    if view.dataset is not None and st.button(_("Keep the present dataset"), type="tertiary"):
+        shell.look_at(**view.query)
+
+
+def pending(view: View) -> bool:
+    """Say whether a file is on its way into the project."""
+    job = _latest(view)
+    return (job is not None and job.active) or _upload(view) is not None
+
+
+def another_button(view: View) -> None:
+    """Offer to bring one more dataset into the project."""
+    if st.button(_("Bring another dataset"), icon=":material/upload:"):
+        shell.look_at(**view.query, **{_AGAIN: "data"})
+
+
+def _latest(view: View) -> Job | None:
+    """The project's last import of data, as long as it matters: while it runs, or its file waits for another try."""
+    project = view.project.id if view.project else ""
+    job = next((job for job in jobs.jobs(view.workspace, project) if job.kind == "import_data"), None)
+    if job is None or job.active or uploads.waits(view.workspace, Path(job.task["path"])):
+        return job
+    return None
+
+
+def _upload(view: View) -> Path | None:
+    """The upload that the URL names, or the one whose import did not succeed."""
+    kept, job = st.query_params.get(_KEPT), _latest(view)
+    if kept:
+        return uploads.find(view.workspace, kept)
+    return None if job is None or job.active else Path(job.task["path"])
+
+
+def _ask(view: View) -> None:
+    given = uploads.uploader(
+        _("Dataset"),
+        _("A zip of image folders (class/*.png or train/class, test/class), npz (x, y), CSV or Parquet."),
+        f"{COMMAND} --project {view.query['project']}",
+        key="data_file",
+    )
+    if given is not None:
+        path = uploads.keep(view.workspace, given.name, given)
+        shell.look_at(**view.query, **{_KEPT: uploads.named(path)})
+
+
+def _settle(view: View, path: Path) -> None:
+    """The file is here: show what it holds, ask what it cannot say, then import it."""
+    st.markdown(f"**{plain(path.name)}**")
+    with panels.panel():
+        found = _look(str(path))
+        st.caption(f"{found.label}, {found.entries:,} · {format.size(found.bytes)}")
+        options = _table_options(path) if found.kind in ("csv", "parquet") else _size(view, found.kind)
+        _previews(str(path), options.get("target"))
+        _send(view, path, options)
+    if st.button(_("Discard this file"), icon=":material/delete:", type="tertiary", key="discard_data"):
+        uploads.discard(view.workspace, path)
+        shell.look_at(**view.query)
+
+
+def _send(view: View, path: Path, options: Mapping[str, Any]) -> None:
+    with st.form("import_data", border=False):
+        name = st.text_input(_("Name of the dataset"), value=path.stem[:120], max_chars=120)
+        sent = st.form_submit_button(_("Import dataset"), type="primary", icon=":material/download_done:")
+    if sent and view.project is not None:
+        task = {"kind": "import_data", "path": str(path), "name": name, **options}
+        jobs.submit(view.workspace, task, project=view.project.id, title=_("Import {name}").format(name=name)[:120])
+        shell.look_at(**view.query)
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _look(path: str) -> load.Recognised:
+    """What the file holds; an upload lies under a name of its own and never changes."""
+    return load.sniff(Path(path))
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _columns(path: str) -> list[load.ColumnInfo]:
+    return load.columns(Path(path))
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _peek(path: str, target: str | None) -> list[tuple[bytes | dict[str, object], str]]:
+    return load.peek(Path(path), target=target)
+
+
+def _previews(path: str, target: str | None) -> None:
+    """Twelve samples with their labels, before anything runs."""
+    found = _peek(path, target)
+    pictures = [(enlarged(sample), label) for sample, label in found if isinstance(sample, bytes)]
+    rows = [{_("Label"): label} | sample for sample, label in found if not isinstance(sample, bytes)]
+    with st.container(horizontal=True, gap="small"):
+        for picture, label in pictures:
+            st.image(picture, caption=plain(label) or None, width=72, alt=_("A sample of {label}").format(label=label))
+    if rows:
+        st.dataframe(pd.DataFrame(rows).iloc[:, :12], hide_index=True, height=180, alt=_("First rows of the table"))
+
+
+def enlarged(picture: bytes, side: int = 72) -> bytes:
+    """Blow a small picture up by whole factors, so that its pixels stay sharp."""
+    with Image.open(io.BytesIO(picture)) as image:
+        factor = side // max(image.size)
+        if factor < 2:
+            return picture
+        target = io.BytesIO()
+        image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(target, "PNG")
+    return target.getvalue()
+
+
+def _table_options(path: Path) -> dict[str, Any]:
+    """Which column is to be predicted, and as what; which columns are left out."""
+    table = _columns(str(path))
+    names = [column.name for column in table]
+    nothing = _("(no target: unlabelled)")
+    with st.expander(_("Columns"), icon=":material/table:"):
+        st.dataframe(pd.DataFrame(table)[["name", "dtype", "distinct", "example"]].head(200), hide_index=True)
+    left, right = st.columns(2)
+    target = left.selectbox(_("Target column"), [*names, nothing], index=len(names) - 1)
+    tasks = {None: _("As the column suggests"), "classification": _("Classification"), "regression": _("Regression")}
+    task = right.selectbox(_("Task"), list(tasks), format_func=lambda task: tasks[task])
+    counting = [column.name for column in table if column.is_row_number]
+    drop = st.multiselect(_("Columns to leave out"), [name for name in names if name != target], default=counting)
+    chosen: dict[str, Any] = {"drop": drop} if drop else {}
+    if target == nothing:
+        return chosen | {"task": "unlabelled"}
+    return chosen | {"target": target} | ({"task": task} if task else {})
+
+
+def _size(view: View, kind: str) -> dict[str, Any]:
+    """To which size pictures are brought; the model's own where a model is in."""
+    if kind == "npz":
+        return {}
+    own = _("The most common size in the file")
+    choices: dict[str, list[int] | None] = {own: None}
+    for side in (32, 48, 64, 96, 128, 224):
+        choices[f"{side} × {side}"] = [side, side]
+    if view.version is not None:
+        spec = view.workspace.inspect(view.version.id)["input"]
+        if spec["kind"] == "image":
+            height, width = spec["shape"][1:]
+            name = _("The model's input, {height} × {width}").format(height=height, width=width)
+            choices = {name: [height, width], **choices}
+    chosen = st.selectbox(
+        _("Picture size"), list(choices), help=_("Other sizes: shorter side resized, then the centre cut out.")
+    )
+    size = choices[chosen or own]
+    return {"size": size} if size else {}

@@ -1,0 +1,94 @@
+"""Take a version away: weights with a loader, ONNX, the plan, the old-id map. What needs torch is made by a job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from surgery import jobs
+from surgery.jobs import Job
+from surgery.ui import format, panels, progress
+from surgery.ui.messages import _
+from surgery.ui.state import View
+
+_MIME = {"safetensors": "application/zip", "onnx": "application/octet-stream"}
+
+
+def draw(view: View) -> None:
+    """Draw one row for each form in which the version on view can be taken away."""
+    with panels.panel():
+        _prepared(view, "safetensors", _("Weights and loader (zip)"), _("Loads with torch and safetensors alone."))
+        _prepared(view, "onnx", _("ONNX"), _("For ONNX Runtime and others; any batch size."))
+        _plan(view)
+        _old_ids(view)
+
+
+def _prepared(view: View, kind: str, label: str, meaning: str) -> None:
+    """A file that a job makes: prepare it, watch it, download it."""
+    if view.version is None or view.project is None:
+        return
+    task = {"kind": "export", "version": view.version.id, "format": kind}
+    job = _latest(view, task)
+    if job is not None and job.state != "done":
+        progress.watch(view.workspace, job)
+    elif job is not None and (file := Path(job.result["file"])).is_file():
+        st.download_button(
+            f"{label}, {format.size(file.stat().st_size)}",
+            file.read_bytes,
+            file.name,
+            _MIME[kind],
+            icon=":material/download:",
+            key=f"download_{kind}",
+            on_click="ignore",
+        )
+    elif st.button(_("Prepare: {label}").format(label=label), icon=":material/deployed_code:", key=f"prepare_{kind}"):
+        title = _("Export v{number} as {kind}").format(number=view.version.number, kind=kind)
+        jobs.submit(view.workspace, task, project=view.project.id, title=title)
+        st.rerun()
+    st.caption(meaning)
+
+
+def _latest(view: View, task: dict[str, str]) -> Job | None:
+    """The last job that exported this very version so."""
+    project = view.project.id if view.project else ""
+    return next((job for job in jobs.jobs(view.workspace, project) if dict(job.task) == task), None)
+
+
+def _plan(view: View) -> None:
+    if view.version is None:
+        return
+    plan = view.workspace.plan(view.version.id)
+    st.download_button(
+        _("Plan (JSON)"),
+        json.dumps(plan, indent=1),
+        f"v{view.version.number}-plan.json",
+        "application/json",
+        icon=":material/description:",
+        disabled=plan is None,
+        help=_no_surgery() if plan is None else _("Replays from the command line: surgery run PLAN.json"),
+        on_click="ignore",
+    )
+
+
+def _old_ids(view: View) -> None:
+    if view.version is None:
+        return
+    kept = view.workspace.kept(view.version.id)
+    table = pd.DataFrame({"neuron": range(len(kept or ())), "old_neuron": kept or []})
+    st.download_button(
+        _("Old-id map (CSV)"),
+        table.to_csv(index=False),
+        f"v{view.version.number}-old-ids.csv",
+        "text/csv",
+        icon=":material/tag:",
+        disabled=kept is None,
+        help=_no_surgery() if kept is None else _("For each neuron its id in the version before"),
+        on_click="ignore",
+    )
+
+
+def _no_surgery() -> str:
+    return _("An imported version has none: no surgery made it.")

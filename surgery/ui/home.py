@@ -1,0 +1,113 @@
+"""What the page Home does to projects: open a sample, say how far one has come, rename, delete, restore."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+import sample_models
+from surgery import jobs
+from surgery.errors import JobError
+from surgery.ui import panels
+from surgery.ui.messages import _
+from surgery.ui.panels import plain
+from surgery.workspace import Project, Workspace
+
+INSTALL = "import sample_models; from surgery.workspace import Workspace; sample_models.open_finished(Workspace())"
+_LOG = "setup.log"
+
+
+def is_new(ws: Workspace) -> bool:
+    """Say whether nothing has ever happened in this workspace."""
+    return not ws.projects() and not ws.events(None, 1)
+
+
+def set_up(ws: Workspace) -> None:
+    """Put the finished sample into a new workspace while the rest of Home can already be used.
+
+    Raises:
+        JobError: it could not be installed; it is tried again when the app starts the next time.
+    """
+    installer = _installer(str(ws.home))
+    if installer is None:
+        return
+    if installer.poll() is None:
+        st.fragment(_wait, run_every=0.5)(installer)
+    elif installer.returncode and is_new(ws):
+        last = ((ws.home / _LOG).read_text("utf-8", errors="replace").strip().splitlines() or [""])[-1]
+        raise JobError(f"The finished sample could not be installed: {last}", "Open a sample below, or bring a model.")
+
+
+@st.cache_resource(show_spinner=False)
+def _installer(home: str) -> subprocess.Popen[bytes] | None:
+    """Start it, once per app, in a process of its own because it needs torch; None where there is nothing to do."""
+    if not is_new(Workspace(Path(home))):
+        return None
+    with (Path(home) / _LOG).open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", INSTALL],
+            cwd=Path(sample_models.__file__).parents[1],
+            env={**os.environ, "SURGERY_HOME": home},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def _wait(installer: subprocess.Popen[bytes]) -> None:
+    """Hold the place of the result card; draw the page anew when it is there."""
+    if installer.poll() is not None:
+        st.rerun()
+    st.caption(_("A finished sample is put into this new workspace; everything below can be used already."))
+    st.skeleton(height=100)
+
+
+def state_of(ws: Workspace, project: Project) -> str:
+    """Say in words how far a project without a result has come."""
+    if project.current is None:
+        return _("No model yet.") if project.dataset is None else _("Dataset imported, no model yet.")
+    if project.dataset is None:
+        return _("Model imported, no dataset yet.")
+    return _("Model and dataset are in; nothing was changed yet.")
+
+
+def open_sample(ws: Workspace, name: str, title: str) -> str:
+    """Make a project for a sample and let a job fill it; return the project's id."""
+    project = ws.create_project(title)
+    title = _("Open the sample {title}").format(title=title)
+    jobs.submit(ws, {"kind": "open_sample", "sample": name}, project=project.id, title=title)
+    return project.id
+
+
+def project_menu(ws: Workspace, project: Project) -> None:
+    """Offer to rename or delete the project."""
+    with (
+        st.popover(
+            "", icon=":material/more_horiz:", type="tertiary", help=_("Rename or delete"), key=f"menu_{project.id}"
+        ),
+        panels.panel(),
+    ):
+        with st.form(f"rename_{project.id}", border=False):
+            name = st.text_input(_("Name"), value=project.name, max_chars=120)
+            if st.form_submit_button(_("Save name"), type="primary"):
+                ws.rename_project(project.id, name)
+                st.rerun()
+        if st.button(_("Move to trash"), icon=":material/delete:", key=f"trash_{project.id}"):
+            ws.trash_project(project.id)
+            st.toast(_("{name} is in the trash.").format(name=plain(project.name)), icon=":material/delete:")
+            st.rerun()
+
+
+def empty_trash_button(ws: Workspace, project: str | None = None) -> None:
+    """Free the space for good, after a second question; of one project, or everywhere."""
+    with st.popover(_("Empty trash"), icon=":material/delete_forever:"):
+        everywhere = _("All projects and versions in the trash are erased. This cannot be undone.")
+        here = _("This project's versions in the trash are erased. This cannot be undone.")
+        st.markdown(everywhere if project is None else here)
+        if st.button(_("Erase for good"), type="primary"):
+            ws.empty_trash(project)
+            st.rerun()

@@ -1,0 +1,104 @@
+"""What a plan would do, before it is run: how many go and why, how small it gets, which class pays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from surgery import charts
+from surgery.jobs import probe
+from surgery.plan import Plan
+from surgery.ui import comparison, format
+from surgery.ui.messages import _, plural
+from surgery.ui.panels import plain
+from surgery.ui.whatif import QUALITY
+from surgery.workspace import Workspace
+
+Answer = Mapping[str, Any]
+
+
+def ask(ws: Workspace, plan: Plan) -> dict[str, Any]:
+    """The probe's preview of a plan; the same plan is asked once.
+
+    Raises:
+        SurgeryError: what stands in the way of this plan.
+    """
+    return _ask(ws, plan.inputs[0], plan.dataset, plan.model_dump_json())
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _ask(_ws: Workspace, version: str, dataset: str, plan: str) -> dict[str, Any]:
+    return probe.ask(_ws, version, dataset, {"what": "preview", "plan": json.loads(plan)})
+
+
+def show(answer: Answer, neurons: int) -> None:
+    """Draw the preview of a plan on a version with `neurons` neurons besides its outputs."""
+    st.markdown(f"#### {sentence(answer)}")
+    for reason in answer["reasons"]:
+        st.markdown(f":gray[:material/link: {plain(reason)}]")
+    st.markdown(shares(answer, neurons))
+    st.table(table(answer), border="horizontal", hide_index=True)
+    left, right = st.columns(2, gap="medium")
+    dark = st.context.theme.type == "dark"
+    with left:
+        figure = charts.layers(layers(answer), title=_("Neurons of the layers that change"), dark=dark)
+        st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="preview_layers", alt=_("Neurons per layer"))
+    with right:
+        _per_class(answer, dark)
+
+
+def sentence(answer: Answer) -> str:
+    """`23 asked → 61 removed in 4 layers`."""
+    asked = plural("{count} neuron asked", "{count} neurons asked", answer["asked"])
+    where = plural("{count} layer", "{count} layers", len(answer["layers"]))
+    text = _("{asked} → {removed} removed in {where}").format(asked=asked, removed=answer["removed"], where=where)
+    if answer["stay"]:
+        text += ", " + plural("{count} has to stay", "{count} have to stay", answer["stay"])
+    return text
+
+
+def action(answer: Answer) -> str:
+    """What the button says: the effect and its extent."""
+    neurons = plural("Remove {count} neuron", "Remove {count} neurons", answer["removed"])
+    return f"{neurons} {plural('in {count} layer', 'in {count} layers', len(answer['layers']))}"
+
+
+def shares(answer: Answer, neurons: int) -> str:
+    """`35 % of the neurons ≈ 51 % of the parameters`."""
+    saved = next((row for row in answer["sizes"] if row["metric"] == "parameters" and row["before"]), None)
+    if saved is None or not neurons:
+        return ""
+    part, gone = answer["removed"] / neurons, 1 - saved["after"] / saved["before"]
+    return _("{part} of the neurons ≈ {gone} of the parameters").format(
+        part=format.percent(part), gone=format.percent(gone)
+    )
+
+
+def table(answer: Answer) -> pd.DataFrame:
+    """Quality as predicted, then sizes as they will be."""
+    quality = [row for row in answer["rows"] if row["metric"] in (*QUALITY, "mse")]
+    return comparison.overall([*quality, *answer["sizes"]], _("Now"), _("After"))
+
+
+def layers(answer: Answer) -> pd.DataFrame:
+    """Columns layer, kept, removed."""
+    return pd.DataFrame(
+        [
+            {"layer": each["layer"], "kept": each["after"], "removed": each["before"] - each["after"]}
+            for each in answer["layers"]
+        ]
+    )
+
+
+def _per_class(answer: Answer, dark: bool) -> None:
+    found = comparison.per_class(answer["rows"])
+    if found.empty:
+        return
+    figure = charts.differences(found, title=_("Predicted change of accuracy per class"), unit="%", dark=dark)
+    st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="preview_classes", alt=_("Change per class"))
+    losing: Sequence[str] = [comparison.losing(answer["rows"]), _("before any tuning")]
+    st.caption(" · ".join(plain(text) for text in losing if text))

@@ -1,0 +1,198 @@
+"""What was understood of a model and of a dataset, in facts, with every doubt and its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from surgery import jobs
+from surgery.data.dataset import Dataset
+from surgery.ui import format, panels, pictures, progress, shell
+from surgery.ui.messages import _, plural
+from surgery.ui.panels import plain
+from surgery.ui.state import View
+from surgery.workspace import Job
+
+CLEARLY = 0.05  # by how much another normalisation must be better before it is spoken of
+
+
+def model(view: View) -> None:
+    """Architecture, layers, parameters, input, classes, level of support with its reason."""
+    if view.version is None:
+        return
+    found = view.workspace.inspect(view.version.id)
+    _support(found["support"])
+    spec = found["input"]
+    panels.facts(
+        {
+            _("Architecture"): _call(found),
+            _("Layers"): str(len(found["layers"])),
+            _("Neurons"): format.amount(view.version.neurons) if view.version.neurons else "–",
+            _("Parameters"): format.amount(found["parameters"]),
+            _("Size on disk"): format.size(view.version.bytes),
+            _("Input"): " × ".join(str(side) for side in spec["shape"]),
+            _("Normalisation"): _statistics(spec),
+            _("Outputs"): _some(found["classes"]),
+        }
+    )
+    with st.expander(_("Layers"), icon=":material/layers:"):
+        layers = pd.DataFrame(found["layers"]).rename(
+            columns={"name": _("Layer"), "kind": _("Kind"), "neurons": _("Neurons")}
+        )
+        st.dataframe(layers, hide_index=True, alt=_("Layers of the model"))
+
+
+def _support(support: Mapping[str, str]) -> None:
+    levels = {
+        "full": (_("full surgery"), "check_circle", _("Neurons can be looked at, silenced and removed.")),
+        "gate": (_("gate only"), "do_not_disturb_on", _("Neurons can be looked at and silenced, not removed.")),
+        "inspect": (_("inspect only"), "visibility", _("Layers can be looked at; neurons cannot be followed.")),
+    }
+    words, icon, meaning = levels[support["level"]]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        full = support["level"] == "full"
+        st.badge(words, icon=f":material/{icon}:", color="green" if full else "orange")
+        st.caption(meaning, width="content")
+    if support["reason"]:
+        panels.unsupported(_("More is not possible here:"), plain(support["reason"]))
+
+
+def data(view: View) -> None:
+    """Kind, samples, roles with counts, classes; 12 samples with labels; notes and problems."""
+    if view.dataset is None:
+        return
+    found = view.workspace.dataset(view.dataset.id)
+    counts = found.counts()
+    panels.facts(
+        {
+            _("Kind"): _("pictures") if found.kind == "images" else _("table"),
+            _("Task"): found.task,
+            _("Samples"): f"{len(found):,}",
+            _("Split"): " · ".join(f"{role} {count:,}" for role, count in counts.items()),
+            _("Sample"): " × ".join(str(side) for side in found.shape),
+            _("Classes") if found.task != "regression" else _("Target"): _some(found.classes),
+            _("Size on disk"): format.size(view.dataset.bytes),
+        }
+    )
+    for note in found.notes:
+        st.caption(plain(note))
+    previews(found)
+    if found.problems:
+        label = plural("{count} problem", "{count} problems", len(found.problems))
+        with st.expander(label, icon=":material/warning:", expanded=True):
+            panels.table(found.problems)
+
+
+def previews(found: Dataset) -> None:
+    """Draw twelve samples with their labels, in turn from every class."""
+    shown = [pictures.Shown(int(id), pictures.label(found, int(id))) for id in found.preview(12)]
+    st.caption(_("12 samples with their labels") if len(shown) == 12 else _("Samples with their labels"))
+    pictures.samples(found, shown, columns=6, width=480, key="previews")
+
+
+def together(view: View) -> None:
+    """How good the model is on this data now, whether another normalisation does clearly better, and the next step."""
+    if view.dataset is None:
+        return
+    rows = [] if view.dataset.task == "unlabelled" else _measured(view)
+    if rows is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if rows:
+            _quality_now(rows[0], view.dataset.task)
+        else:
+            st.caption(_("The dataset has no labels: nothing can be measured against them."))
+        st.space("stretch")
+        _next_step(view)
+    if rows:
+        _doubt(view, rows)
+
+
+def _measured(view: View) -> list[Mapping[str, Any]] | None:
+    """Quality under each normalisation, the model's own first; None while it is being measured, which is shown."""
+    job = _check(view)
+    if job.active or job.state != "done":
+        progress.watch(view.workspace, job)
+        return None
+    return list(job.result["rows"])
+
+
+def _spoken(quality: float | None, task: str) -> str:
+    return format.percent(quality) if task == "classification" else format.digits(quality)
+
+
+def _quality_now(row: Mapping[str, Any], task: str) -> None:
+    name = _("Accuracy now") if task == "classification" else _("R² now")
+    with st.container(width="content", gap=None):
+        st.metric(name, _spoken(row["quality"], task), width="content")
+        st.caption(_("on {n} validation samples").format(n=f"{row['n']:,}"))
+
+
+def _doubt(view: View, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Say when another common normalisation is clearly better."""
+    task = view.dataset.task if view.dataset else ""
+    known = [row for row in rows if row["quality"] is not None and not math.isnan(row["quality"])]
+    best = max(known, key=lambda row: float(row["quality"]), default=None)
+    if best is not None and best["quality"] - (rows[0]["quality"] or 0.0) >= CLEARLY:
+        _other_normalisation(view, best, _spoken(best["quality"], task))
+
+
+def _check(view: View) -> Job:
+    """The measuring job of this version on this dataset; it is submitted when there is none yet."""
+    version, dataset, project = (part.id if part else "" for part in (view.version, view.dataset, view.project))
+    task = {"kind": "check_model", "version": version, "dataset": dataset}
+    for job in jobs.jobs(view.workspace, project):
+        if dict(job.task) == task and job.state != "cancelled":
+            return job
+    return jobs.submit(view.workspace, task, project=project, title=_("Measure the model as it is"))
+
+
+def _next_step(view: View) -> None:
+    """Offer the scan that the map of neurons is made of, or the map itself."""
+    if view.project is None or view.version is None or view.dataset is None:
+        return
+    if view.workspace.has_scan(view.version.id, view.dataset.id, {}):
+        if st.button(_("Look at the neurons"), type="primary", icon=":material/scatter_plot:"):
+            shell.go("neurons", view)
+    elif st.button(_("Scan neurons"), type="primary", icon=":material/scatter_plot:"):
+        task = {"kind": "scan", "version": view.version.id, "dataset": view.dataset.id, "params": {}}
+        title = _("Scan v{number}").format(number=view.version.number)
+        jobs.submit(view.workspace, task, project=view.project.id, title=title)
+        shell.go("neurons", view)
+
+
+def _other_normalisation(view: View, best: Mapping[str, Any], quality: str) -> None:
+    st.warning(
+        _("With the normalisation “{name}” the model reaches {quality}: it was probably trained with that one.").format(
+            name=plain(best["name"]), quality=quality
+        ),
+        icon=":material/tune:",
+    )
+    if view.project is not None and view.version is not None and st.button(_("Use it"), icon=":material/check:"):
+        task = {"kind": "set_normalisation", "version": view.version.id, "mean": best["mean"], "std": best["std"]}
+        title = _("Normalise with {name}").format(name=best["name"])
+        jobs.submit(view.workspace, {**task, "name": title}, project=view.project.id, title=title)
+        st.rerun()
+
+
+def _call(found: Mapping[str, Any]) -> str:
+    arguments = ", ".join(f"{name}={value}" for name, value in found["arguments"].items())
+    return f"{found['name']}({arguments})"
+
+
+def _statistics(spec: Mapping[str, Any]) -> str:
+    if set(spec["mean"]) == {0.0} and set(spec["std"]) == {1.0}:
+        return _("none")
+    if len(spec["mean"]) > 3:
+        return _("mean and std of each feature")
+    mean, std = (", ".join(format.digits(value) for value in spec[name]) for name in ("mean", "std"))
+    return f"mean {mean}; std {std}"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:10])
+    return f"{len(names)}: {shown}" + (", …" if len(names) > 10 else "")

@@ -1,0 +1,212 @@
+"""The parts of the page Versions: undo with its proof, the lineage, one version's actions, its receipt, the trash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from surgery.errors import NotFoundError
+from surgery.receipt import sentence
+from surgery.ui import comparison, export, format, home, panels, shell
+from surgery.ui.lineage import tree
+from surgery.ui.messages import _
+from surgery.ui.panels import plain
+from surgery.ui.state import View
+from surgery.workspace import Project, Version, Workspace
+
+_PROOF = "surgery.proof"  # what the last step on this page did, told once below the buttons
+
+
+def steps(ws: Workspace, project: Project) -> None:
+    """Undo and redo; a button that cannot act says why."""
+    back, forth = ws.undo_target(project.id), ws.redo_target(project.id)
+    with st.container(horizontal=True):
+        if st.button(
+            _("Undo"),
+            icon=":material/undo:",
+            shortcut="Ctrl+Z",
+            disabled=back is None,
+            help=_target(ws, back) or _("Nothing to undo: this is where the project began."),
+        ):
+            _step(ws, project, -1)
+        if st.button(
+            _("Redo"),
+            icon=":material/redo:",
+            shortcut="Ctrl+Shift+Z",
+            disabled=forth is None,
+            help=_target(ws, forth) or _("Nothing to redo: nothing was undone."),
+        ):
+            _step(ws, project, +1)
+
+
+def _target(ws: Workspace, id: str | None) -> str:
+    if id is None:
+        return ""
+    version = ws.version(id)
+    return _("Makes version {number} “{name}” current.").format(number=version.number, name=plain(version.name))
+
+
+def _step(ws: Workspace, project: Project, by: int) -> None:
+    with panels.panel():
+        move = ws.undo if by < 0 else ws.redo
+        now = move(project.id, revision=project.revision)
+        st.session_state[_PROOF] = (project.id, now.current)
+        shell.look_at(project=project.id)
+
+
+def proof(ws: Workspace, project: Project) -> None:
+    """After a step: the digest recomputed from the bytes on disk beside the one noted when it was committed."""
+    done, current = st.session_state.get(_PROOF, (None, None))
+    if done != project.id or current != project.current or current is None:
+        return
+    with panels.panel():
+        version, found = ws.version(current), ws.verify(current)
+        st.success(
+            _("Version {number} “{name}” is current again, byte for byte.").format(
+                number=version.number, name=plain(version.name)
+            )
+            + "\n\n"
+            + _("Recomputed from the files just now: `{found}`").format(found=found)
+            + "  \n"
+            + _("Noted when it was committed: `{noted}`").format(noted=version.digest),
+            icon=":material/verified:",
+        )
+
+
+def lineage_table(view: View) -> None:
+    """Show every version below its parent; the chosen row is the version on view."""
+    ws, project, version = view.workspace, view.project, view.version
+    if project is None or version is None:
+        return
+    nodes = tree(ws.versions(project.id))
+    ids = [node.version.id for node in nodes]
+    event = st.dataframe(
+        pd.DataFrame([_row(node.branches, node.version, project) for node in nodes]),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row-required",
+        selection_default={"selection": {"rows": [ids.index(version.id)], "columns": [], "cells": []}},
+        key=f"lineage_{version.id}_{len(ids)}",
+        column_config={_("Version"): st.column_config.TextColumn(width="large")},
+        alt=_("Versions of the project, children below their parent"),
+    )
+    rows = event["selection"]["rows"]
+    if rows and ids[rows[0]] != version.id:
+        chosen = ids[rows[0]]
+        shell.look_at(project=project.id, **({} if chosen == project.current else {"version": chosen}))
+
+
+def _row(branches: str, version: Version, project: Project) -> dict[str, str]:
+    mark = _(" · current") if version.id == project.current else ""
+    return {
+        _("Version"): f"{branches}v{version.number} {version.name}{mark}",
+        _("Made by"): version.operation,
+        _("Parameters"): format.amount(version.parameters),
+        _("Neurons"): format.amount(version.neurons) if version.neurons else "–",
+        _("Size"): format.size(version.bytes),
+        _("When"): format.ago(version.created),
+    }
+
+
+def heading(view: View) -> None:
+    """Name the version on view, with its digest."""
+    version = view.version
+    if version is None or view.project is None:
+        return
+    st.markdown(f"##### v{version.number} {plain(version.name)}")
+    facts = [version.operation, f"{version.created:%Y-%m-%d %H:%M} UTC", format.size(version.bytes)]
+    st.caption(" · ".join(plain(fact) for fact in facts))
+    st.caption(f"`{version.digest[:23]}…`", help=version.digest)
+
+
+def actions(view: View) -> None:
+    """Make current, rename, delete, verify."""
+    ws, version, project = view.workspace, view.version, view.project
+    if version is None or project is None:
+        return
+    is_current = version.id == project.current
+    why = _("This version is current; make another one current first.") if is_current else None
+    with st.container(horizontal=True):
+        if st.button(_("Make current"), icon=":material/check_circle:", type="primary", disabled=is_current, help=why):
+            with panels.panel():
+                ws.make_current(project.id, version.id, revision=project.revision)
+                st.session_state[_PROOF] = (project.id, version.id)
+                shell.look_at(project=project.id)
+        with st.popover(_("Rename"), icon=":material/edit:"):
+            _rename(ws, version)
+        if st.button(_("Move to trash"), icon=":material/delete:", disabled=is_current, help=why):
+            with panels.panel():
+                ws.trash_version(version.id)
+                shell.look_at(project=project.id)
+        with st.popover(_("Export"), icon=":material/download:"):
+            export.draw(view)
+        if st.button(_("Verify"), icon=":material/verified:", help=_("Recompute the digest from the bytes on disk")):
+            with panels.panel():
+                ws.verify(version.id)
+                st.toast(_("The bytes on disk are those that were committed."), icon=":material/verified:")
+
+
+def _rename(ws: Workspace, version: Version) -> None:
+    with st.form("rename_version", border=False):
+        name = st.text_input(_("Name"), value=version.name, max_chars=120)
+        if st.form_submit_button(_("Save name"), type="primary"):
+            with panels.panel():
+                ws.rename_version(version.id, name)
+                st.rerun()
+
+
+def receipt(view: View) -> None:
+    """Show what the surgery that made the version on view did, measured before and after."""
+    ws, version, project = view.workspace, view.version, view.project
+    if version is None or project is None:
+        return
+    found = ws.receipt(version.id)
+    if found is None:
+        st.caption(_("This version was imported; a version made by a surgery shows its receipt here."))
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"##### {_('Receipt')}", width="stretch")
+        if st.button(_("See before/after"), icon=":material/compare_arrows:"):
+            shell.go("compare", view)
+    if said := [text for text in (sentence(found["table"]), comparison.losing(found["table"])) if text]:
+        st.markdown("  \n".join(plain(text) for text in said))
+    parent = _name(ws, version.parent) if version.parent else _("Before")
+    table = comparison.overall(found["table"], parent, _("This version"))
+    st.table(table, border="horizontal", hide_index=True, alt=_("Before and after the surgery"))
+
+
+def _name(ws: Workspace, id: str) -> str:
+    """The name of a version, also of one that was deleted for good."""
+    try:
+        version = ws.version(id)
+    except NotFoundError:
+        return _("Before")
+    return plain(f"v{version.number} {version.name}")
+
+
+def trash(ws: Workspace, project: Project, versions: Sequence[Version]) -> None:
+    """Offer each deleted version for restoring, and to erase them all."""
+    for version in versions:
+        name, action = st.columns([8, 2], vertical_alignment="center")
+        name.markdown(f"v{version.number} {plain(version.name)} · {format.size(version.bytes)}")
+        if action.button(_("Restore"), icon=":material/restore_from_trash:", key=f"restore_{version.id}"):
+            with panels.panel():
+                ws.restore_version(version.id)
+                st.rerun()
+    home.empty_trash_button(ws, project.id)
+
+
+def events(ws: Workspace, project: Project) -> None:
+    """Show who did what to which bytes, newest first."""
+    rows = [
+        {
+            _("When (UTC)"): f"{event.when:%Y-%m-%d %H:%M:%S}",
+            _("Who"): event.who,
+            _("What"): event.what,
+            _("Digest"): (event.digest or "–")[:19],
+        }
+        for event in ws.events(project.id, 200)
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, alt=_("Events of this project"))
