@@ -1,0 +1,113 @@
+"""Run benchmarks, hold them against targets.toml, print a table and write RESULTS.md.
+
+Exit status: 0 when every target holds, 1 when one is missed, 2 when data is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+import tomllib
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+NAMES = ("scan", "whatif", "prune_exact", "pages", "jobs")
+
+
+class DataMissing(Exception):
+    """A benchmark's data is not there; the message says how to get it."""
+
+
+def holds(value: float, target: dict[str, Any], quick: bool) -> bool:
+    """Whether a figure meets its threshold (the quick form may declare one of its own)."""
+    bounds = {**target, **(target.get("quick", {}) if quick else {})}
+    return value <= bounds.get("at_most", float("inf")) and value >= bounds.get("at_least", float("-inf"))
+
+
+def bound(target: dict[str, Any], quick: bool) -> str:
+    """ "≤ 1.35 (goal 1.2)"."""
+    bounds = {**target, **(target.get("quick", {}) if quick else {})}
+    text = " ".join(f"{sign} {bounds[key]}" for key, sign in (("at_most", "≤"), ("at_least", "≥")) if key in bounds)
+    return f"{text} (goal {bounds['goal']})" if "goal" in bounds else text
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as a Markdown table."""
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    for row in rows:
+        cells = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(n, "") for n in names)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def judge(name: str, figures: dict[str, Any], quick: bool) -> list[dict[str, Any]]:
+    """One row per target of a benchmark; a target without its figure is a miss."""
+    targets = tomllib.loads((HERE / "targets.toml").read_text())[name]
+    judged = []
+    for figure, target in targets.items():
+        value = figures.get(figure)
+        verdict = "missing" if value is None else "holds" if holds(value, target, quick) else "MISSED"
+        judged.append({"figure": figure, "measured": value, "target": bound(target, quick), "verdict": verdict})
+    return judged
+
+
+def write_results(name: str, command: str, seconds: float, body: str) -> None:
+    """Replace the section of one benchmark in RESULTS.md."""
+    file = HERE / "RESULTS.md"
+    old = file.read_text() if file.exists() else "# Results\n\nWritten by `python -m benchmarks`; not edited by hand.\n"
+    sections = old.split("\n## ")
+    head = [s for s in sections[1:] if s.split("\n", 1)[0].strip() != name]
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    facts = f"{date.today().isoformat()} · {machine} · torch {version('torch')} · `{command}` · {seconds:.0f} s"
+    head.append(f"{name}\n\n{facts}\n\n{body}\n")
+    file.write_text("\n## ".join([sections[0].rstrip() + "\n", *sorted(s.rstrip() + "\n" for s in head)]))
+
+
+def run(name: str, options: argparse.Namespace) -> bool:
+    """Run one benchmark; print and store what it found; True when all its targets hold."""
+    start = time.monotonic()
+    found = importlib.import_module(f"benchmarks.{name}").measure(quick=options.quick)
+    rows = found.pop("table", [])
+    judged = judge(name, found, options.quick)
+    other = [
+        {"figure": key, "measured": value} for key, value in found.items() if key not in {j["figure"] for j in judged}
+    ]
+    body = "\n\n".join(table(part) for part in (judged, other, rows) if part)
+    command = f"python -m benchmarks {name}{' --quick' if options.quick else ''}"
+    print(f"\n## {name}\n\n{body}")
+    if not options.quick:
+        write_results(name, command, time.monotonic() - start, body)
+    missed = [j["figure"] for j in judged if j["verdict"] != "holds"]
+    print(f"\n{name}: {'all targets hold' if not missed else 'missed ' + ', '.join(missed)}")
+    if options.json:
+        with Path(options.json).open("a") as stream:
+            stream.write(json.dumps({"name": name, "figures": found, "table": rows}, default=str) + "\n")
+    return not missed
+
+
+def main() -> int:
+    """Parse the command line and run what it names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--quick", action="store_true", help="at most a minute each; nothing is written")
+    parser.add_argument("--json", help="append the figures to this file")
+    options = parser.parse_args()
+    try:
+        held = [run(name, options) for name in options.names]
+    except DataMissing as missing:
+        print(missing, file=sys.stderr)
+        return 2
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
