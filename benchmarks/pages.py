@@ -105,7 +105,7 @@ def clicks(page: Page, count: int) -> list[float]:
     """Seconds from a click on a point of the map to the words about that neuron."""
     spots = page.evaluate(
         """count => { const gd = document.querySelector('.js-plotly-plot'), box = gd.getBoundingClientRect();
-        const all = gd.data.flatMap(t => t.customdata ? [...t.x].map((x, i) => [x, t.y[i], t.customdata[i]]) : []);
+        const all = gd._fullData.flatMap(t => t.customdata ? [...t.x].map((x, i) => [x, t.y[i], t.customdata[i]]) : []);
         const {xaxis, yaxis} = gd._fullLayout, found = [];
         for (let i = 0; i < all.length && found.length < 4 * count; i += Math.ceil(all.length / (4 * count))) {
             const [x, y, id] = all[i];
@@ -113,7 +113,7 @@ def clicks(page: Page, count: int) -> list[float]:
         } return found; }""",
         count,
     )
-    hovered = "() => document.querySelector('.js-plotly-plot')._hoverdata?.[0]?.customdata?.[0] ?? null"
+    hovered = "() => document.querySelector('.js-plotly-plot')._hoverdata?.[0]?.customdata ?? null"
     times: list[float] = []
     for x, y, _id in spots:
         page.mouse.move(x + 30, y + 30)

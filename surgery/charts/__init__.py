@@ -1,10 +1,10 @@
-"""Every figure of the product: data in, a plain plotly dict out. The only place that imports plotly."""
+"""Every figure of the product: data in, a plotly figure out. The only place that imports plotly."""
 
 from surgery.charts.bars import before_after, differences, layers, profile, signed
 from surgery.charts.curves import loss_curve
 from surgery.charts.figure import Figure
 from surgery.charts.legend import Legend, legend, stages
-from surgery.charts.neurons import CONFIG, Mode, neuron_map, picked
+from surgery.charts.neurons import CONFIG, Mode, NeuronMap, neuron_map, picked
 from surgery.charts.palette import GROUPED, class_colours, ink, ordered_colours
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Figure",
     "Legend",
     "Mode",
+    "NeuronMap",
     "before_after",
     "class_colours",
     "differences",

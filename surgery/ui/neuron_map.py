@@ -35,7 +35,7 @@ class Drawn:
     event: Ids = ()
     key: str = ""
     turn: int = 0  # a new turn is a new element, without the selection of the old one
-    figure: charts.Figure | None = None  # as it was built for `built`: a click alone builds nothing
+    figure: charts.NeuronMap | None = None  # as it was built for `built`: a click alone builds nothing
     built: str = ""
 
 
@@ -188,7 +188,7 @@ def _swatches(colour: Legend) -> str:
     return f"<style>.st-key-legend button p::before{{{dot}}}{dots}</style>"
 
 
-def _figure(seen: Seen, places: Places, colour: Legend | list[float], look: Look, painted: Ids) -> charts.Figure:
+def _figure(seen: Seen, places: Places, colour: Legend | list[float], look: Look, painted: Ids) -> charts.NeuronMap:
     at = places.at.iloc[list(seen.ids)]
     points = pd.DataFrame({"id": seen.ids, "x": at["x"].to_numpy(), "y": at["y"].to_numpy(), "text": seen.spoken})
     title = _("{neurons} by {what} · near means alike").format(

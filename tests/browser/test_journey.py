@@ -23,8 +23,8 @@ from tests.browser.conftest import Server, settle
 pytestmark = pytest.mark.browser
 SLOW = 60_000  # ms: a probe that warms up, a job that starts, on a busy machine
 WHERE = """(plot, id) => {
-  for (const trace of plot.data) {
-    const k = (trace.customdata || []).findIndex(row => row[0] === id);
+  for (const trace of plot._fullData) {
+    const k = (trace.customdata || []).indexOf(id);
     if (k < 0) continue;
     const box = plot.getBoundingClientRect(), {xaxis, yaxis} = plot._fullLayout;
     return [box.x + xaxis._offset + xaxis.d2p(trace.x[k]), box.y + yaxis._offset + yaxis.d2p(trace.y[k])];
@@ -83,7 +83,7 @@ def click(page: Page, neuron: int) -> None:
     page.mouse.move(x - 4, y - 4)
     page.mouse.move(x, y, steps=3)
     page.wait_for_function(
-        "id => (document.querySelector('.js-plotly-plot')._hoverdata || []).some(p => p.customdata[0] === id)",
+        "id => (document.querySelector('.js-plotly-plot')._hoverdata || []).some(p => p.customdata === id)",
         arg=neuron,
     )
     page.mouse.down()

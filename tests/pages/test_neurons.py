@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -51,26 +53,31 @@ def button(app: AppTest, label: str) -> Any:
 
 
 def map_of(app: AppTest) -> dict[str, Any]:
-    """The figure of the map as the browser gets it."""
+    """The figure of the map as the browser gets it, its arrays as lists."""
     drawn = app.session_state[neuron_map.STATE]
     found = next(chart for chart in app.get("plotly_chart") if chart.proto.id.endswith(drawn.key))
-    return json.loads(found.proto.spec)
+    return json.loads(found.proto.spec, object_hook=unpacked)
+
+
+def unpacked(found: dict[str, Any]) -> Any:
+    """Plotly sends an array as its bytes in base64."""
+    return np.frombuffer(b64decode(found["bdata"]), found["dtype"]).tolist() if "bdata" in found else found
 
 
 def event(app: AppTest, *ids: int) -> None:
     """Let the map report these ids, as a click or a lasso does."""
     key = app.session_state[neuron_map.STATE].key
-    app.session_state[key] = {"selection": {"points": [{"customdata": [i]} for i in ids]}}
+    app.session_state[key] = {"selection": {"points": [{"customdata": i} for i in ids]}}
     app.run()
 
 
 def painted(figure: dict[str, Any]) -> set[int]:
-    return {trace["customdata"][k][0] for trace in figure["data"] for k in trace.get("selectedpoints", ())}
+    return {trace["customdata"][k] for trace in figure["data"] for k in trace.get("selectedpoints", ())}
 
 
 def test_the_map_shows_every_point_once_by_its_id(page: AppTest, patient: Patient) -> None:
     assert failures(page) == []
-    drawn = [row[0] for trace in map_of(page)["data"] for row in trace["customdata"]]
+    drawn = [i for trace in map_of(page)["data"] for i in trace["customdata"]]
     assert sorted(drawn) == list(seen(patient).ids)
 
 
@@ -237,9 +244,7 @@ def test_after_a_surgery_neurons_keep_their_place_and_the_removed_ones_are_marke
     figure = map_of(open_page("neurons", **patient.link))
     kept = patient.ws.kept(made.id)
     assert kept is not None
-    at = {
-        row[0]: x for trace in figure["data"] for row, x in zip(trace.get("customdata", ()), trace["x"], strict=False)
-    }
+    at = {i: x for trace in figure["data"] for i, x in zip(trace.get("customdata", ()), trace["x"], strict=False)}
     assert at == pytest.approx({i: before.table.at[kept[i], "pca_x"] for i in at})
     ghosts = next(trace for trace in figure["data"] if trace["name"] == "removed")
     assert len(ghosts["x"]) == len(before.ids) - len(at)
