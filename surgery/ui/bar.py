@@ -12,7 +12,7 @@ from surgery.ui import panels, shell, state
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.state import View
-from surgery.workspace import Job
+from surgery.workspace import Job, Project
 
 _WATCHED = "surgery.watched"  # ids of jobs this tab has seen active, to greet their end
 _ENDED = "surgery.ended"  # the ones to greet in the next run
@@ -36,12 +36,12 @@ def draw() -> None:
 
 
 def _projects(view: View) -> None:
-    names = {project.id: project.name for project in view.workspace.projects()}
+    names = _told_apart(view.workspace.projects())
     if view.project is None:
         st.caption(_("No project yet"), width="content")
         return
     chosen = st.menu_button(
-        plain(view.project.name),
+        plain(names[view.project.id]),
         list(names),
         format_func=lambda id: plain(names[id]),
         icon=":material/folder:",
@@ -51,6 +51,17 @@ def _projects(view: View) -> None:
     )
     if chosen and chosen != view.project.id:
         shell.look_at(project=chosen)
+
+
+def _told_apart(projects: Sequence[Project]) -> dict[str, str]:
+    """The name of every project by its id, numbered where an older one has the same: a menu wants each label once."""
+    names: dict[str, str] = {}
+    for project in sorted(projects, key=lambda project: project.created):
+        name, number = project.name, 2
+        while name in names.values():
+            name, number = f"{project.name} ({number})", number + 1
+        names[project.id] = name
+    return {project.id: names[project.id] for project in projects}
 
 
 def _versions(view: View) -> None:

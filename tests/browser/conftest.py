@@ -1,4 +1,4 @@
-"""A real server on a fresh workspace and a real Chromium: `server()` starts one, `tab(url)` opens a page on it."""
+"""A real server and a real Chromium: `shared` serves all tests, `server()` starts a fresh one, `tab(url)` opens it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from surgery.jobs import probe
+from surgery.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("SURGERY_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -40,33 +44,47 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        """End it without a warning, as a crash would."""
+        """End it without a warning, as a crash would; once it is gone this does nothing."""
         self.process.kill()
         self.process.wait()
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start servers: `server()` on a workspace that is not new, `server(home=…)` on a given one."""
-    started: list[Server] = []
+    """Start servers of one's own: `server()` on a workspace that is not new, `server(home)` on a given one."""
+    with ExitStack() as started:
 
-    def start(home: Path | None = None, **environment: str) -> Server:
-        home = home or _used_workspace(tmp_path / "home")
-        port = _free_port()
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-        log = (tmp_path / f"server-{port}.log").open("wb")
-        given = {"SURGERY_HOME": str(home), "OMP_NUM_THREADS": "1", **environment}
-        with log:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, **given}, stdout=log, stderr=log, start_new_session=True
-            )
-        running = Server(f"http://127.0.0.1:{port}", home, process)
-        started.append(running)
+        def start(home: Path | None = None, **environment: str) -> Server:
+            home = home or _used_workspace(tmp_path / "home")
+            return started.enter_context(serving(home, tmp_path, **environment))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that need not be its first visitor; each makes a project of its own."""
+    folder = tmp_path_factory.mktemp("shared")
+    with serving(_used_workspace(folder / "home"), folder) as running:
+        yield running
+        probe.stop_idle(Workspace(running.home), seconds=0)
+
+
+@contextmanager
+def serving(home: Path, logs: Path, **environment: str) -> Iterator[Server]:
+    """The app on a workspace and a free port of the loopback, ended at the end."""
+    port = _free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    given = {"SURGERY_HOME": str(home), "OMP_NUM_THREADS": "1", **environment}
+    with (logs / f"server-{port}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **given}, stdout=log, stderr=log, start_new_session=True
+        )
+    running = Server(f"http://127.0.0.1:{port}", home, process)
+    try:
         _wait_until_it_answers(running)
-        return running
-
-    yield start
-    for running in started:
+        yield running
+    finally:
         running.kill()
 
 
@@ -86,18 +104,20 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def tab(chromium: Browser) -> Iterator[Callable[[str], Page]]:
     """Open an address in a fresh profile, 1440×900, and wait until the page is at rest."""
-    contexts = []
+    with ExitStack() as opened:
+        yield lambda url: opened.enter_context(opening(chromium, url))
 
-    def open_tab(url: str) -> Page:
-        context = chromium.new_context(viewport={"width": 1440, "height": 900})
-        contexts.append(context)
+
+@contextmanager
+def opening(chromium: Browser, url: str) -> Iterator[Page]:
+    """A page in a profile of its own, closed at the end."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    try:
         page = context.new_page()
         page.goto(url)
         settle(page)
-        return page
-
-    yield open_tab
-    for context in contexts:
+        yield page
+    finally:
         context.close()
 
 
@@ -131,8 +151,6 @@ def menu(page: Page) -> dict[str, list[str]]:
 
 def _used_workspace(home: Path) -> Path:
     """A workspace in which something has happened: the finished sample is not installed into it."""
-    from surgery.workspace import Workspace
-
     Workspace(home).record("opened by a test")
     return home
 

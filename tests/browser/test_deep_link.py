@@ -50,12 +50,11 @@ def test_the_first_request_does_not_pass_the_login(server: Callable[..., Server]
     assert f"project={secret.id}" in page.url
 
 
-def test_the_menu_keeps_the_project(server: Callable[..., Server], tab: Callable[[str], Page]) -> None:
-    running = server()
-    ws = Workspace(running.home)
+def test_the_menu_keeps_the_project(shared: Server, tab: Callable[[str], Page]) -> None:
+    ws = Workspace(shared.home)
     wanted = ws.create_project("Wanted")
     ws.create_project("Newer")
-    page = tab(f"{running.url}/versions?project={wanted.id}")
+    page = tab(f"{shared.url}/versions?project={wanted.id}")
     expect(page.get_by_text("Wanted").first).to_be_visible()
     page.get_by_test_id("stSidebarNav").get_by_text("Jobs").click()
     page.wait_for_url(f"**/jobs?project={wanted.id}")
@@ -63,10 +62,9 @@ def test_the_menu_keeps_the_project(server: Callable[..., Server], tab: Callable
     expect(page.get_by_text("Wanted").first).to_be_visible()
 
 
-def test_the_copied_link_opens_the_same_view(server: Callable[..., Server], tab: Callable[[str], Page]) -> None:
-    running = server()
-    wanted = Workspace(running.home).create_project("Wanted")
-    page = tab(f"{running.url}/versions?project={wanted.id}")
+def test_the_copied_link_opens_the_same_view(shared: Server, tab: Callable[[str], Page]) -> None:
+    wanted = Workspace(shared.home).create_project("Wanted")
+    page = tab(f"{shared.url}/versions?project={wanted.id}")
     page.get_by_role("button", name="Copy link").click()
     link = page.get_by_test_id("stCode").inner_text().strip()
-    assert link == f"{running.url}/versions?project={wanted.id}"
+    assert link == f"{shared.url}/versions?project={wanted.id}"

@@ -1,164 +1,190 @@
-"""The main journey on the digits sample: choose, what-if, preview, prune, before and after, undo; equal digests."""
+"""The whole journey in one browser tab, a test for each of its stages: bring a model and data, see the neurons, choose,
+preview, prune, compare, undo. A stage begins where the one before it ended.
+"""
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Callable, Iterator
+import time
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Locator, Page, expect
+import torch
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+from sklearn.datasets import load_digits
 
 import sample_models
-from surgery.analysis import neurons
-from surgery.analysis.scan import scan
-from surgery.context import Context
-from surgery.jobs import probe
+from surgery import jobs
 from surgery.network import store
-from surgery.workspace import Project, Workspace
-from tests.browser.conftest import Server, settle
+from surgery.workspace import Project, Version, Workspace
+from tests.browser import mouse
+from tests.browser.conftest import Server, opening, settle
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("journey")]
 SLOW = 60_000  # ms: a probe that warms up, a job that starts, on a busy machine
-WHERE = """(plot, id) => {
-  for (const trace of plot._fullData) {
-    const k = (trace.customdata || []).indexOf(id);
-    if (k < 0) continue;
-    const box = plot.getBoundingClientRect(), {xaxis, yaxis} = plot._fullLayout;
-    return [box.x + xaxis._offset + xaxis.d2p(trace.x[k]), box.y + yaxis._offset + yaxis.d2p(trace.y[k])];
-  }
-}"""
+NAME = "Mine"
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A workspace with the digits sample, scanned, and a server on it."""
+class Journey:
+    """One tab on the shared server, and the workspace behind it."""
 
+    page: Page
     ws: Workspace
-    project: Project
-    server: Server
-    table: pd.DataFrame
+    url: str
 
     @property
-    def ids(self) -> list[int]:
-        """The neurons that are drawn."""
-        return [int(i) for i in self.table.loc[self.table["point"], "id"]]
+    def project(self) -> Project:
+        """The project that the first stage makes."""
+        return next(project for project in self.ws.projects() if project.name == NAME)
+
+    @property
+    def versions(self) -> list[Version]:
+        """Its versions, oldest first."""
+        return sorted(self.ws.versions(self.project.id), key=lambda version: version.number)
+
+    @property
+    def neurons(self) -> pd.DataFrame:
+        """What the scan of the first version found."""
+        (data,) = self.ws.datasets(self.project.id)
+        return pd.read_parquet(self.ws.scan_folder(self.versions[0].id, data.id, {}) / "neurons.parquet")
 
 
-@pytest.fixture
-def digits(tmp_path: Path, server: Callable[..., Server]) -> Iterator[Opened]:
-    ws = Workspace(tmp_path / "home")
-    project = ws.create_project("Digits")
-    data = ws.add_dataset(project.id, "Digits", lambda folder: sample_models.make_data("digits", folder))
+@pytest.fixture(scope="module")
+def journey(shared: Server, chromium: Browser) -> Iterator[Journey]:
+    with opening(chromium, shared.url) as page:
+        yield Journey(page, Workspace(shared.home), shared.url)
+
+
+def pictures(target: Path, count: int = 400) -> Path:
+    """The first digits of scikit-learn as a zip of one folder per class."""
+    digits = load_digits()
+    with zipfile.ZipFile(target, "w") as archive:
+        for number in range(count):
+            picture = io.BytesIO()
+            Image.fromarray((digits.images[number] * 255 / 16).astype(np.uint8)).save(picture, "PNG")
+            archive.writestr(f"digits/{digits.target[number]}/{number:04}.png", picture.getvalue())
+    return target
+
+
+def weights(target: Path) -> Path:
+    """The digits sample as somebody's training script would have saved it."""
     model = store.load(sample_models.model_folder("digits"))
-    version = ws.commit(project.id, model, name="Original")
-    found = scan(model, ws.dataset(data.id), Context())
-    folder = ws.add_scan(version.id, data.id, {}, lambda folder: neurons.save(model, found, folder))
-    table = pd.read_parquet(folder / "neurons.parquet")
-    table["map_x"], table["map_y"] = table["pca_x"], table["pca_y"]  # so that the map is not rearranged meanwhile
-    table.to_parquet(folder / "neurons.parquet")
-    yield Opened(ws, ws.project(project.id), server(tmp_path / "home"), table)
-    probe.stop_idle(ws, seconds=0)
+    torch.save({"model_state_dict": model.module.state_dict(), "epoch": 12}, target)
+    return target
 
 
-def drawn(page: Page) -> Locator:
-    """The map, once it can be clicked."""
-    plot = page.locator(".js-plotly-plot").first
-    expect(plot).to_be_visible(timeout=SLOW)
-    page.wait_for_function("document.querySelector('.js-plotly-plot')?.calcdata?.length > 0", timeout=SLOW)
-    return plot
+def wait_for_jobs(journey: Journey) -> None:
+    """Until at least one was begun and all have ended."""
+    end = time.monotonic() + 60
+    while not (found := jobs.jobs(journey.ws, journey.project.id)) or any(job.active for job in found):
+        assert time.monotonic() < end, "a job does not end"
+        time.sleep(0.2)
 
 
-def place(plot: Locator, neuron: int) -> tuple[float, float]:
-    """Where a neuron is on the screen."""
-    x, y = plot.evaluate(WHERE, neuron)
-    return float(x), float(y)
+def test_bring_a_zip_of_pictures(journey: Journey, tmp_path: Path) -> None:
+    page = journey.page
+    page.get_by_placeholder("Name of the project").fill(NAME)
+    page.get_by_role("button", name="Create project").click()
+    files = page.locator("input[type=file]")
+    expect(files).to_have_count(2, timeout=SLOW)
+    files.nth(1).set_input_files(pictures(tmp_path / "digits.zip"))
+    expect(page.get_by_text("400", exact=False).first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_role("img", name=re.compile("A sample of")).first).to_be_visible()
+    page.get_by_role("button", name="Import dataset").click()
+    wait_for_jobs(journey)
+    (data,) = journey.ws.datasets(journey.project.id)
+    assert len(journey.ws.dataset(data.id)) == 400
 
 
-def click(page: Page, neuron: int) -> None:
-    """Click a point of the map, once plotly knows that the mouse is over it."""
-    x, y = place(drawn(page), neuron)
-    page.mouse.move(x - 4, y - 4)
-    page.mouse.move(x, y, steps=3)
-    page.wait_for_function(
-        "id => (document.querySelector('.js-plotly-plot')._hoverdata || []).some(p => p.customdata === id)",
-        arg=neuron,
-    )
-    page.mouse.down()
-    page.mouse.up()
+def test_bring_a_file_of_weights(journey: Journey, tmp_path: Path) -> None:
+    page = journey.page
+    page.locator("input[type=file]").first.set_input_files(weights(tmp_path / "digits.pth"))
+    fitting = re.compile(r"sample/digits_cnn\(\) · fits")
+    expect(page.get_by_role("combobox", name="Architecture")).to_have_value(fitting, timeout=SLOW)
+    page.get_by_role("button", name="Import model").click()
+    expect(page.get_by_text("full surgery")).to_be_visible(timeout=SLOW)
+    (version,) = journey.versions
+    assert version.neurons == 178
+    original = store.load(sample_models.model_folder("digits"))
+    for name, tensor in journey.ws.model(version.id).module.state_dict().items():
+        assert torch.equal(tensor, original.module.state_dict()[name])
 
 
-def lasso(page: Page, ids: list[int], around: set[int]) -> set[int]:
-    """Draw a rectangle by hand around some points; returns all ids inside it."""
-    plot = drawn(page)
-    spots = {i: place(plot, i) for i in ids}
-    xs, ys = zip(*(spots[i] for i in around), strict=True)
-    left, right, top, bottom = min(xs) - 6, max(xs) + 6, min(ys) - 6, max(ys) + 6
-    page.mouse.move(left, top)
-    page.mouse.down()
-    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 2)):
-        page.mouse.move(x, y, steps=6)
-    page.mouse.up()
-    return {i for i, (x, y) in spots.items() if left < x < right and top < y < bottom}
+def test_scan_and_see_the_map(journey: Journey) -> None:
+    page = journey.page
+    page.get_by_test_id("stSidebarNav").get_by_text("Neurons").click()
+    page.get_by_role("button", name="Scan neurons").click()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=SLOW)
+    wait_for_jobs(journey)  # the map is arranged once more
+    assert "map_x" in journey.neurons
 
 
-def test_choose_what_if_prune_compare_undo(digits: Opened, tab: Callable[[str], Page]) -> None:
-    ws, project = digits.ws, digits.project
-    original = ws.version(project.current or "")
-    page = tab(f"{digits.server.url}/neurons?project={project.id}")
+def test_a_click_then_a_lasso(journey: Journey) -> None:
+    page, table = journey.page, journey.neurons
+    ids = [int(i) for i in table.loc[table["point"], "id"]]
 
-    # A click as the very first action: the neuron's pictures and what happens without it.
-    first = max(digits.ids, key=lambda i: digits.table.at[i, "map_x"])
-    click(page, first)
+    # A click as the very first action of a visit: the neuron's pictures and what happens without it.
+    page.goto(f"{journey.url}/neurons?project={journey.project.id}")
+    first = max(ids, key=lambda i: table.at[i, "map_x"])
+    mouse.click(page, first)
     expect(page.get_by_text("1 neuron chosen")).to_be_visible(timeout=SLOW)
     expect(page.get_by_text(f"neuron {first}", exact=False).first).to_be_visible()
     expect(page.locator(".st-key-strongest img")).to_have_count(9)
     expect(page.get_by_text("Without them:")).to_be_visible(timeout=SLOW)
 
-    # A lasso by the mouse takes exactly what lies inside it.
+    # A lasso takes exactly what lies inside it.
     page.get_by_role("radio", name="Lasso").click()
     settle(page)
     page.wait_for_function("document.querySelector('.js-plotly-plot')?._fullLayout?.dragmode === 'lasso'")
-    crowded = sorted(digits.ids, key=lambda i: digits.table.at[i, "map_y"])[-12:]
-    inside = lasso(page, digits.ids, set(crowded))
+    crowded = sorted(ids, key=lambda i: table.at[i, "map_y"])[-12:]
+    inside = mouse.lasso(page, ids, crowded)
     expect(page.get_by_text(f"{len(inside)} neurons chosen")).to_be_visible(timeout=SLOW)
     expect(page.get_by_text("points", exact=False).first).to_be_visible(timeout=SLOW)
-
-    # The preview says what goes; the button says the same.
     page.get_by_role("button", name="Remove these…").click()
-    expect(page.get_by_text(re.compile(rf"{len(inside)} neurons asked → \d+ removed in \d+ layer"))).to_be_visible(
-        timeout=SLOW
-    )
-    (saved,) = ws.selections(project.id)
+    asked = re.compile(rf"{len(inside)} neurons asked → \d+ removed in \d+ layer")
+    expect(page.get_by_text(asked)).to_be_visible(timeout=SLOW)
+    (saved,) = journey.ws.selections(journey.project.id)
     assert set(saved.ids) == inside
+
+
+def test_prune_and_watch_the_job_to_its_end(journey: Journey) -> None:
+    page = journey.page
     run = page.get_by_role("button", name=re.compile(r"Remove \d+ neurons in \d+ layer"))
     title = run.inner_text().split("\n")[-1]
     run.click()
-
-    # The job is watched in place to its end.
     expect(page.get_by_role("button", name="Cancel")).to_be_visible(timeout=SLOW)
-    after = page.get_by_role("button", name="See before/after")
-    expect(after).to_be_visible(timeout=2 * SLOW)
-    made = ws.version(ws.project(project.id).current or "")
+    expect(page.get_by_role("button", name="See before/after")).to_be_visible(timeout=SLOW)
+    original, made = journey.versions
+    assert journey.project.current == made.id
     assert (made.parent, made.name) == (original.id, title)
     assert made.parameters < original.parameters
 
-    # Before and after.
-    after.click()
-    expect(page.get_by_text(re.compile(r"Accuracy \d.* → .* on 269 test samples")).first).to_be_visible(timeout=SLOW)
-    receipt = ws.receipt(made.id)
+
+def test_before_and_after(journey: Journey) -> None:
+    page, made = journey.page, journey.versions[-1]
+    page.get_by_role("button", name="See before/after").click()
+    expect(page.get_by_text(re.compile(r"Accuracy \d.* → .* on \d+ test samples")).first).to_be_visible(timeout=SLOW)
+    receipt = journey.ws.receipt(made.id)
     assert receipt is not None
-    shown = min(receipt["flips"]["lost_count"], 24)
-    expect(page.locator(".st-key-flips_lost img")).to_have_count(shown)
+    expect(page.locator(".st-key-flips_lost img")).to_have_count(min(receipt["flips"]["lost_count"], 24))
+    settle(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Receipt (HTML)").click()
     assert "<h1>" in Path(download.value.path()).read_text("utf-8")
 
-    # Undo, proven by a digest recomputed from the bytes.
+
+def test_undo_is_proven_by_the_digest_of_the_bytes(journey: Journey) -> None:
+    page, original = journey.page, journey.versions[0]
     page.get_by_test_id("stSidebarNav").get_by_text("Versions").click()
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text(original.digest).first).to_be_visible(timeout=SLOW)
-    assert ws.project(project.id).current == original.id
-    assert ws.verify(original.id) == original.digest
+    assert journey.project.current == original.id
+    assert journey.ws.verify(original.id) == original.digest

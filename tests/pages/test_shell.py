@@ -37,6 +37,14 @@ def test_a_page_run_past_the_app_goes_back_through_it(ws: Workspace, project: Pr
     assert app.query_params == {"project": project.id}
 
 
+def test_projects_of_the_same_name_are_told_apart(ws: Workspace, open_page: OpenPage) -> None:
+    made = [ws.create_project(name) for name in ("Twins", "Twins", "Twins (2)")]
+    for project, name in zip(made, ("Twins", "Twins (2)", "Twins (2) (2)"), strict=True):
+        app = open_page("versions", project=project.id)
+        assert failures(app) == []
+        assert panels.plain(name) in [menu.label for menu in app.get("menu_button")]
+
+
 def test_pages_and_menu_agree() -> None:
     assert {entry.path for entry in shell.entries()} == {f"pages/{path.name}" for path in (ROOT / "pages").glob("*.py")}
 

@@ -1,0 +1,56 @@
+"""The map under a real mouse: where its points are, a click on one, a line drawn around some."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from playwright.sync_api import Locator, Page, expect
+
+PATIENCE = 60_000  # ms
+WHERE = """(plot, id) => {
+  for (const trace of plot._fullData) {
+    const k = (trace.customdata || []).indexOf(id);
+    if (k < 0) continue;
+    const box = plot.getBoundingClientRect(), {xaxis, yaxis} = plot._fullLayout;
+    return [box.x + xaxis._offset + xaxis.d2p(trace.x[k]), box.y + yaxis._offset + yaxis.d2p(trace.y[k])];
+  }
+}"""
+HOVERED = "id => (document.querySelector('.js-plotly-plot')._hoverdata || []).some(p => p.customdata === id)"
+
+
+def drawn(page: Page) -> Locator:
+    """The map, once it can be clicked."""
+    plot = page.locator(".js-plotly-plot").first
+    expect(plot).to_be_visible(timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('.js-plotly-plot')?.calcdata?.length > 0", timeout=PATIENCE)
+    return plot
+
+
+def place(plot: Locator, neuron: int) -> tuple[float, float]:
+    """Where a neuron is on the screen."""
+    x, y = plot.evaluate(WHERE, neuron)
+    return float(x), float(y)
+
+
+def click(page: Page, neuron: int) -> None:
+    """Click a point of the map, once plotly knows that the mouse is over it."""
+    x, y = place(drawn(page), neuron)
+    page.mouse.move(x - 4, y - 4)
+    page.mouse.move(x, y, steps=3)
+    page.wait_for_function(HOVERED, arg=neuron)
+    page.mouse.down()
+    page.mouse.up()
+
+
+def lasso(page: Page, ids: Collection[int], around: Collection[int]) -> set[int]:
+    """Draw a rectangle by hand around some points; returns all ids inside it."""
+    plot = drawn(page)
+    spots = {i: place(plot, i) for i in ids}
+    xs, ys = zip(*(spots[i] for i in around), strict=True)
+    left, right, top, bottom = min(xs) - 6, max(xs) + 6, min(ys) - 6, max(ys) + 6
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 2)):
+        page.mouse.move(x, y, steps=6)
+    page.mouse.up()
+    return {i for i, (x, y) in spots.items() if left < x < right and top < y < bottom}
