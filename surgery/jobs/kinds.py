@@ -88,7 +88,7 @@ KINDS: dict[str, Kind] = {
     "import_data": Kind(work.import_data, disk=disk_for_import),
     "inspect_model": Kind(reception.inspect_model, disk=disk_for_import),
     "check_model": Kind(reception.check_model),
-    "set_normalisation": Kind(reception.set_normalisation),
+    "set_input": Kind(reception.set_input),
     "open_sample": Kind(reception.open_sample),
     "export": Kind(reception.export),
 }

@@ -1,4 +1,4 @@
-"""Short jobs around what somebody brings or takes away: look into a model file, check its normalisation, open a
+"""Short jobs around what somebody brings or takes away: look into a model file, check how it is fed, open a
 sample, export. They need torch, which a page never imports. Each function is one row in `surgery.jobs.kinds`.
 """
 
@@ -53,13 +53,21 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
         "bytes": sum(tensor.nbytes for tensor in weights.tensors.values()),
         "notes": list(weights.notes),
         "described": weights.description is not None,
-        "suggestions": [_suggestion(weights, *pair) for pair in found],
+        "suggestions": [_suggestion(weights, *pair, _sample(ws, job.project)) for pair in found],
         "names": architectures.names(),
         "snippet": architectures.snippet(),
     }
 
 
-def _suggestion(weights: Weights, architecture: Architecture, mismatches: list[Mismatch]) -> dict[str, Any]:
+def _sample(ws: Workspace, project: str) -> tuple[int, ...]:
+    """The shape of a sample of the project's dataset; () when there is none yet."""
+    dataset = ws.project(project).dataset
+    return ws.dataset(dataset).shape if dataset else ()
+
+
+def _suggestion(
+    weights: Weights, architecture: Architecture, mismatches: list[Mismatch], sample: tuple[int, ...]
+) -> dict[str, Any]:
     from surgery.network import load
 
     return {
@@ -67,7 +75,7 @@ def _suggestion(weights: Weights, architecture: Architecture, mismatches: list[M
         "arguments": dict(architecture.arguments),
         "mismatches": [asdict(mismatch) for mismatch in mismatches[:SHOWN]],
         "misfits": len(mismatches),
-        "input": asdict(load.guess_input(weights.tensors, architecture)),
+        "input": asdict(load.guess_input(weights.tensors, architecture, sample)),
         "outputs": _outputs(architecture),
     }
 
@@ -81,31 +89,41 @@ def _outputs(architecture: Architecture) -> int:
 
 
 def check_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
-    """Measure a version on the probe set under its own and other common normalisations. Task: version, dataset.
+    """Measure a version on the probe set under its own and other plausible inputs. Task: version, dataset.
 
-    Result: rows of name, mean, std, quality (accuracy or R²) and n; the version's own first.
+    Result: rows of name, shape, mean, std, quality (accuracy or R²) and n; the version's own first.
     """
-    from surgery.measure import check_normalisation
+    from surgery.measure import check_input
 
-    model, data = ws.model(job.task["version"]), ws.dataset(job.task["dataset"])
-    rows = check_normalisation(model, data, ctx)
-    keys = ("name", "mean", "std", "quality", "n")
-    return {"rows": [dict(zip(keys, row, strict=True)) for row in rows]}
+    rows = check_input(ws.model(job.task["version"]), ws.dataset(job.task["dataset"]), ctx)
+    return {
+        "rows": [
+            {
+                "name": row.name,
+                "shape": row.spec.shape,
+                "mean": row.spec.mean,
+                "std": row.spec.std,
+                "quality": row.quality,
+                "n": row.n,
+            }
+            for row in rows
+        ]
+    }
 
 
-def set_normalisation(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Commit the same weights with another normalisation as a new version. Task: version, mean, std, name."""
+def set_input(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Commit the same weights, fed in another way, as a new version. Task: version, shape, mean, std, name."""
     import torch
 
     version = job.task["version"]
     model = ws.model(version)
-    spec = replace(model.input, mean=tuple(job.task["mean"]), std=tuple(job.task["std"]))
+    shape, mean, std = (tuple(job.task[name]) for name in ("shape", "mean", "std"))
     ws.commit(
         job.project,
-        replace(model, input=spec),
+        replace(model, input=replace(model.input, shape=shape, mean=mean, std=std)),
         name=job.task["name"],
         parent=version,
-        operation="normalisation",
+        operation="input",
         kept=None if model.index is None else torch.arange(model.index.n),
         job=job.id,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from surgery.measure.feeding import Fed, check_input
 from surgery.measure.measurement import ORIGINAL, Measurement, compare, measure
-from surgery.measure.normalisation import check_normalisation
 
-__all__ = ["ORIGINAL", "Measurement", "check_normalisation", "compare", "measure"]
+__all__ = ["ORIGINAL", "Fed", "Measurement", "check_input", "compare", "measure"]

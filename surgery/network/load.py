@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -27,11 +26,14 @@ _SIZES = (224, 32, 28, 64, 48, 96, 128, 256, 299, 384, 512, 8, 16)
 _REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
 
 
-def guess_input(tensors: Mapping[str, Tensor], architecture: Architecture) -> InputSpec:
+def guess_input(tensors: Mapping[str, Tensor], architecture: Architecture, sample: Sequence[int] = ()) -> InputSpec:
     """What goes into the network, as far as the weights tell; the user confirms it.
 
     Channels or features are those of the first layer. The image size is what the network says of itself in an
-    attribute `input_shape`, or the commonest one at which it runs.
+    attribute `input_shape`, or the commonest one at which it runs; where that is larger than the pictures at hand
+    and the network takes them as they are, their size.
+
+    sample: (channels, height, width) of a picture at hand.
 
     Raises:
         ModelError: the architecture cannot be built.
@@ -42,7 +44,7 @@ def guess_input(tensors: Mapping[str, Tensor], architecture: Architecture) -> In
     if channels is None:
         features = next((shape[1] for shape in shapes if len(shape) == 2), 1)
         return InputSpec("table", (features,), (0.0,) * features, (1.0,) * features)
-    height, width = _height_and_width(skeleton(architecture), channels)
+    height, width = _height_and_width(skeleton(architecture), channels, tuple(sample[1:]))
     imagenet = architecture.name.startswith("torchvision/") and channels == 3
     mean, std = _IMAGENET if imagenet else ((0.0,) * channels, (1.0,) * channels)
     return InputSpec("image", (channels, height, width), mean, std)
@@ -196,17 +198,25 @@ def _check_outputs(out: Tensor, classes: tuple[str, ...], task: Task) -> None:
         )
 
 
-def _height_and_width(module: nn.Module, channels: int) -> tuple[int, int]:
-    """What the module declares, or the first of the usual sizes at which it gives logits; only shapes are computed."""
+def _height_and_width(module: nn.Module, channels: int, pictures: tuple[int, ...]) -> tuple[int, int]:
+    """What the module declares, or the first of the usual sizes at which it gives logits, `pictures` if smaller."""
     declared: Sequence[int] = getattr(module, "input_shape", ())
     if len(declared) == 3:
         return int(declared[1]), int(declared[2])
     module = module.to("meta").eval()
-    for size in _SIZES:
-        with contextlib.suppress(ModelError):
-            _outputs(module, torch.empty(2, channels, size, size, device="meta"))
-            return size, size
-    return _SIZES[0], _SIZES[0]
+    usual = next((size for size in _SIZES if _runs(module, (channels, size, size))), _SIZES[0])
+    if len(pictures) == 2 and max(pictures) < usual and _runs(module, (channels, *pictures)):
+        return pictures[0], pictures[1]
+    return usual, usual
+
+
+def _runs(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a network without values gives logits for images of this shape; only shapes are computed."""
+    try:
+        _outputs(module, torch.empty(2, *shape, device="meta"))
+    except ModelError:
+        return False
+    return True
 
 
 def _summary(rows: Sequence[Mismatch]) -> str:

@@ -17,7 +17,7 @@ from surgery.ui.panels import plain
 from surgery.ui.state import View
 from surgery.workspace import Job
 
-CLEARLY = 0.05  # by how much another normalisation must be better before it is spoken of
+CLEARLY = 0.05  # by how much another input must be better before it is spoken of
 
 
 def model(view: View) -> None:
@@ -95,7 +95,7 @@ def previews(found: Dataset) -> None:
 
 
 def together(view: View) -> None:
-    """How good the model is on this data now, whether another normalisation does clearly better, and the next step."""
+    """How good the model is on this data now, whether another input does clearly better, and the next step."""
     if view.dataset is None:
         return
     rows = [] if view.dataset.task == "unlabelled" else _measured(view)
@@ -113,7 +113,7 @@ def together(view: View) -> None:
 
 
 def _measured(view: View) -> list[Mapping[str, Any]] | None:
-    """Quality under each normalisation, the model's own first; None while it is being measured, which is shown."""
+    """Quality under each way to feed it, the model's own first; None while it is being measured, which is shown."""
     job = _check(view)
     if job.active or job.state != "done":
         progress.watch(view.workspace, job)
@@ -133,12 +133,12 @@ def _quality_now(row: Mapping[str, Any], task: str) -> None:
 
 
 def _doubt(view: View, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Say when another common normalisation is clearly better."""
+    """Say when another normalisation or image size is clearly better."""
     task = view.dataset.task if view.dataset else ""
     known = [row for row in rows if row["quality"] is not None and not math.isnan(row["quality"])]
     best = max(known, key=lambda row: float(row["quality"]), default=None)
     if best is not None and best["quality"] - (rows[0]["quality"] or 0.0) >= CLEARLY:
-        _other_normalisation(view, best, _spoken(best["quality"], task))
+        _other_input(view, best, rows[0], _spoken(best["quality"], task))
 
 
 def _check(view: View) -> Job:
@@ -165,17 +165,19 @@ def _next_step(view: View) -> None:
         shell.go("neurons", view)
 
 
-def _other_normalisation(view: View, best: Mapping[str, Any], quality: str) -> None:
-    st.warning(
-        _("With the normalisation “{name}” the model reaches {quality}: it was probably trained with that one.").format(
-            name=plain(best["name"]), quality=quality
-        ),
-        icon=":material/tune:",
+def _other_input(view: View, best: Mapping[str, Any], own: Mapping[str, Any], quality: str) -> None:
+    resized = best["shape"] != own["shape"]
+    words = (
+        _("Fed with {name} the model reaches {quality}: it was probably trained on that size.")
+        if resized
+        else _("With the normalisation “{name}” the model reaches {quality}: it was probably trained with that one.")
     )
+    st.warning(words.format(name=plain(best["name"]), quality=quality), icon=":material/tune:")
     if view.project is not None and view.version is not None and st.button(_("Use it"), icon=":material/check:"):
-        task = {"kind": "set_normalisation", "version": view.version.id, "mean": best["mean"], "std": best["std"]}
-        title = _("Normalise with {name}").format(name=best["name"])
-        jobs.submit(view.workspace, {**task, "name": title}, project=view.project.id, title=title)
+        title = (_("Take {name}") if resized else _("Normalise with {name}")).format(name=best["name"])
+        task = {"kind": "set_input", "version": view.version.id, "name": title}
+        task |= {key: best[key] for key in ("shape", "mean", "std")}
+        jobs.submit(view.workspace, task, project=view.project.id, title=title)
         st.rerun()
 
 

@@ -144,6 +144,21 @@ def test_the_shape_of_the_input_is_read_off(architecture: Architecture, shape: t
     assert len(spec.mean) == len(spec.std) == shape[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "pictures", "size"),
+    [
+        ("torchvision/resnet18", (3, 32, 48), (32, 48)),
+        ("torchvision/resnet18", (3, 400, 300), (224, 224)),  # photographs are made smaller
+        ("torchvision/alexnet", (3, 32, 32), (224, 224)),  # does not run on 32 pixels
+        ("torchvision/vit_b_32", (3, 96, 96), (224, 224)),  # takes only the size that it was made for
+    ],
+)
+def test_small_pictures_at_hand_are_taken_as_they_are(
+    name: str, pictures: tuple[int, ...], size: tuple[int, int]
+) -> None:
+    assert guess_input({}, Architecture(name), pictures).shape[1:] == size
+
+
 @pytest.mark.parametrize(("declared", "shape"), [("", (1, 28, 28)), ("    input_shape = (1, 28, 30)\n", (1, 28, 30))])
 def test_a_network_that_flattens_tells_its_image_size(tmp_path: Path, declared: str, shape: tuple[int, ...]) -> None:
     custom(

@@ -300,11 +300,11 @@ def inspected(ws: Workspace, project: Project, *, outputs: int, suggestions: boo
 
 
 def checked(ws: Workspace, project: Project, *, own: float, other: float) -> None:
-    """Put a finished check of the normalisation into the project's jobs."""
+    """Put a finished check of the input into the project's jobs."""
     task = {"kind": "check_model", "version": project.current, "dataset": project.dataset}
     rows = [
-        {"name": "as set", "mean": [0.0] * 4, "std": [1.0] * 4, "quality": own, "n": 14},
-        {"name": "this dataset", "mean": [5.0] * 4, "std": [2.0] * 4, "quality": other, "n": 14},
+        {"name": "as set", "shape": [4], "mean": [0.0] * 4, "std": [1.0] * 4, "quality": own, "n": 14},
+        {"name": "this dataset", "shape": [4], "mean": [5.0] * 4, "std": [2.0] * 4, "quality": other, "n": 14},
     ]
     done(ws, project, task, {"rows": rows})
 

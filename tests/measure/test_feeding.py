@@ -12,8 +12,8 @@ from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.data.load import from_arrays
 from surgery.errors import Cancelled
-from surgery.measure import check_normalisation
-from surgery.measure.normalisation import COMMON
+from surgery.measure import check_input
+from surgery.measure.feeding import COMMON
 from surgery.network.model import Architecture, InputSpec, Model, Support
 from tests.patients import mlp
 
@@ -41,52 +41,83 @@ def shades(tmp_path: Path) -> Dataset:
 
 
 def test_finds_the_normalisation_that_the_model_was_trained_with(shades: Dataset) -> None:
-    rows = check_normalisation(threshold(0.0, 1.0), shades, Context())
-    quality = {name: value for name, _, _, value, _ in rows}
-    assert rows[0][:3] == ("as set", (0.0,), (1.0,))
+    rows = check_input(threshold(0.0, 1.0), shades, Context())
+    quality = {row.name: row.quality for row in rows}
+    assert (rows[0].name, rows[0].spec.mean, rows[0].spec.std) == ("as set", (0.0,), (1.0,))
     assert quality["as set"] == pytest.approx(0.5, abs=0.1)
     assert quality["half"] == 1.0
     assert quality["this dataset"] == 1.0
     assert quality["MNIST"] == pytest.approx(0.5, abs=0.1)
-    assert {n for *_, n in rows} == {len(shades.probe_ids())}
+    assert {row.n for row in rows} == {len(shades.probe_ids())}
 
 
 def test_every_normalisation_is_tried_once(shades: Dataset) -> None:
-    rows = check_normalisation(threshold(0.5, 0.5), shades, Context())
-    names = [name for name, *_ in rows]
+    rows = check_input(threshold(0.5, 0.5), shades, Context())
+    names = [row.name for row in rows]
     assert "half" not in names, "it is the model's own"
     assert names == ["as set", "none", "ImageNet", "CIFAR-10", "MNIST", "0–255", "this dataset"]
-    assert len({(mean, std) for _, mean, std, _, _ in rows}) == len(rows)
+    assert len({(row.spec.mean, row.spec.std) for row in rows}) == len(rows)
 
 
 def test_values_fit_the_channels(shades: Dataset) -> None:
-    rows = check_normalisation(threshold(0.0, 1.0, channels=3), shades, Context())
-    found = {name: (mean, std) for name, mean, std, _, _ in rows}
+    rows = check_input(threshold(0.0, 1.0, channels=3), shades, Context())
+    found = {row.name: (row.spec.mean, row.spec.std) for row in rows}
     assert found["ImageNet"] == COMMON["ImageNet"]
     assert found["MNIST"] == ((0.1307,) * 3, (0.3081,) * 3)
-    gray = check_normalisation(threshold(0.0, 1.0), shades, Context())
-    imagenet = next(mean for name, mean, *_ in gray if name == "ImageNet")
+    gray = check_input(threshold(0.0, 1.0), shades, Context())
+    imagenet = next(row.spec.mean for row in gray if row.name == "ImageNet")
     assert imagenet == (pytest.approx(0.449),)
+
+
+class Fine(nn.Module):
+    """Tells stripes of one pixel from plain gray; enlarged pictures have none."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        change = (x[..., 1:] - x[..., :-1]).abs().mean((1, 2, 3))
+        return torch.stack([torch.full_like(change, 0.6), change], 1)
+
+
+def test_finds_the_size_that_the_model_was_trained_on(tmp_path: Path) -> None:
+    y = np.arange(80) % 2
+    x = np.random.default_rng(0).integers(0, 3, (80, 8, 8, 1), dtype=np.uint8)
+    x[y == 1, :, ::2] += 250
+    data = from_arrays(tmp_path / "d", x, y, classes=("plain", "stripes"), name="s", task="classification")
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), Fine())
+    with torch.no_grad():
+        net[0].weight.fill_(1.0)
+        net[0].bias.zero_()
+    spec = InputSpec("image", (1, 32, 32), (0.0,), (1.0,))
+    model = Model(net, Architecture("t"), spec, "classification", data.classes, None, Support("inspect"))
+    quality = {row.name: row.quality for row in check_input(model, data, Context())}
+    assert quality["8 × 8 pixels"] == 1.0
+    assert quality["as set"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_size_that_the_network_does_not_take_is_not_tried(shades: Dataset) -> None:
+    model = threshold(0.0, 1.0)
+    fixed = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 2))
+    model = replace(model, module=fixed, input=replace(model.input, shape=(1, 32, 32)))
+    assert not any("pixels" in row.name for row in check_input(model, shades, Context()))
 
 
 def test_tables_try_none_and_their_own_statistics(pico_table: Dataset, pico_targets: Dataset) -> None:
     classes = pico_table.classes
-    assert [r[0] for r in check_normalisation(replace(mlp(), classes=classes), pico_table, Context())] == [
+    assert [row.name for row in check_input(replace(mlp(), classes=classes), pico_table, Context())] == [
         "as set",
         "this dataset",
     ]
     model = replace(mlp((4, 6, 1)), task="regression", classes=("sum",))
-    rows = check_normalisation(model, pico_targets, Context())
-    assert rows[0][3] <= 1.0
+    rows = check_input(model, pico_targets, Context())
+    assert rows[0].quality <= 1.0
     assert len(rows) == 2
 
 
 def test_unlabelled_data_says_nothing(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     data = from_arrays(tmp_path / "d", x, None, classes=(), name="plain", task="unlabelled")
-    assert check_normalisation(mlp(), data, Context()) == []
+    assert check_input(mlp(), data, Context()) == []
 
 
 def test_cancel(shades: Dataset) -> None:
     with pytest.raises(Cancelled):
-        check_normalisation(threshold(0.0, 1.0), shades, Context(cancelled=lambda: True))
+        check_input(threshold(0.0, 1.0), shades, Context(cancelled=lambda: True))
