@@ -56,6 +56,8 @@ def check_input(model: Model, data: Dataset, ctx: Context) -> list[Fed]:
 
 def _candidates(model: Model, data: Dataset) -> Iterator[tuple[str, InputSpec]]:
     """Name and input of every distinct way to try: other normalisations, and the size that the pictures have."""
+    from surgery.network.load import takes
+
     own = model.input
     yield "as set", own
     seen = {(own.mean, own.std)}
@@ -68,20 +70,8 @@ def _candidates(model: Model, data: Dataset) -> Iterator[tuple[str, InputSpec]]:
             seen.add((spec.mean, spec.std))
             yield name, spec
     native = replace(own, shape=(own.shape[0], *data.shape[1:]))
-    if own.kind == "image" and native.shape != own.shape and _runs(model, native):
+    if own.kind == "image" and native.shape != own.shape and takes(model.module, native.shape):
         yield f"{data.shape[1]} × {data.shape[2]} pixels", native
-
-
-def _runs(model: Model, spec: InputSpec) -> bool:
-    """Whether the network takes images of this size."""
-    import torch
-
-    with torch.inference_mode():
-        try:
-            model.module(torch.zeros(1, *spec.shape, device=next(model.module.parameters()).device))
-        except RuntimeError:  # what torch raises when shapes do not meet
-            return False
-    return True
 
 
 def _channels(values: Values, count: int) -> Values:

@@ -16,7 +16,7 @@ from surgery.network.model import Architecture, InputSpec, Model, Task
 from surgery.network.read import Weights
 from surgery.network.trace import trace
 
-__all__ = ["Suggestion", "assemble", "compare", "guess_input", "reopen", "suggest"]
+__all__ = ["Suggestion", "assemble", "compare", "guess_input", "reopen", "suggest", "takes"]
 
 # What the ImageNet models of torchvision were trained with, per channel on the 0–1 scale.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -204,16 +204,17 @@ def _height_and_width(module: nn.Module, channels: int, pictures: tuple[int, ...
     if len(declared) == 3:
         return int(declared[1]), int(declared[2])
     module = module.to("meta").eval()
-    usual = next((size for size in _SIZES if _runs(module, (channels, size, size))), _SIZES[0])
-    if len(pictures) == 2 and max(pictures) < usual and _runs(module, (channels, *pictures)):
+    usual = next((size for size in _SIZES if takes(module, (channels, size, size))), _SIZES[0])
+    if len(pictures) == 2 and max(pictures) < usual and takes(module, (channels, *pictures)):
         return pictures[0], pictures[1]
     return usual, usual
 
 
-def _runs(module: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether a network without values gives logits for images of this shape; only shapes are computed."""
+def takes(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a network gives logits for inputs of this shape; on the device "meta" only shapes are computed."""
+    weight = next(module.parameters(), None)
     try:
-        _outputs(module, torch.empty(2, *shape, device="meta"))
+        _outputs(module, torch.zeros(2, *shape, device=weight.device if weight is not None else "cpu"))
     except ModelError:
         return False
     return True

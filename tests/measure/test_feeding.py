@@ -93,9 +93,18 @@ def test_finds_the_size_that_the_model_was_trained_on(tmp_path: Path) -> None:
     assert quality["as set"] == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_size_that_the_network_does_not_take_is_not_tried(shades: Dataset) -> None:
+class Insists(nn.Module):
+    """Refuses other sizes with an assertion, as torchvision's vision transformers do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch._assert(x.shape[-1] == 32, "wrong size")
+        return x
+
+
+@pytest.mark.parametrize("first", [nn.Identity(), Insists()])
+def test_a_size_that_the_network_does_not_take_is_not_tried(shades: Dataset, first: nn.Module) -> None:
     model = threshold(0.0, 1.0)
-    fixed = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 2))
+    fixed = nn.Sequential(first, nn.Flatten(), nn.Linear(32 * 32, 2))
     model = replace(model, module=fixed, input=replace(model.input, shape=(1, 32, 32)))
     assert not any("pixels" in row.name for row in check_input(model, shades, Context()))
 

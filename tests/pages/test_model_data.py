@@ -185,6 +185,12 @@ def test_another_normalisation_that_is_clearly_better_is_named(
     assert current.parent == ws.versions(project.id)[1].id
 
 
+def test_another_size_that_is_clearly_better_is_named(open_page: OpenPage, ws: Workspace, project: Project) -> None:
+    checked(ws, project, own=0.31, other=0.97, name="8 × 8 pixels", shape=[1, 8, 8])
+    app = open_page("model_data", project=project.id)
+    assert "Fed with 8 × 8 pixels the model reaches 97.0 %" in app.warning[0].value
+
+
 def test_a_slightly_better_normalisation_is_not_worth_a_word(
     open_page: OpenPage, ws: Workspace, project: Project
 ) -> None:
@@ -299,12 +305,12 @@ def inspected(ws: Workspace, project: Project, *, outputs: int, suggestions: boo
     done(ws, project, {"kind": "inspect_model", "path": str(path)}, result)
 
 
-def checked(ws: Workspace, project: Project, *, own: float, other: float) -> None:
+def checked(ws: Workspace, project: Project, *, own: float, other: float, **more: object) -> None:
     """Put a finished check of the input into the project's jobs."""
     task = {"kind": "check_model", "version": project.current, "dataset": project.dataset}
     rows = [
         {"name": "as set", "shape": [4], "mean": [0.0] * 4, "std": [1.0] * 4, "quality": own, "n": 14},
-        {"name": "this dataset", "shape": [4], "mean": [5.0] * 4, "std": [2.0] * 4, "quality": other, "n": 14},
+        {"name": "this dataset", "shape": [4], "mean": [5.0] * 4, "std": [2.0] * 4, "quality": other, "n": 14} | more,
     ]
     done(ws, project, task, {"rows": rows})
 
