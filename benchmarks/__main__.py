@@ -60,6 +60,13 @@ def judge(name: str, figures: dict[str, Any], quick: bool) -> list[dict[str, Any
     return judged
 
 
+def remarks(name: str, judged: list[dict[str, Any]]) -> str:
+    """What targets.toml says about the targets that were missed: what was tried and why they resist."""
+    targets = tomllib.loads((HERE / "targets.toml").read_text())[name]
+    missed = [j["figure"] for j in judged if j["verdict"] == "MISSED" and "remark" in targets[j["figure"]]]
+    return "\n\n".join(f"{figure}: {targets[figure]['remark'].strip()}" for figure in missed)
+
+
 def write_results(name: str, command: str, seconds: float, body: str) -> None:
     """Replace the section of one benchmark in RESULTS.md."""
     file = HERE / "RESULTS.md"
@@ -81,7 +88,8 @@ def run(name: str, options: argparse.Namespace) -> bool:
     other = [
         {"figure": key, "measured": value} for key, value in found.items() if key not in {j["figure"] for j in judged}
     ]
-    body = "\n\n".join(table(part) for part in (judged, other, rows) if part)
+    parts = [table(judged), remarks(name, judged), *(table(part) for part in (other, rows) if part)]
+    body = "\n\n".join(part for part in parts if part)
     command = f"python -m benchmarks {name}{' --quick' if options.quick else ''}"
     print(f"\n## {name}\n\n{body}")
     if not options.quick:

@@ -41,7 +41,6 @@ class Reading:
         self._inputs = {name: len(index.layers[name].cols) for name in self.layouts}
         self._sums: dict[str, Tensor] = {}
         self._reads = dict.fromkeys(self.layouts, 0)
-        self._shares: dict[int, Tensor] = {}
         self._scratch = torch.empty(0, device=device)
 
     def begin(self, samples: Tensor) -> None:
@@ -119,12 +118,7 @@ class Reading:
         return self._average(positive)
 
     def _average(self, maps: Tensor) -> Tensor:
-        """float[b, n] of float[b, n, s]; a matrix-vector product, since `mean` is slow on short rows."""
-        size = maps.shape[2]
-        if size == 1:
+        """float[b, n] of float[b, n, s]."""
+        if maps.shape[2] == 1:
             return maps[:, :, 0].clone()  # a model may go on to change its tensor in place
-        if not maps.is_contiguous():
-            return maps.mean(2)
-        if size not in self._shares:
-            self._shares[size] = maps.new_full((size,), 1 / size)
-        return torch.mv(maps.view(-1, size), self._shares[size]).view(maps.shape[:2])
+        return maps.mean(2)

@@ -21,8 +21,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from surgery.analysis.folded import folded
 from surgery.analysis.reading import Reading
-from surgery.analysis.watch import watch
+from surgery.analysis.watch import trial, watch
 from surgery.context import Context
 from surgery.data.splits import spread
 from surgery.errors import DataError, ModelError
@@ -104,6 +105,8 @@ def scan(
         )
     role, ids, groups, classes = _samples(data, role, limit, ctx.seed)
     module = model.module if ctx.device == "cpu" else copy.deepcopy(model.module).to(ctx.device)
+    digest = weights_digest(module)
+    module = folded(module, model.index, trial(model.input.shape, ctx.device))
     reading = Reading(module, model.index, model.input.shape, len(classes), ctx.device)
     batches = data.batches(ids.numpy(), model.input, size=batch, device=ctx.device)
     with torch.inference_mode(), watch(module, model.index, reading.see, functional=reading.functional):
@@ -113,7 +116,7 @@ def scan(
             module(x)
             reading.end(groups[torch.searchsorted(ids, samples)])
     inputs = {
-        "model": weights_digest(module),
+        "model": digest,
         "data": data.digest,
         "role": role,
         "limit": limit,

@@ -57,14 +57,16 @@ class Strongest:
         """
         own = values.cpu().numpy()
         neurons = own.shape[1]
-        sample, neuron = np.divmod(np.flatnonzero(own > self._bar[start : start + neurons]), neurons)
+        beats = np.flatnonzero(own > self._bar[start : start + neurons])
+        if not len(beats):
+            return
+        sample, neuron = np.divmod(beats, neurons)
         if len(sample) > TOP * neurons:
             packed = keys(np.ascontiguousarray(own.T), samples)
             best = np.argpartition(packed, -min(TOP, len(samples)), axis=1)[:, -TOP:]
             sample, neuron = best.ravel(), np.arange(neurons).repeat(best.shape[1])
-        if len(sample):
-            places = _summits(maps, sample, neuron)
-            self._offers.append((neuron + start, own[sample, neuron], samples[sample], places))
+        places = _summits(maps, sample, neuron)
+        self._offers.append((neuron + start, own[sample, neuron], samples[sample], places))
 
     def settle(self) -> None:
         """End a batch: merge what was offered, once that is worth a merge."""

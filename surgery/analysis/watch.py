@@ -72,7 +72,7 @@ def layouts(module: nn.Module, index: NeuronIndex, shape: tuple[int, ...], devic
 
     A layer that is never read, or whose input has no recognisable samples, is left out.
     """
-    pair = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0)).to(device)
+    pair = trial(shape, device)
     with torch.no_grad():
         both, alone = _record(module, index, pair), _record(module, index, pair[:1])
     found: dict[str, Layout] = {}
@@ -86,6 +86,16 @@ def layouts(module: nn.Module, index: NeuronIndex, shape: tuple[int, ...], devic
         same_as = owner if owner != name and len(read.inputs) == 1 else None
         found[name] = Layout(order, read.functional, len(read.inputs), same_as)
     return found
+
+
+def trial(shape: tuple[int, ...], device: str) -> Tensor:
+    """float[2, *shape]: two random samples, always the same."""
+    return torch.randn((2, *shape), generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def inputs(module: nn.Module, index: NeuronIndex, x: Tensor) -> dict[str, list[Tensor]]:
+    """layer -> everything it receives when `module` runs on x, in order; layers that are never read are missing."""
+    return {name: read.inputs for name, read in _record(module, index, x).items()}
 
 
 @dataclass
