@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-NAMES = ("scan", "whatif", "prune_exact", "pages", "jobs")
+NAMES = ("scan", "whatif", "prune_exact", "pages", "jobs", "criticality")
 
 
 class DataMissing(Exception):

@@ -103,7 +103,7 @@ def scan(
         raise ModelError(
             f"The neurons of this network are not numbered: {model.support.reason}.", "It can only be inspected."
         )
-    role, ids, groups, classes = _samples(data, role, limit, ctx.seed)
+    role, ids, groups, classes = samples_of(data, role, limit, ctx.seed)
     module = model.module if ctx.device == "cpu" else copy.deepcopy(model.module).to(ctx.device)
     digest = weights_digest(module)
     module = folded(module, model.index, trial(model.input.shape, ctx.device))
@@ -135,7 +135,7 @@ def weights_digest(module: nn.Module) -> str:
     return "sha256:" + total.hexdigest()
 
 
-def _samples(data: Dataset, role: str, limit: int | None, seed: int) -> tuple[str, Tensor, Tensor, tuple[str, ...]]:
+def samples_of(data: Dataset, role: str, limit: int | None, seed: int) -> tuple[str, Tensor, Tensor, tuple[str, ...]]:
     """(role, sample ids ascending, class of each, class names).
 
     Raises:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from surgery.context import Context
-from surgery.errors import DataError
 from surgery.network.model import Model
 from surgery.network.readers import Readers
 from surgery.network.slicing import Means
@@ -58,22 +57,6 @@ def means_of(model: Model, data: Dataset, ctx: Context, limit: int = MEANS_FROM)
     finally:
         module.to("cpu")
     return {layer: (total / counts[layer]).float().cpu() for layer, total in sums.items()}
-
-
-def logits_of(model: Model, data: Dataset) -> Tensor:
-    """int64[classes of data]: the output that stands for each class of the dataset, by name, else by position.
-
-    Raises:
-        DataError: the dataset has other classes than the model.
-    """
-    if set(data.classes) <= set(model.classes):
-        return torch.tensor([model.classes.index(name) for name in data.classes])
-    if len(data.classes) == len(model.classes):
-        return torch.arange(len(data.classes))
-    raise DataError(
-        f"The model has {len(model.classes)} classes, the dataset {data.name!r} has {len(data.classes)} others.",
-        "Choose a dataset with the model's classes.",
-    )
 
 
 def training_ids(data: Dataset) -> np.ndarray:

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surgery.context import Context
-from surgery.edit.evaluate import logits_of
 from surgery.errors import DataError, SurgeryError
 from surgery.network.model import Model
 
@@ -72,7 +71,7 @@ def _training(module: nn.Module) -> None:
 
 
 def _cross_entropy(model: Model, data: Dataset) -> Loss:
-    place = logits_of(model, data)
+    place = model.outputs_of(data.classes)
     return lambda out, y: F.cross_entropy(out, place.to(y.device)[y])
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
+from surgery.errors import DataError
 from surgery.network.index import NeuronIndex
 
 Task = Literal["classification", "regression"]
@@ -62,3 +64,18 @@ class Model:
         """Logits float[batch, classes] of x: float[batch, *input.shape]."""
         out = self.module(x)
         return out if isinstance(out, Tensor) else out[0]
+
+    def outputs_of(self, classes: Sequence[str]) -> Tensor:
+        """int64[len(classes)]: the output that stands for each class of a dataset, by name, else by position.
+
+        Raises:
+            DataError: they are other classes than the model's.
+        """
+        if set(classes) <= set(self.classes):
+            return torch.tensor([self.classes.index(name) for name in classes])
+        if len(classes) == len(self.classes):
+            return torch.arange(len(classes))
+        raise DataError(
+            f"The model has {len(self.classes)} classes, the dataset has {len(classes)} others.",
+            "Choose a dataset with the model's classes.",
+        )
