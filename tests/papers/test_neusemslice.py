@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from surgery.analysis.criticality import Criticality, criticality
 from surgery.analysis.scan import scan
+from surgery.analysis.similarity import debiased_cka
+from surgery.analysis.slices import Fill, critical, levels
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.edit.gate import gate
@@ -122,3 +124,90 @@ def test_scores_survive_the_disk(pico_images: Dataset, tmp_path: Path) -> None:
     assert again.classes == made.classes and dict(again.inputs) == dict(made.inputs)
     assert all(torch.equal(again.scores[name], score) for name, score in made.scores.items())
     assert int(made.count.sum()) == len(pico_images.ids("train")) and np.isfinite(float(made.count.sum()))
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    size = float(a.norm() * b.norm())
+    return float((a * b).sum()) / size if size else 1.0
+
+
+@pytest.mark.parametrize("fill", ["zero", "mean"])
+def test_theta_takes_the_smallest_prefix_that_keeps_the_cosine(fill: Fill, pico_images: Dataset) -> None:
+    """Grow every prefix one neuron at a time, mask the very maps, and compare them."""
+    model = patient(PlainReLU())
+    index, module = model.index, model.module
+    x, y = samples(model, pico_images)
+    with torch.no_grad():
+        one = F.relu(module.one(x))
+        two = F.relu(module.two(one))
+        mid = F.relu(module.mid(two.flatten(1)))
+    found = scan(model, pico_images, Context())
+    score = scored(model, pico_images).scores["avg"]
+    level = levels(model, pico_images, found, score, Context(), fill=fill)
+    for theta in (0.7, 0.9, 0.97, 0.995):
+        members = critical(level, theta)
+        for layer, maps in (("one", one), ("two", two), ("mid", mid)):
+            rows = index.layers[layer].rows
+            instead = maps.flatten(2).mean((0, 2)) if maps.dim() > 2 else maps.mean(0)
+            instead = instead.view(-1, *[1] * (maps.dim() - 2)) * (fill == "mean")
+            for c in range(3):
+                order = sorted(range(len(rows)), key=lambda u: -float(score[rows[u], c]))
+                best = 0
+                for k in range(1, len(rows) + 1):
+                    kept = torch.zeros(len(rows), dtype=torch.bool)
+                    kept[order[:k]] = True
+                    mask = kept.view(-1, *[1] * (maps.dim() - 2))
+                    own = [cosine(torch.where(mask, m, instead), m) for m in maps[y == c]]
+                    if np.mean(own) >= theta - 1e-6:
+                        best = k
+                        break
+                assert set(rows[members[rows, c]].tolist()) == {int(rows[u]) for u in order[:best]}, (theta, layer, c)
+    assert not critical(level, 2.0)[index.logits].any()
+
+
+def literal_cka(a: np.ndarray, b: np.ndarray) -> float:
+    """methods.md, with loops: G = XXᵀ, zero diagonal, m_i, centre, zero the diagonal again."""
+
+    def centred(x: np.ndarray) -> np.ndarray:
+        n = len(x)
+        g = np.array([[0.0 if i == j else float(x[i] @ x[j]) for j in range(n)] for i in range(n)])
+        m = np.array([sum(g[i]) / (n - 2) for i in range(n)])
+        m = m - sum(m) / (2 * (n - 1))
+        return np.array([[0.0 if i == j else g[i, j] - m[i] - m[j] for j in range(n)] for i in range(n)])
+
+    p, q = centred(a), centred(b)
+    return float((p * q).sum() / np.sqrt((p * p).sum() * (q * q).sum()))
+
+
+def test_debiased_cka_as_written() -> None:
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(12, 5)), generator.normal(size=(12, 7))
+    b[:, :3] += a[:, :3]
+    grams = [torch.from_numpy(values @ values.T) for values in (a, b)]
+    assert float(debiased_cka(*grams)) == pytest.approx(literal_cka(a, b), abs=1e-12)
+    assert float(debiased_cka(grams[0], grams[0])) == pytest.approx(1.0)
+    turned = torch.from_numpy(a @ np.linalg.qr(generator.normal(size=(5, 5)))[0])
+    assert float(debiased_cka(grams[0], turned @ turned.T)) == pytest.approx(1.0), "a rotation changes nothing"
+    flat = torch.ones(6, 6, dtype=torch.float64)
+    assert float(debiased_cka(flat, flat)) == 0.0, "a constant representation is like nothing"
+
+
+def test_theta_by_cka_and_by_mass(pico_images: Dataset) -> None:
+    model = patient(PlainReLU())
+    x, y = samples(model, pico_images)
+    rows = model.index.layers["one"].rows
+    with torch.no_grad():
+        means = F.relu(model.module.one(x)).mean((2, 3)).double().numpy()
+    found = scan(model, pico_images, Context())
+    score = scored(model, pico_images).scores["avg"]
+    by_cka = levels(model, pico_images, found, score, Context(), criterion="cka")
+    by_mass = levels(model, pico_images, found, score, Context(), criterion="mass")
+    for c in range(3):
+        own = means[y.numpy() == c]
+        order = sorted(range(4), key=lambda u: -float(score[rows[u], c]))
+        best = total = 0.0
+        for k, u in enumerate(order):
+            assert float(by_cka[rows[u], c]) == pytest.approx(best, abs=1e-5)
+            assert float(by_mass[rows[u], c]) == pytest.approx(total, abs=1e-5)
+            best = max(best, literal_cka(own[:, order[: k + 1]], own))
+            total += float(score[rows[u], c] / score[rows, c].sum())
