@@ -77,6 +77,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("version")
     sub.add_argument("dataset")
 
+    sub = add("slices", slices, "find which neurons each class needs")
+    sub.add_argument("version")
+    sub.add_argument("dataset")
+    sub.add_argument("--theta", type=float, default=0.95, help="similarity that a slice keeps, 0 to 1")
+    sub.add_argument("--score", choices=("avg", "var", "ens", "taylor", "deeplift"), default="taylor")
+    sub.add_argument("--fill", choices=("mean", "zero"), default="mean", help="what a neuron outside leaves behind")
+
     sub = add("run", run, "run a plan exported from the app")
     sub.add_argument("plan", type=Path, help="a JSON file, - for standard input")
     sub.add_argument("--name", help="name of the new version")
@@ -238,6 +245,23 @@ def scan(options: argparse.Namespace) -> None:
     version = ws.version(options.version)
     task = {"kind": "scan", "version": version.id, "dataset": options.dataset, "params": {}}
     print(wait(ws, task, project=version.project, title=f"Scan {version.name}").result["folder"])
+
+
+def slices(options: argparse.Namespace) -> None:
+    """Print how many neurons each class's slice has, and how many no class needs."""
+    from surgery.ui import slicing
+
+    ws = workspace()
+    version = ws.version(options.version)
+    task = {"kind": "criticality", "version": version.id, "dataset": options.dataset, "params": {}}
+    wait(ws, task, project=version.project, title=f"Slices of {version.name}")
+    sliced = slicing.read(ws, version.id, options.dataset)
+    if sliced is None:
+        raise SurgeryError("The slices are gone.", "Run the command again.")
+    members = sliced.members(options.score, options.fill, options.theta)
+    for name, count in zip(sliced.seen.classes, members.sum(0), strict=True):
+        print(f"{name}  {count:,} of {len(members):,} neurons")
+    print(f"no class needs {(~members.any(1)).sum():,}")
 
 
 def run(options: argparse.Namespace) -> None:

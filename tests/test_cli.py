@@ -40,6 +40,11 @@ def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[s
     version, dataset = bring(home)
     assert "3 classes" in capsys.readouterr().out
     assert main(["scan", version, dataset]) == 0
+    capsys.readouterr()
+    assert main(["slices", version, dataset, "--theta", "0.9"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[1].split(" of ")[1] for line in listed[-4:-1]] == [listed[-2].split(" of ")[1]] * 3
+    assert listed[-1].startswith("no class needs ")
 
     plan = {
         "operation": "prune",

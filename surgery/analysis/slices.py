@@ -11,12 +11,14 @@ Letters: N neurons, C classes, n neurons of one layer, b samples of one class, k
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 Criterion = Literal["cosine", "cka", "mass"]
 Fill = Literal["zero", "mean"]
+FILLS: tuple[Fill, ...] = ("mean", "zero")
+TABLES = "slices.safetensors"
 LIMIT = 1_000  # samples over all classes
 NEVER = float("inf")  # the level of what no slice counts: logits, and classes without samples
 _CHUNK = 2**22  # numbers of Gram matrices at a time
@@ -50,6 +54,7 @@ def levels(
     criterion: Criterion = "cosine",
     fill: Fill = "zero",
     limit: int = LIMIT,
+    seen: Observed | None = None,
 ) -> Tensor:
     """float32[N, C]: the similarity that a class's slice reaches before it needs the neuron; `NEVER` for logits.
 
@@ -57,6 +62,7 @@ def levels(
     outside the slice gives, zero or its mean. criterion: "cosine" of the masked and the full input of the layer's
     reader, over neurons and positions, averaged over samples (1 where a sample leaves the layer silent); "cka" of
     their spatial means over samples; "mass", the share of the layer's summed score, which needs no forward pass.
+    seen: what `observe` gave, for several calls on the same samples.
 
     Raises:
         ModelError: the network has no index. SelectionError: `score` is not N × C.
@@ -71,7 +77,10 @@ def levels(
             f"A score must be float[{index.n}, {len(found.classes)}], this one is {list(score.shape)}.",
             "Compute it on this version and these classes.",
         )
-    seen = None if criterion == "mass" else observe(model, data, found, ctx, limit=limit)
+    if criterion == "mass":
+        seen = None
+    elif seen is None:
+        seen = observe(model, data, found, ctx, limit=limit)
     level = torch.full((index.n, len(found.classes)), NEVER)
     for members in layers_of(index):
         for c in range(len(found.classes)):
@@ -83,6 +92,19 @@ def levels(
             before = torch.cat([torch.zeros(1, dtype=torch.float64), reached.cummax(0).values[:-1]])
             level[members[order], c] = before.float()
     return torch.where(index.logits[:, None], NEVER, level[index.group])
+
+
+def save(model: Model, data: Dataset, found: Scan, scores: Mapping[str, Tensor], ctx: Context, folder: Path) -> None:
+    """Write `slices.safetensors` into a scan's folder: "score/fill" -> levels, for every score and fill, by cosine."""
+    seen = observe(model, data, found, ctx)
+    tables = {
+        f"{name}/{fill}": levels(model, data, found, score, ctx, fill=fill, seen=seen).contiguous()
+        for name, score in ctx.track(scores.items(), "cutting slices", total=len(scores))
+        for fill in FILLS
+    }
+    staged = folder / f"{TABLES}.part"
+    save_file(tables, staged, metadata={"limit": str(LIMIT), "criterion": "cosine"})
+    staged.replace(folder / TABLES)
 
 
 def critical(level: Tensor, theta: float) -> Tensor:

@@ -3,6 +3,7 @@
 from surgery.charts.bars import before_after, differences, layers, profile, signed
 from surgery.charts.curves import loss_curve
 from surgery.charts.figure import Figure
+from surgery.charts.heat import heat
 from surgery.charts.legend import Legend, legend, stages
 from surgery.charts.neurons import CONFIG, Mode, NeuronMap, neuron_map, picked
 from surgery.charts.palette import GROUPED, class_colours, ink, ordered_colours
@@ -17,6 +18,7 @@ __all__ = [
     "before_after",
     "class_colours",
     "differences",
+    "heat",
     "ink",
     "layers",
     "legend",

@@ -83,6 +83,7 @@ KINDS: dict[str, Kind] = {
     "plan": Kind(work.plan, "long", 12 * HOUR, prepare_plan, disk_for_plan),
     "compare": Kind(work.compare),
     "scan": Kind(work.scan, then="projection"),
+    "criticality": Kind(work.criticality),
     "projection": Kind(work.projection),
     "import_model": Kind(work.import_model, disk=disk_for_import),
     "import_data": Kind(work.import_data, disk=disk_for_import),

@@ -98,6 +98,25 @@ def scan(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     return {"folder": str(ws.scan_folder(version, dataset, params))}
 
 
+def criticality(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Score every neuron for every class and find the classes' slices, after a scan if there is none. Task: a scan's.
+
+    Result: folder, the scan's, with the scores and the slices' levels.
+    """
+    from surgery.analysis import slices
+    from surgery.analysis.criticality import criticality
+    from surgery.analysis.scan import Scan
+
+    folder = Path(scan(ws, job, ctx)["folder"])
+    version, dataset = (job.task[name] for name in ("version", "dataset"))
+    model, data, found = ws.model(version), ws.dataset(dataset).without_test(), Scan.load(folder)
+    scored = criticality(model, data, found, ctx, fill="mean")
+    with full_disk_refused("the slices"):
+        scored.save(folder)
+        slices.save(model, data, found, scored.scores, ctx, folder)
+    return {"folder": str(folder)}
+
+
 def projection(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     """Add the coordinates of the map to a scan that was made. Task and result: those of the scan."""
     from surgery.analysis.projection import project

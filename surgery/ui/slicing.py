@@ -1,0 +1,66 @@
+"""The slices that were found, read without torch: which neurons each class needs at a threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from surgery.ui import scans
+from surgery.ui.scans import Seen
+from surgery.ui.selection import Ids
+from surgery.workspace import Workspace
+
+TABLES = "slices.safetensors"
+
+Members = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """seen: the scan. levels: "score/fill" -> float32[P, C], for the P points of the map, in order of `seen.ids`."""
+
+    seen: Seen
+    levels: dict[str, NDArray[np.float32]]
+
+    def members(self, score: str, fill: str, theta: float) -> Members:
+        """bool[P, C]: the neurons that each class's slice has."""
+        return np.asarray(self.levels[f"{score}/{fill}"] < theta)
+
+    def shares(self, members: Members) -> tuple[list[str], NDArray[np.float64]]:
+        """Layer names in order, and float64[layers, C]: the share of each layer that each class needs."""
+        owner = self.seen.points["layer"].to_numpy()
+        names = list(dict.fromkeys(owner))
+        return names, np.stack([members[owner == name].mean(0) for name in names])
+
+    def ids(self, chosen: Members) -> Ids:
+        """The neuron ids of bool[P]."""
+        return tuple(np.asarray(self.seen.ids)[chosen].tolist())
+
+
+def overlap(members: Members) -> NDArray[np.float64]:
+    """float64[C, C]: shared ÷ united neurons of every two classes (Jaccard); 1 where both are empty."""
+    own = members.astype(np.float64)
+    shared = own.T @ own
+    sizes = own.sum(0)
+    united = sizes[:, None] + sizes[None] - shared
+    found: NDArray[np.float64] = np.divide(shared, united, out=np.ones_like(shared), where=united > 0)
+    return found
+
+
+def read(ws: Workspace, version: str, dataset: str) -> Sliced | None:
+    """The slices of a version on a dataset; None where they were not looked for yet."""
+    seen = scans.read(ws, version, dataset)
+    if seen is None or not (file := seen.folder / TABLES).exists():
+        return None
+    return Sliced(seen, _levels(str(file), file.stat().st_mtime_ns, seen.ids))
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _levels(path: str, changed: int, _ids: Ids) -> dict[str, NDArray[np.float32]]:
+    with safe_open(Path(path), framework="numpy") as file:
+        return {name: file.get_tensor(name)[list(_ids)] for name in file.keys()}  # noqa: SIM118
