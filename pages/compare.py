@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from surgery import charts
-from surgery.receipt import Receipt, sentence, to_html
+from surgery.receipt import Receipt, by_turns, sentence, to_html
 from surgery.ui import comparison, measured, panels, pickers, pictures, progress, shell
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
@@ -104,16 +104,16 @@ def flips(receipt: Receipt) -> None:
 def _flipped(receipt: Receipt, which: str, title: str) -> None:
     found = receipt.flips[which]
     count = receipt.flips[f"{which}_count"]
-    st.markdown(f"##### {title}: {count}")
+    st.markdown(f"##### {title}: {count:,}")
     if not found:
         st.caption(_("None."))
         return
     classes = receipt.dataset["classes"]
-    shown = [Shown(flip["sample"], comparison.caption(flip, classes)) for flip in found[:MOST_FLIPS]]
+    shown = [Shown(flip["sample"], comparison.caption(flip, classes)) for flip in by_turns(found, MOST_FLIPS)]
     st.caption(_("The answer before → after"))
     pictures.samples(ws.dataset(str(receipt.plan["dataset"])), shown, columns=8, width=640, key=f"flips_{which}")
     if count > len(shown):
-        st.caption(_("The first {shown} of {count}.").format(shown=len(shown), count=count))
+        st.caption(_("{shown} of {count:,}, the classes by turns.").format(shown=len(shown), count=count))
 
 
 def downloads(receipt: Receipt, before: Version, after: Version) -> None:

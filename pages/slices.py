@@ -1,6 +1,5 @@
 """Which neurons carry which class: slices at a threshold, how they overlap, and what no class needs."""
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -80,22 +79,36 @@ def controls() -> tuple[str, str, float]:
     return str(score), str(fill), float(theta)
 
 
-def summary(sliced: Sliced, members: Members) -> None:
-    """How much the slices keep together, and what no class needs."""
+def free(sliced: Sliced, members: Members, score: str) -> None:
+    """What can go by either rule: needed by no class at the threshold, or least important over all layers."""
     needed = members.any(1)
-    free = int((~needed).sum())
-    text = plural(
-        "At this threshold {count} neuron is needed by no class",
-        "At this threshold {count} neurons are needed by no class",
-        free,
+    count = int((~needed).sum())
+    text = plural("{count} neuron is needed by no class", "{count} neurons are needed by no class", count)
+    of_all = _("of {all:,} at this threshold.").format(all=len(needed))
+    st.markdown(f"**{text}** {of_all}")
+    reason = None if count else _("Every neuron is needed by some class: move the slider towards keep less.")
+    label = plural("Take {count} neuron", "Take {count} neurons", count)
+    if st.button(label, icon=":material/filter_alt:", disabled=not count, help=reason, key="free"):
+        take(sliced, ~needed)
+    share = st.slider(
+        _("Or the least important of all layers together"),
+        0,
+        60,
+        20,
+        1,
+        format="%d %%",
+        key="share",
+        bind="query-params",
+        help=_(
+            "All neurons are ranked by the class they matter most to. In networks where every layer needs most of its "
+            "neurons the threshold frees nothing; this ranking frees any share."
+        ),
     )
-    st.markdown(
-        f"**{text}** " + _("({share:.0f} % of {all:,}).").format(share=100 * free / len(needed), all=len(needed))
-    )
-    reason = None if free else _("Every neuron is needed by some class: move the slider towards keep less.")
-    with st.container(horizontal=True):
-        if st.button(_("Take these neurons"), icon=":material/filter_alt:", disabled=not free, help=reason, key="free"):
-            take(sliced, ~needed)
+    least = sliced.least(score, share / 100)
+    label = plural("Take the least {count}", "Take the least {count}", int(least.sum()))
+    reason = None if least.any() else _("Move the slider to the right.")
+    if st.button(label, icon=":material/filter_alt:", disabled=not least.any(), help=reason, key="least"):
+        take(sliced, least)
 
 
 def take(sliced: Sliced, chosen: Members) -> None:
@@ -117,7 +130,7 @@ def one_slice(sliced: Sliced, members: Members) -> None:
             _("that only it needs"): alone.sum(0),
         }
     )
-    st.dataframe(table, hide_index=True, height=min(38 + 35 * len(classes), 420))
+    st.dataframe(table, hide_index=True, height=min(37 + 35 * len(classes), 390))
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     place = left.selectbox(_("Class"), range(len(classes)), format_func=lambda c: plain(classes[c]), key="class")
     which = right.segmented_control(
@@ -146,21 +159,22 @@ def show(sliced: Sliced) -> None:
     """Everything at one threshold."""
     score, fill, theta = controls()
     members = sliced.members(score, fill, theta)
-    summary(sliced, members)
     classes = list(sliced.seen.classes)
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns([3, 2], gap="large")
     layers, shares = sliced.shares(members)
     with left, panels.panel():
         figure = charts.heat(shares, layers, classes, title=_("Share of each layer that a class needs"), dark=dark)
         st.plotly_chart(figure, theme=None, config=charts.CONFIG, alt=_("Heatmap of layers over classes"), key="heat")
+        if len(classes) > 1:
+            together = slicing.overlap(members)
+            figure = charts.heat(together, classes, classes, title=_("How much two classes share"), dark=dark)
+            st.plotly_chart(figure, theme=None, config=charts.CONFIG, alt=_("Overlap of classes"), key="overlap")
         frame = pd.DataFrame(shares, index=pd.Index(layers, name="layer"), columns=classes)
         st.download_button(_("Table as CSV"), frame.to_csv(), "slices.csv", "text/csv", icon=":material/download:")
     with right, panels.panel():
+        free(sliced, members, score)
+        st.divider()
         one_slice(sliced, members)
-        if len(classes) > 1:
-            together = np.asarray(slicing.overlap(members))
-            figure = charts.heat(together, classes, classes, title=_("How much two classes share"), dark=dark)
-            st.plotly_chart(figure, theme=None, config=charts.CONFIG, alt=_("Overlap of classes"), key="overlap")
     st.caption(
         _(
             "Scored on {samples} with labels from the training data; a neuron counts once with those coupled to it. "

@@ -9,10 +9,12 @@ import base64
 import html
 import json
 import platform
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -94,7 +96,9 @@ def software() -> dict[str, str]:
 
 
 def flips(measurement: Measurement, data: Dataset) -> dict[str, Any]:
-    """The samples whose prediction became wrong ("lost") or right ("won")."""
+    """The samples whose prediction became wrong ("lost") or right ("won"); where there are too many, of every class."""
+    from surgery.data.splits import spread
+
     if data.task != "classification" or measurement.truth is None:
         return {"lost": [], "won": [], "lost_count": 0, "won_count": 0}
     before, after = measurement.predictions["before"], measurement.predictions["after"]
@@ -105,9 +109,15 @@ def flips(measurement: Measurement, data: Dataset) -> dict[str, Any]:
         found[f"{name}_count"] = len(places)
         found[name] = [
             {"sample": int(ids[i]), "truth": int(truth[i]), "before": int(before[i]), "after": int(after[i])}
-            for i in places[:FLIPS]
+            for i in places[sorted(spread(truth[places], FLIPS, 0, even=True))]
         ]
     return found
+
+
+def by_turns(flips: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """At most `most` flipped samples, the classes taking turns, so that none fills the page."""
+    turn: defaultdict[int, count[int]] = defaultdict(count)
+    return sorted(flips, key=lambda flip: next(turn[flip["truth"]]))[:most]
 
 
 def to_html(receipt: Receipt, *, name: str, parent: str, data: Dataset | None = None) -> str:
@@ -143,9 +153,9 @@ def sentence(table: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     if row := found.get(("accuracy", "overall")):
         before, after = 100 * row["before"], 100 * row["after"]
-        parts.append(f"Accuracy {before:.1f} → {after:.1f} % on {row['n']} {row['split']} samples")
+        parts.append(f"Accuracy {before:.1f} → {after:.1f} % on {row['n']:,} {row['split']} samples")
     if row := found.get(("r2", "overall")):
-        parts.append(f"R² {row['before']:.3f} → {row['after']:.3f} on {row['n']} {row['split']} samples")
+        parts.append(f"R² {row['before']:.3f} → {row['after']:.3f} on {row['n']:,} {row['split']} samples")
     if (row := found.get(("parameters", "overall"))) and row["before"]:
         share = 1 - row["after"] / row["before"]
         parts.append(f"{100 * share:.0f} % fewer parameters" if share > 0 else "as many parameters")
@@ -194,17 +204,17 @@ def _table_row(row: Mapping[str, Any]) -> str:
 
 
 def _flipped(title: str, receipt: Receipt, key: str, data: Dataset | None) -> str:
-    count = receipt.flips.get(f"{key}_count", 0)
+    total = receipt.flips.get(f"{key}_count", 0)
     classes = receipt.dataset["classes"]
     figures = []
-    for flip in receipt.flips.get(key, ())[:24]:
+    for flip in by_turns(receipt.flips.get(key, ()), 24):
         text = f"{classes[flip['truth']]}: {classes[flip['before']]} → {classes[flip['after']]}"
         picture = ""
         if data is not None and data.kind == "images":
             code = base64.b64encode(data.picture(flip["sample"])).decode()
             picture = f'<img alt="sample {flip["sample"]}" src="data:image/png;base64,{code}">'
         figures.append(f"<figure>{picture}<figcaption>#{flip['sample']} {html.escape(text)}</figcaption></figure>")
-    return f"<h2>{title}: {count}</h2><div class=grid>{''.join(figures)}</div>"
+    return f"<h2>{title}: {total:,}</h2><div class=grid>{''.join(figures)}</div>"
 
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from surgery.receipt import losing_class, sentence
+from surgery.receipt import by_turns, losing_class, sentence
 
 
 def line(metric: str, before: float, after: float, scope: str = "overall", **more: Any) -> dict[str, Any]:
@@ -41,3 +41,10 @@ def test_a_regression_is_told_by_r2() -> None:
 def test_the_losing_class_is_named(changes: dict[str, float], expected: str) -> None:
     table = [line("accuracy", 0.5, 0.5 + change, scope=name) for name, change in changes.items()]
     assert losing_class([line("accuracy", 0.5, 0.2), *table]) == expected
+
+
+def test_flipped_samples_take_turns_by_class() -> None:
+    flips = [{"sample": number, "truth": 0 if number < 6 else 1 + number % 2} for number in range(12)]
+    shown = [flip["truth"] for flip in by_turns(flips, 6)]
+    assert shown == [0, 1, 2, 0, 1, 2]
+    assert len(by_turns(flips, 50)) == 12 and by_turns([], 5) == []

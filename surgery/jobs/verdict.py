@@ -14,6 +14,7 @@ from torch import Tensor
 
 from surgery.data.dataset import Dataset
 from surgery.data.rows import Ids
+from surgery.data.splits import spread
 from surgery.measure.cost import bytes_of, macs, parameters
 from surgery.measure.measurement import ALL, quality_rows
 from surgery.measure.quality import meaning_of, quality
@@ -74,8 +75,9 @@ class Probes:
         for name, hit in (("lost", (old == truth) & (new != truth)), ("won", (old != truth) & (new == truth))):
             places = np.flatnonzero(hit)
             found[f"{name}_count"] = len(places)
+            listed = places[np.sort(spread(truth[places], FLIPS, 0, even=True))]  # of every class some
             columns = {"sample": self.ids, "truth": truth, "before": old, "after": new}
-            found[name] = [{key: int(column[i]) for key, column in columns.items()} for i in places[:FLIPS]]
+            found[name] = [{key: int(column[i]) for key, column in columns.items()} for i in listed]
         return found
 
     def _answers(self, task: str, outputs: Tensor) -> Answers:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 from safetensors import safe_open
@@ -15,17 +16,21 @@ from surgery.ui.scans import Seen
 from surgery.ui.selection import Ids
 from surgery.workspace import Workspace
 
-TABLES = "slices.safetensors"
+TABLES, SCORES = "slices.safetensors", "criticality.safetensors"
 
 Members = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Sliced:
-    """seen: the scan. levels: "score/fill" -> float32[P, C], for the P points of the map, in order of `seen.ids`."""
+    """Two tables per neuron, for the P points of the map, in order of `seen.ids`.
+
+    levels: "score/fill" -> float32[P, C]. scores: score -> float32[P, C].
+    """
 
     seen: Seen
     levels: dict[str, NDArray[np.float32]]
+    scores: dict[str, NDArray[np.float32]]
 
     def members(self, score: str, fill: str, theta: float) -> Members:
         """bool[P, C]: the neurons that each class's slice has."""
@@ -36,6 +41,20 @@ class Sliced:
         owner = self.seen.points["layer"].to_numpy()
         names = list(dict.fromkeys(owner))
         return names, np.stack([members[owner == name].mean(0) for name in names])
+
+    def least(self, score: str, share: float) -> Members:
+        """bool[P]: the `share` (0–1) of the neurons of all layers whose largest score over classes is smallest.
+
+        Neurons that cannot go are left out, and so is the best of each layer.
+        """
+        best = self.scores[score].max(1)
+        points = self.seen.points
+        free = ~points["fixed"].to_numpy()
+        free[pd.Series(best).groupby(points["layer"].to_numpy()).idxmax().to_numpy()] = False
+        count = min(round(share * len(best)), int(free.sum()))
+        chosen = np.zeros(len(best), dtype=bool)
+        chosen[np.argsort(np.where(free, best, np.inf), kind="stable")[:count]] = True
+        return chosen
 
     def ids(self, chosen: Members) -> Ids:
         """The neuron ids of bool[P]."""
@@ -55,12 +74,16 @@ def overlap(members: Members) -> NDArray[np.float64]:
 def read(ws: Workspace, version: str, dataset: str) -> Sliced | None:
     """The slices of a version on a dataset; None where they were not looked for yet."""
     seen = scans.read(ws, version, dataset)
-    if seen is None or not (file := seen.folder / TABLES).exists():
+    if seen is None or not (seen.folder / TABLES).exists():
         return None
-    return Sliced(seen, _levels(str(file), file.stat().st_mtime_ns, seen.ids))
+    return Sliced(seen, *(_tables(seen, seen.folder / name) for name in (TABLES, SCORES)))
 
 
-@st.cache_resource(show_spinner=False, max_entries=8)
-def _levels(path: str, changed: int, _ids: Ids) -> dict[str, NDArray[np.float32]]:
+def _tables(seen: Seen, file: Path) -> dict[str, NDArray[np.float32]]:
+    return _read(str(file), file.stat().st_mtime_ns, seen.ids)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _read(path: str, changed: int, _ids: Ids) -> dict[str, NDArray[np.float32]]:
     with safe_open(Path(path), framework="numpy") as file:
-        return {name: file.get_tensor(name)[list(_ids)] for name in file.keys()}  # noqa: SIM118
+        return {name: file.get_tensor(name)[list(_ids)] for name in file.keys() if name != "count"}  # noqa: SIM118

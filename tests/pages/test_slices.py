@@ -62,7 +62,9 @@ def test_the_numbers_are_those_of_the_table(open_page: OpenPage, patient: Patien
         app.slider(key="theta").set_value(theta).run()
         members = sliced.members("taylor", "mean", theta)
         free = int((~members.any(1)).sum())
-        assert f"{free} neuron" in texts(app)
+        assert f"{free} neuron{'s are' if free != 1 else ' is'} needed by no class" in texts(app)
+        least = sliced.least("taylor", 0.2)
+        assert button(app, f"Take the least {least.sum()}")
         shown = app.dataframe[0].value
         assert shown["neurons in its slice"].tolist() == members.sum(0).tolist()
         assert len(app.get("plotly_chart")) == 2
@@ -80,6 +82,20 @@ def test_a_slice_can_be_saved_and_taken_to_the_map(open_page: OpenPage, patient:
     button(app, f"Take {len(wanted)} neurons").click().run()
     assert not failures(app)
     assert f"{len(wanted)} neurons chosen" in texts(app)
+
+
+def test_the_least_important_leave_every_layer_a_neuron(patient: Patient) -> None:
+    sliced = cut(patient)
+    points = sliced.seen.points
+    everything = sliced.least("taylor", 1.0)
+    assert not everything[points["fixed"].to_numpy()].any()
+    for _layer, own in points.assign(gone=everything).groupby("layer"):
+        assert not own["gone"].all()
+    some = sliced.least("taylor", 0.3)
+    assert some.sum() == round(0.3 * len(points)) and (some <= everything).all()
+    best = sliced.scores["taylor"].max(1)
+    assert best[some].max() <= best[everything & ~some].min()
+    assert not sliced.least("taylor", 0.0).any()
 
 
 def test_levels_on_the_page_agree_with_the_analysis(patient: Patient) -> None:
