@@ -186,7 +186,7 @@ def show(sliced: Sliced) -> None:
 
 with panels.panel():
     support = ws.inspect(version.id)["support"]
-    sliced = slicing.read(ws, version.id, dataset.id)
+    sliced = slicing.of(view)
     if support["level"] == "inspect":
         panels.unsupported(_("The neurons of this network cannot be told apart:"), plain(support["reason"]))
     elif sliced is None:

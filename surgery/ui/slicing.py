@@ -14,6 +14,7 @@ from safetensors import safe_open
 from surgery.ui import scans
 from surgery.ui.scans import Seen
 from surgery.ui.selection import Ids
+from surgery.ui.state import View
 from surgery.workspace import Workspace
 
 TABLES, SCORES = "slices.safetensors", "criticality.safetensors"
@@ -69,6 +70,13 @@ def overlap(members: Members) -> NDArray[np.float64]:
     united = sizes[:, None] + sizes[None] - shared
     found: NDArray[np.float64] = np.divide(shared, united, out=np.ones_like(shared), where=united > 0)
     return found
+
+
+def of(view: View) -> Sliced | None:
+    """The slices of the version on the dataset on view; None where there are none yet."""
+    if view.version is None or view.dataset is None:
+        return None
+    return read(view.workspace, view.version.id, view.dataset.id)
 
 
 def read(ws: Workspace, version: str, dataset: str) -> Sliced | None:

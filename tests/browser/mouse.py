@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -46,11 +46,25 @@ def lasso(page: Page, ids: Collection[int], around: Collection[int]) -> set[int]
     """Draw a rectangle by hand around some points; returns all ids inside it."""
     plot = drawn(page)
     spots = {i: place(plot, i) for i in ids}
-    xs, ys = zip(*(spots[i] for i in around), strict=True)
-    left, right, top, bottom = min(xs) - 6, max(xs) + 6, min(ys) - 6, max(ys) + 6
+    left, right, top, bottom = _clear(spots, around)
     page.mouse.move(left, top)
     page.mouse.down()
-    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 2)):
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 1)):
         page.mouse.move(x, y, steps=6)
     page.mouse.up()
     return {i for i, (x, y) in spots.items() if left < x < right and top < y < bottom}
+
+
+def _clear(spots: Mapping[int, tuple[float, float]], around: Collection[int]) -> tuple[float, float, float, float]:
+    """A rectangle around some points whose border passes no point closer than 3 pixels: left, right, top, bottom."""
+    xs, ys = zip(*(spots[i] for i in around), strict=True)
+
+    def edge(start: float, outwards: int, places: list[float]) -> float:
+        return next(
+            at
+            for at in (start + outwards * step for step in range(4, 200))
+            if all(abs(at - place) > 3 for place in places)
+        )
+
+    across, down = [x for x, _ in spots.values()], [y for _, y in spots.values()]
+    return edge(min(xs), -1, across), edge(max(xs), 1, across), edge(min(ys), -1, down), edge(max(ys), 1, down)

@@ -22,7 +22,9 @@ from sklearn.datasets import load_digits
 
 import sample_models
 from surgery import jobs
+from surgery.analysis import query
 from surgery.network import store
+from surgery.ui import slicing
 from surgery.workspace import Project, Version, Workspace
 from tests.browser import mouse
 from tests.browser.conftest import Server, opening, settle
@@ -120,7 +122,7 @@ def test_bring_a_file_of_weights(journey: Journey, tmp_path: Path) -> None:
 
 def test_scan_and_see_the_map(journey: Journey) -> None:
     page = journey.page
-    page.get_by_test_id("stSidebarNav").get_by_text("Neurons").click()
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Neurons").click()
     page.get_by_role("button", name="Scan neurons").click()
     expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=SLOW)
     wait_for_jobs(journey)  # the map is arranged once more
@@ -188,3 +190,26 @@ def test_undo_is_proven_by_the_digest_of_the_bytes(journey: Journey) -> None:
     expect(page.get_by_text(original.digest).first).to_be_visible(timeout=SLOW)
     assert journey.project.current == original.id
     assert journey.ws.verify(original.id) == original.digest
+
+
+def test_find_slices_and_choose_by_rule(journey: Journey) -> None:
+    page, menu = journey.page, journey.page.get_by_test_id("stSidebarNav")
+    menu.get_by_role("link", name="Slices").click()
+    page.get_by_role("button", name="Find slices").click()
+    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=SLOW)
+    sliced = slicing.read(journey.ws, journey.versions[0].id, journey.project.dataset)
+    count = int(sliced.members("taylor", "mean", 0.95)[:, 0].sum())
+    expect(page.get_by_role("button", name=f"Take {count} neurons")).to_be_visible()
+
+    menu.get_by_role("link", name="Neurons").click()
+    page.get_by_role("button", name="Selections").click()
+    page.get_by_role("textbox", name="Neuron ids or a rule").fill("critical(3) > 0.8")
+    page.get_by_role("button", name="Choose these").click()
+    ranks = query.layer_ranks(sliced.seen.points["layer"].to_numpy(dtype=object), sliced.scores["taylor"])
+    chosen = f"{int((ranks[:, 3] > 0.8).sum())} neurons chosen"
+    expect(page.get_by_text(chosen)).to_be_visible(timeout=SLOW)
+
+    another = page.context.browser.new_page()  # the address alone brings the same view
+    another.goto(page.url)
+    expect(another.get_by_text(chosen)).to_be_visible(timeout=SLOW)
+    another.close()

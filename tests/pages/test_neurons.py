@@ -185,6 +185,22 @@ def test_pasted_ids_of_coupled_neurons_stand_for_their_group(page: AppTest, pati
     assert painted(map_of(page)) == {coupled["group"]}
 
 
+def test_a_rule_chooses_what_it_describes(page: AppTest, patient: Patient) -> None:
+    points = seen(patient).points
+    page.text_input(key="pasted").input("not stem and active > 0.2")
+    button(page, "Choose these").click().run()
+    assert failures(page) == []
+    wanted = points[~points["layer"].str.startswith("stem") & (points["active"] > 0.2)]
+    assert painted(map_of(page)) == set(wanted["id"])
+
+    page.text_input(key="pasted").input("critical(bars) > 0.5")
+    button(page, "Choose these").click().run()
+    assert any("has not been computed" in text for text in failures(page)), "scores come from the page Slices"
+    page.text_input(key="pasted").input("active > 5")
+    button(page, "Choose these").click().run()
+    assert [part.value for part in page.info] == ["No neuron fits this rule."]
+
+
 def test_an_unknown_pasted_id_is_named(page: AppTest) -> None:
     page.text_input(key="pasted").input("3, 9999")
     button(page, "Choose these").click().run()
