@@ -177,10 +177,11 @@ def show(sliced: Sliced) -> None:
         one_slice(sliced, members)
     st.caption(
         _(
-            "Scored on {samples} with labels from the training data; a neuron counts once with those coupled to it. "
+            "Effects are measured on {samples}, similarity on at most 1,000 of them, means and variances on all "
+            "{all:,} that were scanned; a neuron counts once with those coupled to it. "
             "A slice says what a class's layers need to look the same, not yet what its accuracy is without the rest: "
             "take neurons to the map and the what-if measures that."
-        ).format(samples=plural("{count} sample", "{count} samples", sliced.seen.samples))
+        ).format(samples=plural("{count} sample", "{count} samples", sliced.samples), all=sliced.seen.samples)
     )
 
 

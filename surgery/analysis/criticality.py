@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 Score = Literal["avg", "var", "ens", "taylor", "deeplift"]
 SCORES: tuple[Score, ...] = ("avg", "var", "ens", "taylor", "deeplift")
 LIMIT = 2_000  # samples for the two scores that need gradients: a mean over a class settles with a few dozen
+SMALLEST, LARGEST, NUMBERS = 8, 128, 2**21  # of a batch: samples, and numbers of input in all
 Fill = Literal["zero", "mean"]
 
 
@@ -70,11 +72,19 @@ class Criticality:
 
 
 def criticality(
-    model: Model, data: Dataset, found: Scan, ctx: Context, *, limit: int = LIMIT, batch: int = 128, fill: Fill = "zero"
+    model: Model,
+    data: Dataset,
+    found: Scan,
+    ctx: Context,
+    *,
+    limit: int = LIMIT,
+    batch: int | None = None,
+    fill: Fill = "zero",
 ) -> Criticality:
     """All five scores; `found` is a scan of the same model on the same data, whose role and classes are used.
 
-    limit: samples for Taylor and DeepLIFT, evenly over classes. fill: what removing a neuron would leave behind: with
+    limit: samples for Taylor and DeepLIFT, evenly over classes. batch: by default at most 128, fewer of large inputs,
+    since a backward pass keeps all activations of a batch. fill: what removing a neuron would leave behind: with
     "mean", Taylor is of a_u − mean a_u. The loss L is cross-entropy with the true class, or squared error; on
     unlabelled data, cross-entropy with the model's own answer. DeepLIFT's baseline is an input of zeros (what the
     model sees, after normalisation); for a regression its target is the output.
@@ -91,11 +101,19 @@ def criticality(
 
 
 def by_gradient(
-    model: Model, data: Dataset, found: Scan, ctx: Context, *, limit: int = LIMIT, batch: int = 128, fill: Fill = "zero"
+    model: Model,
+    data: Dataset,
+    found: Scan,
+    ctx: Context,
+    *,
+    limit: int = LIMIT,
+    batch: int | None = None,
+    fill: Fill = "zero",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(samples per class float32[C], Taylor, DeepLIFT: float32[N, C]). Arguments and errors: `criticality`."""
     index, classes = _index(model), len(found.classes)
     _, ids, groups, _ = samples_of(data, str(found.inputs["role"]), limit, ctx.seed)
+    batch = batch or max(SMALLEST, min(LARGEST, NUMBERS // math.prod(model.input.shape)))
     module = model.module if ctx.device == "cpu" else copy.deepcopy(model.module).to(ctx.device)
     module = folded(module, index, trial(model.input.shape, ctx.device))
     gradients = Gradients(

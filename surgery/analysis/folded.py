@@ -1,8 +1,8 @@
 """A copy of a network for reading only, with each batch normalisation folded into the convolution before it.
 
 The pairs are found by running: a normalisation that receives the very tensor a convolution has just given. Whether
-somebody else reads that tensor too cannot be seen so, and need not be: the copy is used only if every layer of it
-receives what the layer of the original does.
+somebody else reads that tensor too cannot be seen so, and need not be: the copy is used only if it answers as the
+original does and every layer of it receives the same.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ def folded(module: nn.Module, index: NeuronIndex, x: Tensor) -> nn.Module:
             both: tuple[Any, Any] = (result.get_submodule(conv), result.get_submodule(norm))
             result.set_submodule(conv, fuse_conv_bn_eval(*both))
             result.set_submodule(norm, nn.Identity())
-        return result if _alike(inputs(module, index, x), inputs(result, index, x)) else module
+        same = _alike({"": [_logits(module(x))]}, {"": [_logits(result(x))]})
+        return result if same and _alike(inputs(module, index, x), inputs(result, index, x)) else module
+
+
+def _logits(out: Any) -> Tensor:
+    found: Tensor = out if isinstance(out, Tensor) else out[0]
+    return found
 
 
 def _pairs(module: nn.Module, x: Tensor) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from surgery.ui.state import View
 from surgery.workspace import Workspace
 
 TABLES, SCORES = "slices.safetensors", "criticality.safetensors"
+ABOUT = "criticality.json"
 
 Members = NDArray[np.bool_]
 
@@ -26,12 +28,13 @@ Members = NDArray[np.bool_]
 class Sliced:
     """Two tables per neuron, for the P points of the map, in order of `seen.ids`.
 
-    levels: "score/fill" -> float32[P, C]. scores: score -> float32[P, C].
+    levels: "score/fill" -> float32[P, C]. scores: score -> float32[P, C]. samples: how many the gradient scores saw.
     """
 
     seen: Seen
     levels: dict[str, NDArray[np.float32]]
     scores: dict[str, NDArray[np.float32]]
+    samples: int
 
     def members(self, score: str, fill: str, theta: float) -> Members:
         """bool[P, C]: the neurons that each class's slice has."""
@@ -84,7 +87,9 @@ def read(ws: Workspace, version: str, dataset: str) -> Sliced | None:
     seen = scans.read(ws, version, dataset)
     if seen is None or not (seen.folder / TABLES).exists():
         return None
-    return Sliced(seen, *(_tables(seen, seen.folder / name) for name in (TABLES, SCORES)))
+    about = json.loads((seen.folder / ABOUT).read_text("utf-8"))
+    levels, scores = (_tables(seen, seen.folder / name) for name in (TABLES, SCORES))
+    return Sliced(seen, levels, scores, int(about["inputs"]["samples"]))
 
 
 def _tables(seen: Seen, file: Path) -> dict[str, NDArray[np.float32]]:

@@ -17,7 +17,7 @@ from surgery.jobs import work
 from surgery.ui import slicing
 from surgery.workspace import Workspace
 from tests.pages.conftest import failures
-from tests.pages.patients import Patient, admit
+from tests.pages.patients import Patient, admit, answer_in_place
 
 OpenPage = Callable[..., AppTest]
 
@@ -71,7 +71,10 @@ def test_the_numbers_are_those_of_the_table(open_page: OpenPage, patient: Patien
     assert not failures(app)
 
 
-def test_a_slice_can_be_saved_and_taken_to_the_map(open_page: OpenPage, patient: Patient) -> None:
+def test_a_slice_can_be_saved_and_taken_to_the_map(
+    open_page: OpenPage, patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_in_place(monkeypatch)
     sliced = cut(patient)
     app = open_page("slices", **patient.link)
     wanted = sliced.ids(sliced.members("taylor", "mean", 0.95)[:, 0])
