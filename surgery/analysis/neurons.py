@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from surgery.analysis.clusters import clusters
+from surgery.analysis.naming import Name, names
 from surgery.analysis.projection import TABLE, features, pca, spread
 from surgery.analysis.scan import QUINTILES, Scan
 from surgery.errors import ModelError
@@ -30,7 +31,8 @@ def neurons(model: Model, found: Scan, *, seed: int = 0, scores: Mapping[str, Ar
 
     id, layer, position (in the layer), group, point (drawn, one per group), fixed, why_fixed, logit, kind ("conv",
     "linear"), mean, active (fraction), top_class, selectivity (0–1: how far the strongest class is above the mean of
-    the others), scores, cluster (its label), sentence, pca_x, pca_y, map_x, map_y (NaN until `projection.project`).
+    the others), scores, cluster (its label), sentence, name, name_kind, precision, held_out, chance (see `_named`),
+    pca_x, pca_y, map_x, map_y (NaN until `projection.project`).
 
     Raises:
         ModelError: when the network has no index.
@@ -49,6 +51,7 @@ def neurons(model: Model, found: Scan, *, seed: int = 0, scores: Mapping[str, Ar
         for neuron, (logit, position) in enumerate(about)
     ]
     group, points = model.index.group.numpy(), np.flatnonzero(model.index.point.numpy())
+    table = table.assign(**_named(model.index, found, contrast))
     placed = spread(pca(features(found)[points]), points, group)
     table["pca_x"], table["pca_y"] = placed[:, 0], placed[:, 1]
     table["map_x"], table["map_y"] = np.float32("nan"), np.float32("nan")
@@ -126,6 +129,56 @@ def _cluster(index: NeuronIndex, found: Scan, seed: int) -> NDArray[Any]:
     return np.where(index.logits.numpy(), "", own[index.group.numpy()])
 
 
+def _named(index: NeuronIndex, found: Scan, contrast: Contrast) -> dict[str, NDArray[Any]]:
+    """name, name_kind, precision, held_out, chance (see `naming.Name`) of each neuron; members of a group share them.
+
+    Kinds besides those of `naming`: "constant" (gives the same on every sample; "dead": always 0), "neutral" (means of
+    all classes within 10 % of each other, and known that well), "output", and "" without responses.
+    """
+    points = np.flatnonzero(index.point.numpy())
+    given = [Name("unclear")] * len(points)
+    if found.responses is not None:
+        kept = found.responses
+        called = tuple(spoken(name) for name in found.classes)
+        given = names(kept.values.numpy(), kept.groups.numpy(), called, kept.concepts.numpy(), kept.names)
+    own = {int(point): _settled(found, contrast, int(point), name) for point, name in zip(points, given, strict=True)}
+    nothing = (("", "output") if found.responses is not None else ("", ""), Name("unclear"))
+    rows = [own.get(int(number), nothing) for number in index.group.numpy()]
+    return {
+        "name": np.array([text for (text, _), _ in rows], dtype=object),
+        "name_kind": np.array([kind if found.responses is not None else "" for (_, kind), _ in rows], dtype=object),
+        "precision": np.array([name.precision for _, name in rows]),
+        "held_out": np.array([name.held_out for _, name in rows]),
+        "chance": np.array([name.chance for _, name in rows]),
+    }
+
+
+def _settled(found: Scan, contrast: Contrast, neuron: int, name: Name) -> tuple[tuple[str, str], Name]:
+    """The text and kind under which a neuron goes: what needs no test comes first."""
+    unnamed = Name("unclear")
+    if int(found.top_sample[neuron, 0]) >= 0 and _is_still(found, contrast, neuron):
+        dead = float(contrast.mean[neuron] @ contrast.share) == 0
+        return ("dead", "dead") if dead else ("constant", "constant"), unnamed
+    if name.kind == "unclear" and _is_neutral(found, contrast, neuron):
+        return ("class-neutral", "neutral"), unnamed
+    return (name.text or "unclear", name.kind), name
+
+
+def _is_neutral(found: Scan, contrast: Contrast, neuron: int) -> bool:
+    """Whether the means of all classes lie within 10 % of each other, with standard errors below half of that."""
+    own = contrast.mean[neuron, contrast.seen]
+    size = abs(float(own.mean()))
+    if len(own) < 2 or size == 0:
+        return False
+    error = np.sqrt(found.var[neuron].double().numpy()[contrast.seen] / found.count.double().numpy()[contrast.seen])
+    return bool(np.ptp(own) < (ALIKE - 1) * size and error.max() < (ALIKE - 1) / 2 * size)
+
+
+def spoken(name: str) -> str:
+    """A class as it is spoken of: a quintile is targets in a fifth."""
+    return f"targets in the {FIFTHS[QUINTILES.index(name)]}" if name in QUINTILES else name
+
+
 def _output(model: Model, position: int) -> str:
     """What an output of the model is."""
     if model.task == "regression":
@@ -159,9 +212,8 @@ def _is_still(found: Scan, contrast: Contrast, neuron: int) -> bool:
 def _preference(found: Scan, contrast: Contrast, neuron: int) -> str:
     """Answers most to 3 (4.1× the average of other classes)."""
     best, others, top = (float(part[neuron]) for part in (contrast.best, contrast.others, contrast.top))
-    fifths = found.classes == QUINTILES
-    name = f"targets in the {FIFTHS[int(top)]}" if fifths else found.classes[int(top)]
-    kind = "fifths" if fifths else "classes"
+    name = spoken(found.classes[int(top)])
+    kind = "fifths" if found.classes == QUINTILES else "classes"
     if best - others < (ALIKE - 1) * abs(others):
         return f"Answers to all {kind} alike"
     if others <= 0:

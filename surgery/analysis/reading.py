@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.analysis.moments import Moments
+from surgery.analysis.responses import Sampled
 from surgery.analysis.sources import Source, columns, sources
 from surgery.analysis.strongest import Strongest
 from surgery.analysis.watch import layouts
@@ -34,6 +35,7 @@ class Reading:
         self.columns = columns(index, found)
         self.moments = Moments(classes, found[-1].stop if found else 0)
         self.strongest = Strongest(self.moments.neurons)
+        self.sampled = Sampled(torch.zeros(0, dtype=torch.long), 0)
         self._device = device
         self._sources: dict[str, list[Source]] = {name: [] for name in self.layouts}
         for source in found:
@@ -42,6 +44,10 @@ class Reading:
         self._sums: dict[str, Tensor] = {}
         self._reads = dict.fromkeys(self.layouts, 0)
         self._scratch = torch.empty(0, device=device)
+
+    def remember(self, samples: Tensor) -> None:
+        """Keep what these samples show, int64[S] rising, besides their averages."""
+        self.sampled = Sampled(samples, self.moments.neurons)
 
     def begin(self, samples: Tensor) -> None:
         """Make ready for a batch of samples: int64[b], their ids on the CPU."""
@@ -72,6 +78,8 @@ class Reading:
             return
         starts = sorted(self._values)
         values = torch.cat([self._values[start] for start in starts], 1).cpu()
+        if len(self.sampled.samples):
+            self.sampled.add(values, torch.from_numpy(self._samples))
         self.moments.add(values, torch.cat([self._active[start] for start in starts], 1).cpu(), groups)
         self.strongest.settle()
 

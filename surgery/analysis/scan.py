@@ -12,7 +12,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from surgery.analysis.concepts import concepts
 from surgery.analysis.folded import folded
 from surgery.analysis.reading import Reading
+from surgery.analysis.responses import FILE, Responses, how_many
 from surgery.analysis.watch import trial, watch
 from surgery.context import Context
 from surgery.data.splits import spread
@@ -46,6 +48,7 @@ class Scan:
         spatial position of the maximum (−1: the neuron has no positions, or fewer than 9 samples exist).
     means: layer -> float32[in], the mean that each input position of each layer receives.
     classes: names of the C columns. inputs: what the result was computed from; `digest` is its hash.
+    responses: what a few hundred samples showed one by one; None in results of older versions.
     """
 
     count: Tensor
@@ -59,6 +62,7 @@ class Scan:
     means: Mapping[str, Tensor]
     classes: tuple[str, ...]
     inputs: Mapping[str, Any]
+    responses: Responses | None = None
 
     @property
     def digest(self) -> str:
@@ -71,12 +75,14 @@ class Scan:
         return int(self.count.sum())
 
     def save(self, folder: Path) -> None:
-        """Write `scan.safetensors` and `scan.json` into an existing folder."""
+        """Write `scan.safetensors`, `scan.json` and the responses into an existing folder."""
         tensors = {name: getattr(self, name).contiguous() for name in _TABLES}
         tensors |= {f"means/{name}": value.contiguous() for name, value in self.means.items()}
         save_file(tensors, folder / "scan.safetensors")
         about = {"classes": self.classes, "inputs": dict(self.inputs)}
         (folder / "scan.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        if self.responses is not None:
+            self.responses.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Scan:
@@ -85,7 +91,8 @@ class Scan:
         tensors = load_file(folder / "scan.safetensors")
         means = {name.removeprefix("means/"): value for name, value in tensors.items() if name.startswith("means/")}
         tables = {name: tensors[name] for name in _TABLES}
-        return cls(**tables, means=means, classes=tuple(about["classes"]), inputs=about["inputs"])
+        responses = Responses.load(folder) if (folder / FILE).exists() else None
+        return cls(**tables, means=means, classes=tuple(about["classes"]), inputs=about["inputs"], responses=responses)
 
 
 def scan(
@@ -108,6 +115,8 @@ def scan(
     digest = weights_digest(module)
     module = folded(module, model.index, trial(model.input.shape, ctx.device))
     reading = Reading(module, model.index, model.input.shape, len(classes), ctx.device)
+    kept = torch.from_numpy(spread(groups.numpy(), how_many(reading.moments.neurons), ctx.seed))
+    reading.remember(ids[kept])
     batches = data.batches(ids.numpy(), model.input, size=batch, device=ctx.device)
     with torch.inference_mode(), watch(module, model.index, reading.see, functional=reading.functional):
         for x, _, chosen in ctx.track(batches, "scanning"):
@@ -123,7 +132,10 @@ def scan(
         "seed": ctx.seed,
         "samples": len(ids),
     }
-    return _result(reading, classes, inputs)
+    called, member = concepts(data, ids[kept].numpy())
+    values = reading.sampled.of(reading.columns[model.index.point])
+    responses = Responses(values, ids[kept], groups[kept], torch.from_numpy(member), called)
+    return replace(_result(reading, classes, inputs), responses=responses)
 
 
 def weights_digest(module: nn.Module) -> str:
