@@ -16,8 +16,9 @@ from surgery.data.dataset import Dataset
 from surgery.data.rows import Ids
 from surgery.data.splits import spread
 from surgery.measure.cost import bytes_of, macs, parameters
+from surgery.measure.interval import paired, resampled
 from surgery.measure.measurement import ALL, quality_rows
-from surgery.measure.quality import meaning_of, quality
+from surgery.measure.quality import meaning_of, quality, r2
 from surgery.network.model import Model
 
 FLIPS = 48  # samples listed in each direction; the counts are complete
@@ -52,7 +53,7 @@ class Probes:
         return cls(data, ids, split, None if data.task == "unlabelled" else data.labels(ids), meaning)
 
     def rows(self, task: str, before: Tensor, after: Tensor) -> list[Row]:
-        """Receipt rows for outputs float[n, outputs] before and after."""
+        """Receipt rows for outputs float[n, outputs] before and after; quality has the 95 % interval of its change."""
         old, new = self._answers(task, before), self._answers(task, after)
         unit = "fraction" if task == "classification" else ""
         agreement = row("agreement", ALL, 1.0, quality(task, new, old), unit, "higher")
@@ -64,6 +65,9 @@ class Probes:
             row(metric, scope, value, other, unit, better) | {"split": self.split, "n": n}
             for (metric, scope, value, unit, better, n), (_, _, other, *_) in pairs
         ]
+        for one in measured:
+            if one["metric"] in ("accuracy", "r2") and one["scope"] == ALL:
+                one["low"], one["high"] = _interval(task, old, new, self.truth)
         return [*measured, *found]
 
     def flips(self, task: str, before: Tensor, after: Tensor) -> dict[str, Any]:
@@ -84,6 +88,14 @@ class Probes:
         """int64[n] classes of the dataset, −1 = another; float32[n] for a regression."""
         found: Answers = outputs[:, 0].numpy() if task == "regression" else self.meaning[outputs.argmax(1).numpy()]
         return found
+
+
+def _interval(task: str, old: Answers, new: Answers, truth: Answers) -> tuple[float, float]:
+    """The 95 % interval of the change of quality."""
+    if task == "regression":
+        return resampled(r2, old, new, truth)
+    was, now = old == truth, new == truth
+    return paired(int((was & ~now).sum()), int((~was & now).sum()), len(truth))
 
 
 def sizes(before: Model, after: Model) -> list[Row]:

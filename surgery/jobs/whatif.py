@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import psutil
@@ -27,6 +28,7 @@ from surgery.edit.evaluate import MEANS_FROM, means_of, training_ids
 from surgery.edit.gate import gate
 from surgery.edit.shrink import shrink
 from surgery.errors import DataError, JobError, ModelError, PlanError, SelectionError
+from surgery.jobs.neuron_answers import NeuronAnswers
 from surgery.jobs.verdict import Probes, sizes
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Model
@@ -41,6 +43,8 @@ PATIENCE = 3.0  # seconds that averaging activations may take when there is no s
 STARTING, TIMING, STEP = 5.0, 3.0, 3.8
 
 Fill = Literal["mean", "zero"]
+How = Literal["silence", "keep", "scale"]
+STRONGEST = 10.0  # a factor above this tells about numbers, not about the model
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ class WhatIf:
         return cls(ws, version, dataset, model, data, probes, recording, device, forward)
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer {"what": "whatif", "remove": [ids], "fill"} or {"what": "preview", "plan": {…}}.
+        """Answer {"what": "whatif", "remove": [ids], "fill", "how", "factor"}, {"what": "preview", "plan": {…}},
+        {"what": "regions", "neuron", "samples"} or {"what": "connections", "neuron"} (see `NeuronAnswers`).
 
         Raises:
             SelectionError, PlanError: the selection or the plan cannot be used. JobError: another question.
@@ -106,34 +111,50 @@ class WhatIf:
         start = time.perf_counter()
         match request:
             case {"what": "whatif", "remove": [*ids], **others}:
-                answer = self.whatif(ids, _fill(others.get("fill", "mean")))
+                how, factor = others.get("how", "silence"), others.get("factor", 0.0)
+                answer = self.whatif(ids, _fill(others.get("fill", "mean")), how=how, factor=factor)
+            case {"what": "regions", "neuron": int(neuron), "samples": [*ids]}:
+                answer = self.about.regions(neuron, ids)
+            case {"what": "connections", "neuron": int(neuron)}:
+                answer = self.about.connections(neuron)
             case {"what": "preview", "plan": dict() as plan}:
                 answer = self.preview(plan)
             case _:
-                raise JobError(f"A probe cannot answer {request.get('what')!r}.", "Ask for whatif, preview or ping.")
+                what = request.get("what")
+                raise JobError(f"A probe cannot answer {what!r}.", "Ask for whatif, preview, regions or connections.")
         return {**answer, "seconds": time.perf_counter() - start}
 
-    def whatif(self, remove: Sequence[Any], fill: Fill = "mean") -> dict[str, Any]:
-        """Silence neurons and those coupled to them.
+    @cached_property
+    def about(self) -> NeuronAnswers:
+        """What is told of single neurons."""
+        return NeuronAnswers(self.model, self.data)
 
-        asked, removed, stay: neurons named; silenced; named but fixed, with the reasons in `reasons`.
+    def whatif(
+        self, chosen: Sequence[Any], fill: Fill = "mean", *, how: How = "silence", factor: float = 0.0
+    ) -> dict[str, Any]:
+        """Silence neurons and those coupled to them, keep only them in their layers, or scale them by `factor`.
+
+        asked, removed, stay: neurons named; silenced or scaled; named but fixed, with the reasons in `reasons`.
         layers: {layer, before, after} neurons of every layer that loses some. rows, flips: see Probes.
         split, n: of the probe set. from_cut: the share of calls (0–1) that were not made again.
 
         Raises:
-            SelectionError: an id that the version does not have.
+            SelectionError: an id that the version does not have, or another way or factor.
         """
         index = self._index
-        asked = _mask(index, remove)
-        keep = index.close(~asked)
-        fixed = asked & keep
+        asked = _mask(index, chosen)
+        keep = index.close(~(others_of(index, asked) if how == "keep" else asked))
+        fixed = asked & keep if how != "keep" else torch.zeros_like(asked)
         reasons = {index.why_fixed.get(group, "") for group in index.group[fixed].unique().tolist()}
+        value = torch.where(keep, 1.0, _factor(how, factor))
         return {
+            "how": how,
             "asked": int(asked.sum()),
             "removed": int((~keep).sum()),
             "stay": int(fixed.sum()),
             "reasons": [f"stays: {reason}" for reason in sorted(reasons)],
-            **self._consequences(keep, fill, seed=0),
+            "layers": losses(index, keep) if how != "scale" else [],
+            **self._consequences(value, self.means() if fill == "mean" and how != "scale" else None),
         }
 
     def preview(self, plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +180,8 @@ class WhatIf:
             "stay": resolution.stay,
             "coupled": resolution.removed - (resolution.asked - resolution.stay),
             "reasons": list(resolution.reasons),
-            **self._consequences(resolution.keep, operation.fill, parsed.seed),
+            "layers": losses(self._index, resolution.keep),
+            **self._consequences(resolution.keep.float(), means),
             "sizes": sizes(self.model, small),
             "job_seconds": self._job_seconds(operation.epochs),
         }
@@ -183,15 +205,13 @@ class WhatIf:
             raise ModelError("The neurons of this network are not numbered.", "It can only be inspected.")
         return self.model.index
 
-    def _consequences(self, keep: Tensor, fill: Fill, seed: int) -> dict[str, Any]:
-        """Run the probe set as if only `keep` were there."""
+    def _consequences(self, value: Tensor, means: Means | None) -> dict[str, Any]:
+        """Run the probe set with every neuron multiplied by value: float[N]."""
         index, recording = self._index, self.recording
-        means = self.means(seed) if fill == "mean" else None
-        with gate(recording.model.module, index, keep.float(), means):
-            rerun = recording.rerun(touched(index, ~keep))
+        with gate(recording.model.module, index, value, means):
+            rerun = recording.rerun(touched(index, value != 1))
         before, after = recording.outputs, rerun.outputs
         return {
-            "layers": losses(index, keep),
             "rows": self.probes.rows(self.model.task, before, after),
             "flips": self.probes.flips(self.model.task, before, after),
             "split": self.probes.split,
@@ -249,6 +269,29 @@ def _mask(index: NeuronIndex, ids: Sequence[Any]) -> BoolTensor:
     mask = torch.zeros(index.n, dtype=torch.bool)
     mask[list(ids)] = True
     return mask  # type: ignore[return-value]
+
+
+def others_of(index: NeuronIndex, asked: Tensor) -> Tensor:
+    """bool[N]: the neurons beside the asked ones, in the layers of the points that stand for these."""
+    points = index.group[asked & ~index.fixed].unique()
+    layers = index.layer_of[points].unique()
+    beside: Tensor = torch.isin(index.layer_of[index.group], layers) & ~torch.isin(index.group, points)
+    return beside
+
+
+def _factor(how: Any, factor: Any) -> float:
+    """What the neurons concerned are multiplied by.
+
+    Raises:
+        SelectionError: an unknown way, or a factor that is no number in range.
+    """
+    if how in ("silence", "keep"):
+        return 0.0
+    if how != "scale":
+        raise SelectionError(f"Neurons cannot be treated by {how!r}.", "Choose silence, keep or scale.")
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 <= factor <= STRONGEST:
+        raise SelectionError(f"Neurons cannot be scaled by {factor!r}.", f"Choose a factor from 0 to {STRONGEST:.0f}.")
+    return float(factor)
 
 
 def _fill(given: Any) -> Fill:

@@ -18,6 +18,7 @@ from surgery.edit.gate import gate
 from surgery.errors import DataError, JobError, PlanError, SelectionError
 from surgery.jobs.whatif import WhatIf
 from surgery.measure.cost import bytes_of, macs, parameters
+from surgery.measure.interval import paired
 from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model, Support
 from surgery.network.trace import trace
@@ -216,3 +217,75 @@ def test_what_can_only_be_gated_has_a_whatif_but_no_preview(pico_images: Dataset
     assert whatif.whatif([0])["removed"] == 1
     with pytest.raises(PlanError, match="cannot be shrunk: a step in the way"):
         whatif.preview({"operation": "prune", "parameters": {"remove": [0]}})
+
+
+@torch.no_grad()
+def test_keeping_only_some_silences_the_others_of_their_layers(pico_images: Dataset, opened: Opened) -> None:
+    model = sample_model(pico_images)
+    chosen = model.index.layers["top.conv"].rows[:2].tolist()
+    others = model.index.layers["top.conv"].rows[2:].tolist()
+    whatif = opened(model, pico_images)
+    kept = whatif.answer({"what": "whatif", "remove": chosen, "how": "keep"})
+    silenced = whatif.answer({"what": "whatif", "remove": others})
+    assert (kept["how"], kept["asked"], kept["removed"]) == ("keep", 2, len(others))
+    assert [layer["layer"] for layer in kept["layers"]] == ["top.conv"]
+    assert kept["rows"] == silenced["rows"]
+
+
+@torch.no_grad()
+def test_scaling_is_the_gate_at_that_value_and_one_changes_nothing(pico_images: Dataset, opened: Opened) -> None:
+    model = sample_model(pico_images)
+    chosen = model.index.layers["stem.conv"].rows[:2].tolist()
+    value = torch.ones(model.index.n)
+    value[chosen] = 3.0
+    with gate(model.module, model.index, value):
+        after = predict(model, pico_images, pico_images.probe_ids(), Context()).argmax(1).numpy()
+    whatif = opened(model, pico_images)
+    answer = whatif.answer({"what": "whatif", "remove": chosen, "how": "scale", "factor": 3.0})
+    truth = pico_images.labels(pico_images.probe_ids())
+    assert rows(answer, "accuracy")["overall"][1] == pytest.approx(np.mean(after == truth))
+    assert answer["layers"] == []
+    same = whatif.answer({"what": "whatif", "remove": chosen, "how": "scale", "factor": 1.0})
+    assert same["flips"]["lost_count"] == same["flips"]["won_count"] == 0
+    assert rows(same, "agreement")["overall"] == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("factor", [-1.0, 11.0, float("nan"), "2", True, None])
+def test_impossible_factors_are_refused(pico_images: Dataset, opened: Opened, factor: object) -> None:
+    whatif = opened(sample_model(pico_images), pico_images)
+    with pytest.raises(SelectionError, match="Choose a factor from 0 to 10"):
+        whatif.answer({"what": "whatif", "remove": [0], "how": "scale", "factor": factor})
+    with pytest.raises(SelectionError, match="Choose silence, keep or scale"):
+        whatif.answer({"what": "whatif", "remove": [0], "how": "double"})
+
+
+def test_the_change_of_quality_carries_its_interval(
+    pico_images: Dataset, pico_targets: Dataset, opened: Opened
+) -> None:
+    answer = opened(sample_model(pico_images), pico_images).answer({"what": "whatif", "remove": [0, 1]})
+    (row,) = (row for row in answer["rows"] if (row["metric"], row["scope"]) == ("accuracy", "overall"))
+    flips = answer["flips"]
+    assert (row["low"], row["high"]) == paired(flips["lost_count"], flips["won_count"], row["n"])
+    assert row["low"] <= row["change"] <= row["high"]
+
+
+def test_a_probe_tells_where_a_neuron_is_active_and_who_feeds_it(pico_images: Dataset, opened: Opened) -> None:
+    model = sample_model(pico_images)
+    whatif = opened(model, pico_images)
+    ids = pico_images.ids("train")[[5, 2, 9]].tolist()
+    answer = whatif.answer({"what": "regions", "neuron": 0, "samples": ids})
+    assert sorted(one["sample"] for one in answer["regions"]) == sorted(ids)
+    for one in answer["regions"]:
+        assert np.shape(one["map"]) == pico_images.shape[1:], "read before any pooling"
+        assert 0 <= np.min(one["map"]) <= np.max(one["map"]) <= 1
+        assert one["box"] is None or all(0 <= at <= 1 for at in one["box"])
+    assert max(np.max(one["map"]) for one in answer["regions"]) == 1.0
+    told = whatif.answer({"what": "connections", "neuron": 0})
+    assert [one["neuron"] for one in told["upstream"]] == [-1]
+    assert told["downstream"]
+    assert {one["layer"] for one in told["downstream"]} <= set(model.index.layers)
+    with pytest.raises(SelectionError, match="There is no neuron 9999"):
+        whatif.answer({"what": "regions", "neuron": 9999, "samples": ids})
+    test = int(pico_images.ids("test")[0])
+    with pytest.raises(DataError, match="is closed here"):
+        whatif.answer({"what": "regions", "neuron": 0, "samples": [test]})
