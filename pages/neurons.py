@@ -60,15 +60,19 @@ def look(seen: Seen) -> None:
     ids: Ids = shown.ids if shown else ()
     with top, panels.panel():
         hand(seen, ids)
+    later = None
     with one, panels.panel():
         focus = neuron.focus(seen, ids)
         if focus is not None:
-            neuron.show(seen, ws.dataset(dataset.id), focus, ids)
+            later = neuron.show(view, seen, ws.dataset(dataset.id), focus, ids)
     with left, panels.panel():
         if shown is not None:
             neuron_map.draw(seen, found, shown)
     with words, panels.panel():
         whatif.show(view, ids, words, chart)
+    if later is not None:
+        with one, panels.panel():
+            later()
 
 
 with panels.panel():

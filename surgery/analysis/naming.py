@@ -3,6 +3,7 @@
 A name is the classes (one to three) or the concept that most of the neuron's strongest samples share. Its precision is
 measured on the strongest samples of the half that it was not found on; it counts only if even the lower end of its
 interval beats chance, so that shuffled activations come out "unclear". The papers name no neurons: all this is ours.
+Nothing here needs torch: pages show the evidence with the same functions.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from surgery.analysis.responses import halves
 
 Kind = Literal["class", "concept", "unclear"]
 STRONGEST = 25  # samples of each half
@@ -68,6 +67,15 @@ def names(
         own = known.by_class(groups[first[shown]], held)
         found.append(own if own.kind != "unclear" else known.by_concept(concepts[first[shown]], held))
     return found
+
+
+def halves(groups: Ints) -> tuple[Ints, Ints]:
+    """Places of two halves of samples, every class dealt to both in turn; groups: int64[S]."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    start = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1)) if len(ordered) else np.zeros(0, dtype=np.int64)
+    rank = np.arange(len(ordered)) - np.repeat(start, np.diff(start, append=len(ordered)))
+    return np.sort(order[rank % 2 == 0]), np.sort(order[rank % 2 == 1])
 
 
 def strongest(row: NDArray[np.float32], bar: float, count: int = STRONGEST) -> Ints:

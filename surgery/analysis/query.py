@@ -5,9 +5,10 @@
     not layer1 and (active < 0.05 or dead)
     mean(3) > 0.5 and selectivity >= 0.2
 
-Values are id, position, mean, active, selectivity, mean(CLASS) and critical(CLASS), the share of the neuron's layer
-that matters less to the class. A word is a class (neurons that answer most to it), a layer or the beginning of its
-dotted name, `dead` or `fixed`; names with spaces stand in quotes.
+Values are id, position, mean, active, selectivity, precision (of the neuron's name), mean(CLASS) and critical(CLASS),
+the share of the neuron's layer that matters less to the class. A word is a class (neurons that answer most to it), a
+layer or the beginning of its dotted name, the name of neurons ("4 or 9"), or a state: dead, constant, neutral,
+unclear, fixed. What has spaces stands in quotes. In full: docs/finding-neurons.md.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]
 
 LONGEST, DEEPEST = 500, 20  # characters of a rule; brackets and nots within each other
-VALUES = ("id", "position", "mean", "active", "selectivity")
+VALUES = ("id", "position", "mean", "active", "selectivity", "precision")
+STATES = ("dead", "constant", "neutral", "unclear", "fixed")
 OPERATORS: Mapping[str, Callable[[Values, float], Mask]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -176,6 +178,8 @@ class _Parser:
     def _value(self, name: str, token: _Token | None = None) -> Values:
         if name not in VALUES:
             raise _unknown(token or _Token("word", name, 0), "value", VALUES)
+        if name not in self._neurons.table:
+            raise SelectionError("This scan was made by an older version.", "Scan the version again.")
         return self._neurons.table[name].to_numpy(dtype=np.float64)
 
     def _named(self, token: _Token) -> Mask:
@@ -187,12 +191,22 @@ class _Parser:
         inside = (layers == name) | layers.str.startswith(f"{name}.")
         if inside.any():
             return inside.to_numpy(dtype=bool)
-        if name == "dead":
-            return np.asarray(table["active"].to_numpy() == 0)
+        if name in STATES:
+            return self._state(name)
+        if "name" in table and (named := table["name"].to_numpy() == name).any():
+            return np.asarray(named)
+        stems = {".".join(layer.split(".")[:k]) for layer in layers.unique() for k in range(1, layer.count(".") + 2)}
+        raise _unknown(token, "class, layer, name or state", (*self._neurons.classes, *sorted(stems), *STATES))
+
+    def _state(self, name: str) -> Mask:
+        table = self._neurons.table
         if name == "fixed":
             return table["fixed"].to_numpy(dtype=bool)
-        stems = {".".join(layer.split(".")[:k]) for layer in layers.unique() for k in range(1, layer.count(".") + 2)}
-        raise _unknown(token, "class, layer or state", (*self._neurons.classes, *sorted(stems), "dead", "fixed"))
+        if name == "dead":
+            return np.asarray(table["active"].to_numpy() == 0)
+        if "name_kind" not in table:
+            raise SelectionError("This scan was made by an older version.", "Scan the version again.")
+        return np.asarray(table["name_kind"].to_numpy() == name)
 
     def _takes(self, text: str) -> bool:
         if self.here.kind in ("joint", "sign") and self.here.text == text:

@@ -1,8 +1,8 @@
 """Where in a picture a neuron is active: its activation map on a sample, and the part of the picture it depends on.
 
-The map is what the first layer that reads the neuron receives. The receptive field is found by running, like the
-numbering: the pixels that the map's largest value has a gradient to. So it needs no rule per layer type, and where
-nothing limits it (a linear layer, attention) it is the whole picture.
+The map is what the first layer that reads the neuron receives, or what was averaged to that. The receptive field is
+found by running, like the numbering: the pixels that the map's largest value has a gradient to. So it needs no rule
+per layer type, and where nothing limits it (a linear layer, attention) it is the whole picture.
 
 Letters: b samples, h × w positions of the map, H × W pixels.
 """
@@ -13,9 +13,11 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from surgery.analysis.sources import Source, sources
 from surgery.analysis.watch import Layout, layouts, watch
@@ -102,9 +104,36 @@ class Locator:
         layout = self.layouts[source.layer]
         taken: list[Tensor] = []
         see, functional = _once(source.layer, layout, len(x), taken), {source.layer} if layout.functional else set()
-        with watch(self.model.module, self.index, see, functional=functional), suppress(_SeenError):
+        averaged = _Averaged()
+        with averaged, watch(self.model.module, self.index, see, functional=functional), suppress(_SeenError):
             self.model.module(x)
-        return taken[0]
+        (read,) = taken
+        return averaged.before(read)
+
+
+class _Averaged(TorchFunctionMode):
+    """Remembers the last maps float[b, c, h, w] that a call made one number per channel of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps: Tensor | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        x = args[0] if args else None
+        if isinstance(x, Tensor) and isinstance(out, Tensor) and x.dim() == 4:
+            channels = x.shape[0] * x.shape[1]
+            if x.shape[:2] == out.shape[:2] and out.numel() == channels < x.numel():
+                self.maps = x
+        return out
+
+    def before(self, read: Tensor) -> Tensor:
+        """float[b, in, s]: the maps whose means are read: float[b, in, 1]; what is read itself if it has positions."""
+        if read.shape[2] > 1 or self.maps is None or self.maps.shape[:2] != read.shape[:2]:
+            return read
+        maps = self.maps.flatten(2)
+        same = torch.allclose(maps.mean(2), read[:, :, 0], rtol=1e-3, atol=1e-5)
+        return maps if same else read
 
 
 def plane(positions: int, shape: tuple[int, int]) -> tuple[int, int] | None:

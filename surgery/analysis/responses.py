@@ -12,9 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,8 +21,6 @@ FILE = "responses.safetensors"
 TENSORS = ("values", "samples", "groups", "concepts")
 FEWEST, MOST = 200, 1_000  # samples
 CELLS = 20_000_000  # of values: 80 MB
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -57,15 +53,6 @@ class Responses:
 def how_many(neurons: int) -> int:
     """How many samples are kept for so many neurons."""
     return max(FEWEST, min(MOST, CELLS // max(neurons, 1)))
-
-
-def halves(groups: Ints) -> tuple[Ints, Ints]:
-    """Places of two halves of samples, every class dealt to both in turn; groups: int64[S]."""
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    start = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1)) if len(ordered) else np.zeros(0, dtype=np.int64)
-    rank = np.arange(len(ordered)) - np.repeat(start, np.diff(start, append=len(ordered)))
-    return np.sort(order[rank % 2 == 0]), np.sort(order[rank % 2 == 1])
 
 
 class Sampled:

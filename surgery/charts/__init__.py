@@ -7,6 +7,7 @@ from surgery.charts.heat import heat
 from surgery.charts.legend import Legend, legend, stages
 from surgery.charts.neurons import CONFIG, Mode, NeuronMap, neuron_map, picked
 from surgery.charts.palette import GROUPED, class_colours, ink, ordered_colours
+from surgery.charts.spread import distribution, pair
 
 __all__ = [
     "CONFIG",
@@ -18,6 +19,7 @@ __all__ = [
     "before_after",
     "class_colours",
     "differences",
+    "distribution",
     "heat",
     "ink",
     "layers",
@@ -25,6 +27,7 @@ __all__ = [
     "loss_curve",
     "neuron_map",
     "ordered_colours",
+    "pair",
     "picked",
     "profile",
     "signed",

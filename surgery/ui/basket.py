@@ -1,11 +1,10 @@
-"""Selections that are kept: save the neurons in hand under a name, take saved ones, join, subtract, invert, paste."""
+"""Selections that are kept: save the neurons in hand under a name, take saved ones, join, subtract, invert."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from surgery.analysis import query
-from surgery.ui import panels, selection, slicing
+from surgery.ui import panels, selection
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.scans import Seen
@@ -20,7 +19,6 @@ def popover(view: View, ids: Ids, seen: Seen) -> None:
         _change(view, ids, seen)
         _save(view, ids)
         _saved(view, ids, seen)
-        _paste(view, ids, seen)
 
 
 def _change(view: View, ids: Ids, seen: Seen) -> None:
@@ -66,44 +64,6 @@ def _saved(view: View, ids: Ids, seen: Seen) -> None:
         if st.button("", icon=":material/delete:", type="tertiary", help=_("Delete this saved selection")):
             view.workspace.delete_selection(chosen)
             st.rerun()
-
-
-def _paste(view: View, ids: Ids, seen: Seen) -> None:
-    with st.form("paste_ids", border=False):
-        text = st.text_input(
-            _("Neuron ids or a rule"),
-            value=selection.spell(ids),
-            key="pasted",
-            help=_(
-                "Ids and ranges: 3, 7-12, 40. A class, a layer, or a rule: "
-                "`layer3 and critical(cat) < 0.1`, `not cat and active > 0.5`, `dead`. "
-                "critical(cat) is the share of the neuron's layer that matters less to the class."
-            ),
-        )
-        sent = st.form_submit_button(_("Choose these"))
-    if not sent:
-        return
-    if not any(letter.isalpha() for letter in text):
-        _take(view, selection.parse(text, seen.leaders))
-    found = ruled(view, seen, text)
-    if found:
-        _take(view, found)
-    st.info(_("No neuron fits this rule."), icon=":material/search_off:")
-
-
-def ruled(view: View, seen: Seen, rule: str) -> Ids:
-    """The neurons that a rule describes, among those that can be chosen.
-
-    Raises:
-        SelectionError: the rule cannot be read.
-    """
-    by_class = {"mean": seen.mean[list(seen.ids)].astype(float)}
-    sliced = slicing.of(view)
-    if sliced is not None:
-        layers = seen.points["layer"].to_numpy(dtype=object)
-        by_class["critical"] = query.layer_ranks(layers, sliced.scores["taylor"].astype(float))
-    found = query.find(rule, query.Neurons(seen.points, seen.classes, by_class))
-    return tuple(seen.points["id"].to_numpy()[found].tolist())
 
 
 def _ways() -> tuple[tuple[How, str], ...]:

@@ -14,7 +14,7 @@ import streamlit as st
 
 from surgery import charts
 from surgery.charts import Legend, Mode
-from surgery.ui import selection
+from surgery.ui import search, selection
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.places import Places
@@ -60,7 +60,7 @@ class Map:
 
 def controls(view: View, seen: Seen, places: Places) -> Map:
     """Draw the controls and the legend, and hear what the map reported; the map itself can wait."""
-    look = _controls(seen)
+    look = _controls(view, seen)
     drawn: Drawn = st.session_state.setdefault(STATE, Drawn())
     ids = _hear(view, seen, places.final, look, drawn)
     colour = colouring(seen, places, look.by)
@@ -120,14 +120,18 @@ def cluster_colours(labels: Sequence[str], colours: Mapping[str, str]) -> dict[s
     return single | {label: further[label] for label in others}
 
 
-def _controls(seen: Seen) -> Look:
+def _controls(view: View, seen: Seen) -> Look:
     named = looks(seen)
     words = {"click": _("Click"), "lasso": _("Lasso")}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        by = st.selectbox(_("Colour by"), list(named), format_func=named.__getitem__, key="colour", width=200)
+        by = st.selectbox(
+            _("Colour by"), list(named), format_func=named.__getitem__, key="colour", bind="query-params", width=150
+        )
         mode = st.segmented_control(
             _("Select with"), list(words), default="click", required=True, format_func=words.__getitem__, key="mode"
         )
+        with st.container(width="stretch"):
+            search.box(view, seen)
     return Look(by, "lasso" if mode == "lasso" else "click", st.context.theme.type == "dark")
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
+from numpy.typing import NDArray
 
 from surgery.data.dataset import Dataset
 from surgery.ui import format
 from surgery.ui.messages import _
 
 ROWS = 9
+VEIL = (255, 122, 0)  # orange shows on gray and on most photographs
+FRAME = "rgba(255,255,255,.9);outline:1px solid rgba(0,0,0,.55)"
 MOST_FEATURES = 8  # columns of a table sample that fit beside the map
 _STYLE = (
     "display:grid;grid-template-columns:repeat({columns},1fr);gap:6px;max-width:{width}px;font-size:12px;"
@@ -26,10 +32,11 @@ _SHARP = 64  # pixels: smaller pictures are enlarged as squares and not blurred
 
 @dataclass(frozen=True)
 class Shown:
-    """One sample and what stands under it."""
+    """One sample, what stands under it, and what is drawn over its picture (HTML of ours, see `overlay`)."""
 
     sample: int
     caption: str
+    over: str = ""
 
 
 def samples(data: Dataset, shown: Sequence[Shown], *, columns: int = 3, width: int = 240, key: str) -> None:
@@ -73,6 +80,44 @@ def _figure(data: Dataset, each: Shown, style: str) -> str:
     caption = html.escape(each.caption)
     words = html.escape(_("sample {number}: {caption}").format(number=each.sample, caption=each.caption))
     return (
-        f'<figure style="margin:0"><img alt="{words}" title="{words}" style="{style}" '
-        f'src="data:image/png;base64,{code}"><figcaption>{caption}</figcaption></figure>'
+        f'<figure style="margin:0"><div style="position:relative"><img alt="{words}" title="{words}" style="{style}" '
+        f'src="data:image/png;base64,{code}">{each.over}</div><figcaption>{caption}</figcaption></figure>'
     )
+
+
+def overlay(region: Mapping[str, Any], shape: tuple[int, int]) -> str:
+    """Where a neuron is active in a picture of H × W pixels: its map as a veil of orange, its box as a frame.
+
+    region: map (rows of numbers 0–1) and box (left, top, right, bottom as shares of the picture, or None).
+    """
+    height, width = shape
+    side = max(height, width)  # pictures are drawn into a square, and centred
+    left, top = (100 * (side - size) / (2 * side) for size in (width, height))
+    place = "position:absolute;pointer-events:none;box-sizing:border-box;"
+    code = base64.b64encode(_veil(np.asarray(region["map"]))).decode()
+    veil = (
+        f'<img alt="" data-region="map" style="{place}left:{left:.2f}%;top:{top:.2f}%;width:{100 * width / side:.2f}%;'
+        f'height:{100 * height / side:.2f}%;border-radius:4px" src="data:image/png;base64,{code}">'
+    )
+    box = region["box"]
+    if box is None or box == [0.0, 0.0, 1.0, 1.0]:
+        return veil
+    x0, y0, x1, y1 = (
+        start + share * 100 * size / side
+        for share, start, size in zip(box, (left, top, left, top), (width, height, width, height), strict=True)
+    )
+    frame = f"left:{x0:.2f}%;top:{y0:.2f}%;width:{x1 - x0:.2f}%;height:{y1 - y0:.2f}%"
+    return f'{veil}<div data-region="box" style="{place}{frame};border:1.5px solid {FRAME}"></div>'
+
+
+def _veil(shares: NDArray[np.float64]) -> bytes:
+    """A PNG of one colour that covers most where shares: float[h, w], 0–1, are largest."""
+    from PIL import Image
+
+    alpha = np.clip(shares, 0, 1) ** 1.5 * 190
+    picture = np.empty((*shares.shape, 4), dtype=np.uint8)
+    picture[..., :3], picture[..., 3] = VEIL, alpha.round()
+    large = Image.fromarray(picture).resize((shares.shape[1] * 8, shares.shape[0] * 8), Image.Resampling.BICUBIC)
+    target = io.BytesIO()
+    large.save(target, "PNG")
+    return target.getvalue()

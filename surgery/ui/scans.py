@@ -24,14 +24,24 @@ PARAMETERS: dict[str, object] = {}  # the scan's defaults: all training samples
 
 @dataclass(frozen=True)
 class Seen:
-    """N rows each. table: one row per neuron id; mean: float32[N, C]; top: int64[N, 9], −1 where there is none."""
+    """N rows each. table: one row per neuron id; mean, var, active: float32[N, C]; top: int64[N, 9], −1 = none.
+
+    count: float32[C], the samples of each class.
+    """
 
     folder: Path
     table: pd.DataFrame
+    count: NDArray[np.float32]
     mean: NDArray[np.float32]
+    var: NDArray[np.float32]
+    active: NDArray[np.float32]
     top: NDArray[np.int64]
     classes: tuple[str, ...]
-    samples: int
+
+    @property
+    def samples(self) -> int:
+        """How many samples were seen."""
+        return int(self.count.sum())
 
     @cached_property
     def points(self) -> pd.DataFrame:
@@ -102,6 +112,7 @@ def _read(folder: str, changed: int) -> Seen:
     home = Path(folder)
     about = json.loads((home / "scan.json").read_text("utf-8"))
     with safe_open(home / "scan.safetensors", framework="numpy") as file:
-        mean, top, count = (file.get_tensor(name) for name in ("mean", "top_sample", "count"))
-    table = pd.read_parquet(home / TABLE)
-    return Seen(home, table, mean, top, tuple(about["classes"]), int(count.sum()))
+        count, mean, var, active, top = (
+            file.get_tensor(name) for name in ("count", "mean", "var", "active", "top_sample")
+        )
+    return Seen(home, pd.read_parquet(home / TABLE), count, mean, var, active, top, tuple(about["classes"]))

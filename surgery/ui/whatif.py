@@ -3,55 +3,132 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from surgery import charts
+from surgery.charts import signed
 from surgery.jobs import probe
-from surgery.ui import comparison, panels
+from surgery.ui import comparison, panels, pictures
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
+from surgery.ui.pictures import Shown
 from surgery.ui.selection import Ids
 from surgery.ui.state import View
 from surgery.workspace import Workspace
 
 Answer = Mapping[str, Any]
+FLIPS = 24  # pictures of each kind
 QUALITY = ("accuracy", "r2", "agreement")  # what the headline tells, the first that was measured
 
 
 def show(view: View, ids: Ids, words: DeltaGenerator, chart: DeltaGenerator) -> None:
-    """Draw what silencing `ids` does on the probe set: a sentence into `words`, the classes into `chart`."""
+    """Draw what the probe set says of a change to `ids`: a sentence into `words`, the classes into `chart`."""
     if not ids or view.version is None or view.dataset is None:
         words.caption(_("Choose neurons on the map to see at once what the model can do without them."))
         return
+    with words:
+        change = _controls()
     place = words.empty()
     with place, panels.loading(52):
-        answer = ask(view.workspace, view.version.id, view.dataset.id, ids)
+        answer = ask(view.workspace, view.version.id, view.dataset.id, ids, change)
     with place.container(gap="xxsmall"):
-        headline(answer)
+        headline(answer, change)
+        _flips(view, answer)
     with chart:
-        per_class(answer)
+        per_class(answer, change)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done to the neurons in hand: silence them, keep only them in their layers, or scale them."""
+
+    how: str = "silence"
+    factor: float = 0.0
+
+    @property
+    def said(self) -> str:
+        """How a sentence about it begins."""
+        return {
+            "keep": _("With only them in their layers"),
+            "scale": _("With them at {factor}×").format(factor=f"{self.factor:g}"),
+        }.get(self.how, _("Without them"))
+
+
+def _controls() -> Change:
+    called = {"silence": _("Silence"), "keep": _("Keep only"), "scale": _("Scale")}
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        how = st.segmented_control(
+            _("What if"),
+            list(called),
+            default="silence",
+            required=True,
+            format_func=called.__getitem__,
+            key="how",
+            bind="query-params",
+            label_visibility="collapsed",
+            help=_("What is tried with the chosen neurons; nothing is changed."),
+        )
+        if how != "scale":
+            return Change(str(how))
+        factor = st.slider(
+            _("Factor"), 0.0, 4.0, 2.0, 0.25, format="%.2f×", key="factor", bind="query-params", width=260
+        )
+        return Change("scale", float(factor))
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def ask(_ws: Workspace, version: str, dataset: str, ids: Ids) -> dict[str, Any]:
+def ask(_ws: Workspace, version: str, dataset: str, ids: Ids, change: Change) -> dict[str, Any]:
     """The probe's answer; the same question is asked once."""
-    return probe.ask(_ws, version, dataset, {"what": "whatif", "remove": list(ids), "fill": "mean"})
+    question = {"what": "whatif", "remove": list(ids), "fill": "mean", "how": change.how, "factor": change.factor}
+    return probe.ask(_ws, version, dataset, question)
 
 
-def headline(answer: Answer) -> None:
-    """One sentence: quality before and after, who loses most, on how many samples of which split."""
+def headline(answer: Answer, change: Change) -> None:
+    """One sentence: quality before and after, how sure that is, who loses most, on how many samples of which split."""
     row = next(row for metric in QUALITY for row in answer["rows"] if row["metric"] == metric)
     said = f"{comparison.title(row)} {comparison.value(row, 'before')} → **{comparison.value(row, 'after')}**"
-    st.markdown(f"{_('Without them')}: {said} :{comparison.colour(row)}[{comparison.change(row)}]")
-    notes = [plain(comparison.losing(answer["rows"])), coupling(answer), comparison.measured_on(row)]
+    st.markdown(f"{change.said}: {said} :{comparison.colour(row)}[{comparison.change(row)}]")
+    notes = [interval(row), plain(comparison.losing(answer["rows"])), coupling(answer), comparison.measured_on(row)]
     st.caption(" · ".join(note for note in notes if note))
+
+
+def interval(row: Answer) -> str:
+    """`95 %: −4.9 to −1.3 points`, and whether that includes no change at all."""
+    if row.get("low") is None:
+        return ""
+    scale, unit = (100, f" {_('points')}") if row["unit"] == "fraction" else (1, "")
+    low, high = (signed(round(scale * row[side], 3)) for side in ("low", "high"))
+    text = _("95 %: {low} to {high}").format(low=low, high=high) + unit
+    return f"{text} ({_('may be chance')})" if row["low"] <= 0 <= row["high"] else text
+
+
+def _flips(view: View, answer: Answer) -> None:
+    """The samples whose answer turns wrong or right, behind one click."""
+    flips = answer["flips"]
+    count = flips["lost_count"] + flips["won_count"]
+    if not count or view.dataset is None:
+        return
+    label = plural("{count} answer changes", "{count} answers change", count)
+    box = st.popover(label, icon=":material/swap_horiz:", type="tertiary", on_change="rerun", key="flips")
+    if not box.open:
+        return
+    data = view.workspace.dataset(view.dataset.id)
+    with box:
+        for side, title in (("lost", _("Right now, wrong then")), ("won", _("Wrong now, right then"))):
+            st.caption(f"**{title}: {flips[f'{side}_count']}**")
+            shown = [Shown(flip["sample"], comparison.caption(flip, data.classes)) for flip in flips[side][:FLIPS]]
+            if shown:
+                pictures.samples(data, shown, columns=6, width=420, key=f"flips_{side}")
 
 
 def coupling(answer: Answer) -> str:
     """How many go along, and how many stay although they were chosen."""
+    if answer.get("how") == "keep":
+        return plural("{count} other is silenced", "{count} others are silenced", answer["removed"])
     extra = answer["removed"] - (answer["asked"] - answer["stay"])
     parts = []
     if extra > 0:
@@ -61,12 +138,15 @@ def coupling(answer: Answer) -> str:
     return ", ".join(parts)
 
 
-def per_class(answer: Answer) -> None:
+def per_class(answer: Answer, change: Change) -> None:
     """The change of every class's accuracy, where there are classes."""
     table = comparison.per_class(answer["rows"])
     if table.empty:
         return
     figure = charts.differences(
-        table, title=_("Accuracy per class without them"), unit="%", dark=st.context.theme.type == "dark"
+        table,
+        title=_("Accuracy per class: {what}").format(what=change.said.lower()),
+        unit="%",
+        dark=st.context.theme.type == "dark",
     )
     st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="whatif", alt=_("Change of accuracy per class"))

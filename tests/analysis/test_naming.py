@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from surgery.analysis.concepts import concepts
-from surgery.analysis.naming import FEWEST, names, wilson
+from surgery.analysis.naming import FEWEST, halves, names, wilson
 from surgery.analysis.neurons import neurons
-from surgery.analysis.responses import CELLS, MOST, Responses, Sampled, halves, how_many
+from surgery.analysis.responses import CELLS, MOST, Responses, Sampled, how_many
 from surgery.analysis.responses import FEWEST as FEWEST_SAMPLES
 from surgery.analysis.scan import Scan, scan
 from surgery.context import Context

@@ -70,6 +70,17 @@ def test_a_flattened_map_has_its_places_and_a_hidden_unit_has_none() -> None:
     assert Locator(model).regions(3, torch.randn(2, 1, 8, 8)) == []
 
 
+def test_a_neuron_that_is_read_as_an_average_shows_what_was_averaged() -> None:
+    module = convolutions()
+    model = model_of(module)
+    last = int(model.index.layers["5"].rows[0])  # type: ignore[union-attr]
+    x = torch.rand(2, 1, 16, 16)
+    found = Locator(model).regions(last, x)
+    with torch.no_grad():
+        maps = module[:6](x)[:, 0]  # type: ignore[index]
+    assert torch.allclose(torch.stack([region.map for region in found]), maps, atol=1e-6)
+
+
 def test_a_map_in_another_order_than_the_picture_is_not_drawn() -> None:
     assert Region(torch.eye(4), (0, 0, 4, 4)).lies_in_place((16, 16))
     corner = torch.zeros(4, 4)

@@ -23,6 +23,7 @@ from sklearn.datasets import load_digits
 import sample_models
 from surgery import jobs
 from surgery.analysis import query
+from surgery.jobs import probe
 from surgery.network import store
 from surgery.ui import slicing
 from surgery.workspace import Project, Version, Workspace
@@ -139,7 +140,7 @@ def test_a_click_then_a_lasso(journey: Journey) -> None:
     mouse.click(page, first)
     expect(page.get_by_text("1 neuron chosen")).to_be_visible(timeout=SLOW)
     expect(page.get_by_text(f"neuron {first}", exact=False).first).to_be_visible()
-    expect(page.locator(".st-key-strongest img")).to_have_count(9)
+    expect(page.locator(".st-key-strongest figure, .st-key-located figure")).to_have_count(9)
     expect(page.get_by_text("Without them:")).to_be_visible(timeout=SLOW)
 
     # A lasso takes exactly what lies inside it.
@@ -192,7 +193,7 @@ def test_undo_is_proven_by_the_digest_of_the_bytes(journey: Journey) -> None:
     assert journey.ws.verify(original.id) == original.digest
 
 
-def test_find_slices_and_choose_by_rule(journey: Journey) -> None:
+def test_find_slices(journey: Journey) -> None:
     page, menu = journey.page, journey.page.get_by_test_id("stSidebarNav")
     menu.get_by_role("link", name="Slices").click()
     page.get_by_role("button", name="Find slices").click()
@@ -201,15 +202,40 @@ def test_find_slices_and_choose_by_rule(journey: Journey) -> None:
     count = int(sliced.members("taylor", "mean", 0.95)[:, 0].sum())
     expect(page.get_by_role("button", name=f"Take {count} neurons")).to_be_visible()
 
-    menu.get_by_role("link", name="Neurons").click()
-    page.get_by_role("button", name="Selections").click()
-    page.get_by_role("textbox", name="Neuron ids or a rule").fill("critical(3) > 0.8")
-    page.get_by_role("button", name="Choose these").click()
-    ranks = query.layer_ranks(sliced.seen.points["layer"].to_numpy(dtype=object), sliced.scores["taylor"])
-    chosen = f"{int((ranks[:, 3] > 0.8).sum())} neurons chosen"
-    expect(page.get_by_text(chosen)).to_be_visible(timeout=SLOW)
 
-    another = page.context.browser.new_page()  # the address alone brings the same view
-    another.goto(page.url)
-    expect(another.get_by_text(chosen)).to_be_visible(timeout=SLOW)
-    another.close()
+def test_understand_a_neuron_and_share_the_view(journey: Journey) -> None:
+    """Search by rule, open a neuron, see where it looks, silence it, save the selection, open its link elsewhere."""
+    page = journey.page
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Neurons").click()
+    find = page.get_by_role("searchbox", name="Find")
+    find.fill("critical(3) > 0.8")
+    find.press("Enter")
+    sliced = slicing.read(journey.ws, journey.versions[0].id, journey.project.dataset)
+    ranks = query.layer_ranks(sliced.seen.points["layer"].to_numpy(dtype=object), sliced.scores["taylor"])
+    ids = np.array(sliced.seen.ids)[ranks[:, 3] > 0.8]
+    expect(page.get_by_text(f"{len(ids)} neurons chosen")).to_be_visible(timeout=SLOW)
+
+    find.fill(str(ids[-1]))
+    find.press("Enter")
+    expect(page.get_by_text("1 neuron chosen")).to_be_visible(timeout=SLOW)
+    expect(page.locator(".st-key-located [data-region=map]")).to_have_count(9, timeout=SLOW)
+    answer = probe.ask(
+        journey.ws, journey.versions[0].id, journey.project.dataset, {"what": "whatif", "remove": [int(ids[-1])]}
+    )
+    row = next(row for row in answer["rows"] if row["metric"] == "accuracy")
+    expect(page.get_by_text(f"Without them: Accuracy {100 * row['before']:.1f} %")).to_contain_text(
+        f"{100 * row['after']:.1f} %"
+    )
+
+    page.get_by_role("button", name="Selections").click()
+    page.get_by_role("textbox", name="Save the chosen neurons as").fill("One for 3")
+    page.get_by_role("button", name="Save 1 neuron").click()
+    expect(page.get_by_text("Saved as One for 3.")).to_be_visible(timeout=SLOW)
+    saved = next(one for one in journey.ws.selections(journey.project.id) if one.name == "One for 3")
+    assert saved.ids == (int(ids[-1]),)
+
+    for link in (page.url, f"{journey.url}/neurons?project={journey.project.id}&selection={saved.id}"):
+        with opening(page.context.browser, link) as another:  # a profile of its own: the address alone brings the view
+            expect(another.get_by_text("1 neuron chosen")).to_be_visible(timeout=SLOW)
+            expect(another.get_by_text(f"neuron {ids[-1]}", exact=False).first).to_be_visible()
+            expect(another.locator(".st-key-located [data-region=map]")).to_have_count(9, timeout=SLOW)

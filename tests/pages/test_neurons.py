@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from surgery import jobs
+from surgery.analysis import naming
 from surgery.data.dataset import Dataset
 from surgery.jobs.whatif import WhatIf
 from surgery.network.model import Support
-from surgery.ui import comparison, neuron_map, scans
+from surgery.ui import comparison, connections, neuron_map, responses, scans
 from surgery.workspace import Workspace
 from tests.pages.conftest import failures
 from tests.pages.patients import Patient, admit, answer_in_place
@@ -114,8 +118,13 @@ def test_a_click_shows_the_neuron_its_pictures_and_what_happens_without_it(
     assert failures(page) == []
     assert "**1 neuron chosen**" in texts(page)
     assert seen(patient).table.at[chosen, "sentence"][:20] in texts(page).replace("\\", "")
-    assert sum(part.proto.body.count("data:image/png;base64,") for part in page.get("html")) == 9
-    assert asked == [{"what": "whatif", "remove": [chosen], "fill": "mean"}]
+    drawn = "".join(part.proto.body for part in page.get("html"))
+    assert (drawn.count("<figure"), drawn.count('data-region="map"')) == (9, 9)
+    strongest = seen(patient).strongest(chosen)
+    assert asked == [
+        {"what": "whatif", "remove": [chosen], "fill": "mean", "how": "silence", "factor": 0.0},
+        {"what": "regions", "neuron": chosen, "samples": strongest},
+    ]
 
 
 def test_the_sentence_of_a_what_if_is_what_the_probe_measured(page: AppTest, patient: Patient) -> None:
@@ -176,35 +185,118 @@ def test_the_legend_names_every_class_with_its_count(page: AppTest, patient: Pat
     assert sorted(labels) == sorted(f"{name or 'no class'} :gray[{count}]" for name, count in counts.items())
 
 
-def test_pasted_ids_of_coupled_neurons_stand_for_their_group(page: AppTest, patient: Patient) -> None:
+def test_found_ids_of_coupled_neurons_stand_for_their_group(page: AppTest, patient: Patient) -> None:
     table = seen(patient).table
     coupled = table[~table["logit"] & (table["id"] != table["group"])].iloc[0]
-    page.text_input(key="pasted").input(str(coupled["id"]))
-    button(page, "Choose these").click().run()
+    page.text_input(key="find").input(str(coupled["id"])).run()
     assert failures(page) == []
     assert painted(map_of(page)) == {coupled["group"]}
 
 
 def test_a_rule_chooses_what_it_describes(page: AppTest, patient: Patient) -> None:
     points = seen(patient).points
-    page.text_input(key="pasted").input("not stem and active > 0.2")
-    button(page, "Choose these").click().run()
+    page.text_input(key="find").input("not stem and active > 0.2").run()
     assert failures(page) == []
     wanted = points[~points["layer"].str.startswith("stem") & (points["active"] > 0.2)]
     assert painted(map_of(page)) == set(wanted["id"])
 
-    page.text_input(key="pasted").input("critical(bars) > 0.5")
-    button(page, "Choose these").click().run()
+    page.text_input(key="find").input("critical(bars) > 0.5").run()
     assert any("has not been computed" in text for text in failures(page)), "scores come from the page Slices"
-    page.text_input(key="pasted").input("active > 5")
-    button(page, "Choose these").click().run()
-    assert [part.value for part in page.info] == ["No neuron fits this rule."]
+    page.text_input(key="find").input("active > 5").run()
+    assert [part.value for part in page.info] == ["No neuron fits this."]
+    assert painted(map_of(page)) == set(wanted["id"]), "what finds nothing keeps the choice"
 
 
-def test_an_unknown_pasted_id_is_named(page: AppTest) -> None:
-    page.text_input(key="pasted").input("3, 9999")
-    button(page, "Choose these").click().run()
+def test_what_was_found_can_be_changed_without_being_found_again(page: AppTest, patient: Patient) -> None:
+    page.text_input(key="find").input("active >= 0").run()
+    event(page, seen(patient).ids[2])
+    assert "**1 neuron chosen**" in texts(page)
+
+
+def test_a_name_finds_all_neurons_that_bear_it(page: AppTest, patient: Patient) -> None:
+    points = seen(patient).points
+    name = points.loc[points["name_kind"].isin(["class", "unclear"]), "name"].iloc[0]
+    page.text_input(key="find").input(f'"{name}"' if name != "unclear" else name).run()
+    assert failures(page) == []
+    assert len(painted(map_of(page))) >= 1
+
+
+def test_an_unknown_id_is_named(page: AppTest) -> None:
+    page.text_input(key="find").input("3, 9999").run()
     assert any("There is no neuron 9999" in text.replace("\\", "") for text in failures(page))
+
+
+def tab(open_page: OpenPage, patient: Patient, name: str, neurons: str = "3", **query: str) -> AppTest:
+    page = open_page("neurons", **patient.link, neurons=neurons, tab=name, **query)
+    assert failures(page) == []
+    return page
+
+
+def test_why_shows_the_samples_that_the_name_was_not_found_on(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = tab(open_page, patient, "Why")
+    kept = responses.of(seen(patient))
+    assert kept is not None
+    held = naming.halves(kept.groups)[1]
+    drawn = "".join(part.proto.body for part in page.get("html"))
+    shown = [int(number) for number in re.findall(r"sample (\d+):", drawn)]
+    assert shown
+    assert set(shown) <= set(kept.samples[held].tolist())
+    values = dict(zip(kept.samples.tolist(), kept.row(seen(patient).ids.index(3)).tolist(), strict=True))
+    assert [values[one] for one in shown] == sorted((values[one] for one in shown), reverse=True)
+    assert "computed on the page Slices" in texts(page)
+
+
+def test_statistics_give_the_numbers_of_the_scan(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = tab(open_page, patient, "Statistics")
+    table = page.dataframe[0].value
+    assert table["Mean"].tolist() == pytest.approx(seen(patient).mean[3].tolist(), abs=1e-4)
+    assert table["Samples"].sum() == seen(patient).samples
+
+
+def test_connections_are_the_weights_and_two_chosen_neurons_stand_side_by_side(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = tab(open_page, patient, "Connections", neurons="3", way="Feeds")
+    told = connections.ask(patient.ws, patient.version.id, patient.dataset.id, 3)["downstream"]
+    table = page.dataframe[0].value
+    assert table.iloc[:, 2].tolist() == pytest.approx([100 * one["share"] for one in told])
+    assert "Choose a row" in texts(page)
+    ids = seen(patient).ids
+    page = tab(open_page, patient, "Connections", neurons=f"{ids[0]}.{ids[4]}", way="Most alike")
+    assert "**Side by side**" in texts(page)
+    assert page.dataframe[0].value["Correlation"].is_monotonic_decreasing
+
+
+def test_a_scan_of_an_older_version_says_what_to_do(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    folder = seen(patient).folder
+    (folder / responses.FILE).unlink()
+    table = pd.read_parquet(folder / "neurons.parquet")
+    table.drop(columns=["name", "name_kind", "precision", "held_out", "chance"]).to_parquet(folder / "neurons.parquet")
+    st.cache_resource.clear()
+    page = tab(open_page, patient, "Why")
+    assert "scan again" in page.info[0].value
+    page.text_input(key="find").input("unclear").run()
+    assert any("older version" in text for text in failures(page))
+
+
+def test_keep_only_and_scale_are_asked_as_they_are_said(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("neurons", **patient.link, neurons="3")
+    page.button_group(key="how").set_value("keep").run()
+    assert failures(page) == []
+    assert "With only them in their layers" in texts(page)
+    page.button_group(key="how").set_value("scale").run()
+    page.slider(key="factor").set_value(0.5).run()
+    assert "With them at 0.5×" in texts(page)
+    told = [(one["how"], one["factor"]) for one in asked if one["what"] == "whatif"]
+    assert told == [("silence", 0.0), ("keep", 0.0), ("scale", 2.0), ("scale", 0.5)]
 
 
 def test_inverting_takes_all_others(page: AppTest, patient: Patient) -> None:
