@@ -84,6 +84,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--score", choices=("avg", "var", "ens", "taylor", "deeplift"), default="taylor")
     sub.add_argument("--fill", choices=("mean", "zero"), default="mean", help="what a neuron outside leaves behind")
 
+    sub = add("sensitivity", sensitivity, "measure how much worse the model gets without each neuron")
+    sub.add_argument("version")
+    sub.add_argument("dataset")
+    sub.add_argument("--seconds", type=float, default=300.0, help="to measure for; another run goes on from there")
+
     sub = add("run", run, "run a plan exported from the app")
     sub.add_argument("plan", type=Path, help="a JSON file, - for standard input")
     sub.add_argument("--name", help="name of the new version")
@@ -262,6 +267,24 @@ def slices(options: argparse.Namespace) -> None:
     for name, count in zip(sliced.seen.classes, members.sum(0), strict=True):
         print(f"{name}  {count:,} of {len(members):,} neurons")
     print(f"no class needs {(~members.any(1)).sum():,}")
+
+
+def sensitivity(options: argparse.Namespace) -> None:
+    """Print the neurons whose removal costs most, how many were tested, and why others were not."""
+    import pandas as pd
+
+    ws = workspace()
+    version = ws.version(options.version)
+    about = {"version": version.id, "dataset": options.dataset, "params": {}, "seconds": options.seconds}
+    title = f"Sensitivity of {version.name}"
+    result = wait(ws, {"kind": "sensitivity", **about}, project=version.project, title=title).result
+    table = pd.read_parquet(Path(result["folder"]) / "sensitivity.parquet")
+    for row in table[table["tested"]].nlargest(10, "loss_change").to_dict("records"):
+        points = 100 * row["accuracy_change"]
+        print(f"neuron {row['id']}  loss {row['loss_change']:+.4g}  accuracy {points:+.2f} points")
+    print(f"tested {result['tested']:,} of {result['all']:,} groups of neurons")
+    for reason, count in table.loc[~table["tested"], "reason"].value_counts().items():
+        print(f"{count:,} {reason}")
 
 
 def run(options: argparse.Namespace) -> None:

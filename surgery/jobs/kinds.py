@@ -84,6 +84,7 @@ KINDS: dict[str, Kind] = {
     "compare": Kind(work.compare),
     "scan": Kind(work.scan, then="projection"),
     "criticality": Kind(work.criticality),
+    "sensitivity": Kind(work.sensitivity, "long"),
     "projection": Kind(work.projection),
     "import_model": Kind(work.import_model, disk=disk_for_import),
     "import_data": Kind(work.import_data, disk=disk_for_import),

@@ -119,6 +119,31 @@ def criticality(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     return {"folder": str(folder)}
 
 
+def sensitivity(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Measure how much worse the model gets without each group of neurons. Task: a scan's, and seconds.
+
+    What was measured is kept when the job is cancelled, and another job goes on from there.
+    Result: folder, the scan's; tested, of how many.
+    """
+    import pandas as pd
+
+    from surgery.analysis.scan import Scan
+    from surgery.measure.sensitivity import SECONDS, TABLE, Sensitivity
+
+    folder = Path(scan(ws, job, ctx)["folder"])
+    version, dataset = (job.task[name] for name in ("version", "dataset"))
+    model, data = ws.model(version), ws.dataset(dataset).without_test()
+    known = pd.read_parquet(folder / TABLE) if (folder / TABLE).exists() else None
+    measured = Sensitivity(model, data, ctx, means=Scan.load(folder).means, known=known)
+    try:
+        measured.run(seconds=float(job.task.get("seconds", SECONDS)))
+    finally:
+        with full_disk_refused("the measurements"):
+            measured.save(folder)
+    table = measured.table
+    return {"folder": str(folder), "tested": int(table["tested"].sum()), "all": len(table)}
+
+
 def projection(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     """Add the coordinates of the map to a scan that was made. Task and result: those of the scan."""
     from surgery.analysis.projection import project

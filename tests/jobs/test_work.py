@@ -180,6 +180,16 @@ def test_a_scan_leaves_a_table_and_the_projection_adds_the_map(ws, version, data
     assert (folder / "neurons.parquet").stat().st_mtime_ns == changed, "a scan is made once"
 
 
+def test_sensitivity_is_measured_within_its_time_and_goes_on_from_there(ws, version, data, do):
+    task = {"version": version.id, "dataset": data.id, "params": {}}
+    first = do("sensitivity", **task, seconds=-1.0).result
+    assert first["tested"] == 0 < first["all"]
+    then = do("sensitivity", **task).result
+    table = pd.read_parquet(Path(then["folder"]) / "sensitivity.parquet")
+    assert then["tested"] == table["tested"].sum() == then["all"]
+    assert table["loss_change"].notna().all()
+
+
 def test_a_projection_follows_on_a_scan(ws, project, version, data):
     task = {"kind": "scan", "version": version.id, "dataset": data.id, "params": {}}
     job = jobs.submit(ws, task, project=project.id, title="Scan v1")
