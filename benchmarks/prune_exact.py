@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.networks import network
 from benchmarks.rows import row
-from surgery.network.architectures import build
 from surgery.network.certificate import first, gated, relative, sample
-from surgery.network.model import Architecture
 from surgery.network.slicing import cut
 from surgery.network.trace import trace
 
@@ -28,25 +27,6 @@ FULL = (
     *("alexnet", "densenet121", "googlenet", "mobilenet_v2", "squeezenet1_1"),
 )
 QUICK = ("resnet18", "mobilenet_v2", "squeezenet1_1")
-
-
-def network(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """A network with ten classes and seeded weights, and one batch of its own input size."""
-    torch.manual_seed(0)
-    if name in ("digits_cnn", "surface_cnn"):
-        side = {"digits_cnn": 8, "surface_cnn": 48}[name]
-        return build(Architecture(f"sample/{name}")).eval(), torch.randn(2, 1, side, side)
-    if name == "mlp":
-        return build(Architecture("mlp", {"sizes": [30, 64, 32, 2]})).eval(), torch.randn(2, 30)
-    extra = {"aux_logits": False} if name == "googlenet" else {}
-    module = build(Architecture(f"torchvision/{name}", {"num_classes": 10, **extra}))
-    for part in module.modules():  # as drawn, some networks answer with the bias alone
-        if isinstance(part, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(part.weight)
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.running_mean, -0.1, 0.1)
-            nn.init.uniform_(part.running_var, 0.8, 1.2)
-    return module.eval(), torch.randn(2, 3, 224, 224)
 
 
 def size(module: nn.Module) -> int:

@@ -163,3 +163,12 @@ def reduced(axes: Sequence[int]) -> Rule:
         return [], real(ids)
 
     return rule
+
+
+def apart(axes: Sequence[int]) -> Rule:
+    """Late rule 2 for constants: neurons that are told apart along `axes` stay."""
+
+    def rule(ids: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        return [], real(ids) if any(axis in axes for axis in varying(ids)) else None
+
+    return rule

@@ -143,9 +143,14 @@ def fix_meeting(ledger: Ledger, ids: Tensor, partner: Tensor, value: Tensor, nam
     """Neurons that meet a constant with an entry per neuron stay: the constant cannot shrink along."""
     lead = ids.dim() - value.dim()
     axes = [axis for axis in varying(ids) if axis >= lead and value.shape[axis - lead] > 1]
-    if axes:
-        a, b = torch.broadcast_tensors(ids, partner)
-        ledger.numbering.fix(a[b < 0], f"{name} meets a constant with one entry per neuron")
+    if not axes:
+        return
+    a, b = torch.broadcast_tensors(ids, partner)
+    reason = f"{name} meets a constant with one entry per neuron"
+    if bool((b < 0).all()):  # what differs now may turn out to be one neuron, as the entries of a bias table do
+        ledger.numbering.later(numbering.apart(axes), a, reason)
+    else:
+        ledger.numbering.fix(a[b < 0], reason)
 
 
 def weighted(ledger: Ledger, call: Call) -> Tensor:
