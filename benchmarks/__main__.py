@@ -18,12 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bases import DataMissing
+
 HERE = Path(__file__).parent
-NAMES = ("scan", "whatif", "prune_exact", "pages", "jobs", "criticality")
-
-
-class DataMissing(Exception):
-    """A benchmark's data is not there; the message says how to get it."""
+NAMES = ("scan", "whatif", "prune_exact", "pages", "jobs", "criticality", "coverage")
 
 
 def holds(value: float, target: dict[str, Any], quick: bool) -> bool:
