@@ -8,6 +8,7 @@ compared with the gated one. A step that cannot shrink is fixed and tried again;
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,8 @@ from surgery.network.rules import Call
 
 ROUNDS = 40  # of fixing the step at which a cut network stops
 SLOTS = 2_000_000  # elements of bare parameters that are followed one by one
+SECONDS = 600.0  # that one run may take: a minute on two cores is common for large transformers
+BYTES = 12 * 2**30  # of activations and ids that one run may hold
 
 
 def trace(module: nn.Module, example: Tensor, *, verify: bool = True) -> tuple[NeuronIndex | None, Support]:
@@ -106,9 +109,11 @@ class Tracer(TorchFunctionMode):
     seen: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     step: int = 0
     last: str = ""
+    held: int = 0  # bytes of activations and ids that are kept alive
 
     def __post_init__(self) -> None:
         super().__init__()
+        self.started = time.monotonic()
         named = [*self.module.named_parameters(), *self.module.named_buffers()]
         self.names = {id(tensor): name for name, tensor in named}
         self.shapes = {name: tensor.shape for name, tensor in named}
@@ -132,10 +137,29 @@ class Tracer(TorchFunctionMode):
             return out
         if step in self.stuck:
             self.fix_inputs(args, kwargs, self.stuck[step])
+        self.bound()
         call = Call(name, func, args, kwargs, args[0] if name == "setitem" else out)
         ids = rule(self, call)
         self.record(out, ids)
         return out
+
+    def bound(self) -> None:
+        """Give up when a run takes too long or too much.
+
+        Raises:
+            TraceError: naming the step.
+        """
+        spent = time.monotonic() - self.started
+        if spent > SECONDS:
+            raise TraceError(
+                f"Numbering took more than {SECONDS:.0f} s and was stopped at {self.last}.",
+                "Use a smaller input size, or a smaller version of this network.",
+            )
+        if self.held > BYTES:
+            raise TraceError(
+                f"Numbering needs more than {BYTES / 2**30:.0f} GiB and was stopped at {self.last}.",
+                "Use a smaller input size, or a smaller version of this network.",
+            )
 
     def touches(self, args: Any, kwargs: Any, out: Any) -> bool:
         """Integer tensors carry no ids; calls without any float tensor do nothing to them."""
@@ -160,6 +184,7 @@ class Tracer(TorchFunctionMode):
 
     def mark(self, x: Tensor, ids: Tensor) -> None:
         """Hold a tensor alive beside its ids."""
+        self.held += x.numel() * x.element_size() + ids.untyped_storage().nbytes()
         self.seen[id(x)] = (x, ids.expand(x.shape))
 
     # What rules may ask (rules.Ledger).

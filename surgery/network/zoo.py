@@ -63,10 +63,16 @@ def joined(heads: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """Attention of tokens among each other, batch first, as the vision transformer uses it."""
+    """Attention of tokens among each other, batch first, as the vision transformer uses it; else torch's own way."""
 
-    def forward(self, query: Tensor, *_others: Any, **_options: Any) -> tuple[Tensor, None]:
-        """Map float[b, t, c] to the same shape; no weights are given out."""
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *others: Any, need_weights: bool = True, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Map float[b, t, c] to the same shape."""
+        alone = query is key is value and self.batch_first and self.in_proj_weight is not None
+        if need_weights or others or options or not alone:
+            options["need_weights"] = need_weights
+            return super().forward(query, key, value, *others, **options)
         q, k, v = split(F.linear(query, self.in_proj_weight, self.in_proj_bias), self.head_dim)
         mixed: Tensor = self.out_proj(joined(F.scaled_dot_product_attention(q, k, v)))
         return mixed, None

@@ -190,3 +190,17 @@ def test_half_a_group_is_refused() -> None:
 def test_a_keep_of_another_model_is_refused() -> None:
     with pytest.raises(SelectionError, match=r"must be bool\[17\]"):
         traced(pico.mlp(), 4).check(torch.ones(5, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "words"), [("SECONDS", -1.0, "more than -1 s"), ("BYTES", 1000, "more than 0 GiB")]
+)
+def test_a_run_that_takes_too_much_stops_and_names_the_step(
+    monkeypatch: pytest.MonkeyPatch, limit: str, value: float, words: str
+) -> None:
+    monkeypatch.setattr(f"surgery.network.trace.{limit}", value)
+    index, support = trace(pico.Residual(), torch.randn(2, 1, 8, 8))
+    assert index is None
+    assert support.level == "inspect"
+    assert words in support.reason
+    assert "(step " in support.reason
