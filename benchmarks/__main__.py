@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.bases import DataMissing
 
 HERE = Path(__file__).parent
-NAMES = ("scan", "whatif", "prune_exact", "pages", "jobs", "criticality", "coverage")
+NAMES = ("scan", "whatif", "prune_exact", "pages", "jobs", "criticality", "coverage", "slices", "sensitivity", "map")
 
 
 def holds(value: float, target: dict[str, Any], quick: bool) -> bool:
