@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--project", help="id or name; a new one is made when it does not exist")
     sub.add_argument("--architecture", help="name, for instance torchvision/resnet18; by default the best match")
     sub.add_argument("--arguments", type=json.loads, default={}, help="constructor arguments as JSON")
+    sub.add_argument("--config", type=Path, help="config.json of a Hugging Face image classifier")
     sub.add_argument("--input", type=json.loads, help='{"kind": "image", "shape": [3,32,32], "mean": […], "std": […]}')
     sub.add_argument("--classes", help="comma-separated, in the order of the logits")
     sub.add_argument("--task", choices=("classification", "regression"), default="classification")
@@ -196,6 +197,8 @@ def import_model(options: argparse.Namespace) -> None:
     ws, path = workspace(), existing(options.path)
     project = project_of(ws, options.project, default=options.project or path.stem)
     look: dict[str, Any] = {"kind": "inspect_model", "path": str(path)}
+    if options.config:
+        options.architecture, options.arguments = "hf/image-classification", {"config": configured(options.config)}
     if options.architecture:
         look["architecture"] = {"name": options.architecture, "arguments": options.arguments}
     found = wait(ws, look, project=project, title=f"Look into {path.name}").result
@@ -217,6 +220,23 @@ def import_model(options: argparse.Namespace) -> None:
     }
     version = ws.version(wait(ws, task, project=project, title=f"Import {path.name}").result["version"])
     print(f"version {version.id}  {best['name']}  {version.parameters:,} parameters, {version.neurons:,} neurons")
+
+
+def configured(path: Path) -> dict[str, Any]:
+    """The content of a config.json.
+
+    Raises:
+        SurgeryError: it is not there, or holds no JSON object.
+    """
+    try:
+        found = json.loads(existing(path).read_text("utf-8"))
+    except ValueError as error:
+        raise SurgeryError(
+            f"{path} is no JSON: {error}.", "Name the config.json that lies beside the weights."
+        ) from error
+    if not isinstance(found, dict):
+        raise SurgeryError(f"{path} holds no configuration.", "Name the config.json that lies beside the weights.")
+    return found
 
 
 def import_data(options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Which architectures there are, by name, and how each is built; weights come later.
 
-Names: "mlp", "torchvision/resnet18", "sample/digits_cnn", "custom/NAME". Each family is one file that needs nothing of
+Names: "mlp", "torchvision/resnet18", "sample/digits_cnn", "custom/NAME", and with the extras of the same names
+"timm/NAME" and "hf/image-classification" or "hf/sequence-classification". Each family is one file that needs nothing of
 this product, with a table of constructors: an exported model carries that very file. Custom constructors come from a
 Python file that whoever starts the product names; an uploaded file never runs code.
 """
@@ -52,10 +53,12 @@ _custom: dict[str, Definition] = {}
 
 # Prefix of a name -> the module of its family, and the table of constructors in it.
 FAMILIES = {"": ("mlp", "ARCHITECTURES"), "sample": ("samples", "SAMPLES"), "torchvision": ("zoo", "ARCHITECTURES")}
+# Families of libraries that are installed on demand: they are built by name, but not tried on every upload.
+EXTRAS = {"timm": ("timm_zoo", "ARCHITECTURES"), "hf": ("hf", "ARCHITECTURES")}
 
 
 def names() -> list[str]:
-    """Every name that `build` knows."""
+    """Every name that `build` knows without an extra."""
     _operator_names()
     known = [f"{prefix}/{key}".lstrip("/") for prefix, family in FAMILIES.items() for key in _family(*family)]
     return [*known, *_custom]
@@ -73,6 +76,8 @@ def definition(name: str) -> Definition:
         return _custom[name]
     if prefix in FAMILIES and key in (family := _family(*FAMILIES[prefix])):
         return family[key]
+    if prefix in EXTRAS:
+        return _extra(prefix, key)
     raise ModelError(f"There is no architecture {name!r}.", _advice(name, names()))
 
 
@@ -208,6 +213,26 @@ def _family(module_name: str, table: str) -> dict[str, Definition]:
     module = importlib.import_module(f"surgery.network.{module_name}")
     file = Path(str(module.__file__))
     return {key: Definition(file, table, key, constructor) for key, constructor in vars(module)[table].items()}
+
+
+def _extra(prefix: str, key: str) -> Definition:
+    """A constructor of a library that may not be installed.
+
+    Raises:
+        ModelError: it is not, or knows no such name.
+    """
+    try:
+        family = _family(*EXTRAS[prefix])
+    except ImportError as error:
+        raise ModelError(
+            f"{prefix}/{key} needs {error.name}, which is not installed.",
+            f'Install it: pip install "model-surgery[{prefix}]".',
+        ) from error
+    if key not in family:
+        close = difflib.get_close_matches(key, family, n=3, cutoff=0.5) or list(family)[:3]
+        advice = f"Did you mean {', '.join(f'{prefix}/{name}' for name in close)}?"
+        raise ModelError(f"There is no architecture {f'{prefix}/{key}'!r}.", advice)
+    return family[key]
 
 
 def _advice(name: str, known: list[str]) -> str:

@@ -102,7 +102,7 @@ def trial(
     except SurgeryError as error:
         return Stop(error.what)
     try:
-        off = _difference(module, small, example.shape, index, keep)
+        off = _difference(module, small, noise(example), index, keep)
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         return Stop(f"the cut network fails: {error}")
     wrong = _other_columns(index, again.index(), keep)
@@ -113,17 +113,24 @@ def trial(
     return None
 
 
-def _difference(module: nn.Module, small: nn.Module, shape: torch.Size, index: NeuronIndex, keep: Tensor) -> float:
+def noise(example: Tensor) -> Tensor:
+    """Another input of the same shape: noise, or for token ids other ids that occur."""
+    generator = torch.Generator().manual_seed(1)
+    if example.is_floating_point():
+        return torch.randn(example.shape, generator=generator)
+    return example.flatten()[torch.randperm(example.numel(), generator=generator)].reshape(example.shape)
+
+
+def _difference(module: nn.Module, small: nn.Module, x: Tensor, index: NeuronIndex, keep: Tensor) -> float:
     """How far the cut network is from the gated one on noise; in float64 where float32 leaves it open.
 
     Deep networks with unfortunate weights amplify rounding: a wrong numbering is off in float64 just the same.
     """
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         off = relative(first(small(x)), gated(module, x, index, keep))
         if TOLERANCE < off < SURELY_WRONG:
-            exact = copy.deepcopy(module).double()
-            off = relative(first(copy.deepcopy(small).double()(x.double())), gated(exact, x.double(), index, keep))
+            exact, fine = copy.deepcopy(module).double(), x.double() if x.is_floating_point() else x
+            off = relative(first(copy.deepcopy(small).double()(fine)), gated(exact, fine, index, keep))
     return off
 
 

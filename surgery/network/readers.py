@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d}
 TRANSPOSED = {F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
 MATMULS = {torch.matmul, torch.mm, Tensor.matmul, Tensor.__matmul__, Tensor.mm}
-WEIGHTED = CONVOLUTIONS | TRANSPOSED | MATMULS | {F.linear, torch.nn.functional.linear}
+ADDED = {torch.addmm, Tensor.addmm}  # bias + x @ W
+WEIGHTED = CONVOLUTIONS | TRANSPOSED | MATMULS | ADDED | {F.linear, torch.nn.functional.linear}
 
 
 def layer_name(parameter: str) -> str:
@@ -38,8 +39,10 @@ def channel_axis(func: Callable[..., Any], x: Tensor) -> int:
     return x.dim() - 1
 
 
-def operands(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+def operands(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
     """Input and weight of a reader call, however they were passed."""
+    if func in ADDED:
+        return (args[1], args[2]) if len(args) > 2 else (None, None)
     x = args[0] if args else kwargs.get("input")
     weight = args[1] if len(args) > 1 else kwargs.get("weight", kwargs.get("other", kwargs.get("mat2")))
     return x, weight
@@ -65,12 +68,14 @@ class Readers(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in WEIGHTED:
             return func(*args, **kwargs)
-        x, weight = operands(args, kwargs)
+        x, weight = operands(func, args, kwargs)
         name = self.names.get(id(weight))
         if name is None:
             return func(*args, **kwargs)
         changed = self.before(name, x, channel_axis(func, x))
-        if args:
+        if func in ADDED:
+            args = (args[0], changed, *args[2:])
+        elif args:
             args = (changed, *args[1:])
         else:
             kwargs = {**kwargs, "input": changed}

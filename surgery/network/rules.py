@@ -155,14 +155,13 @@ def fix_meeting(ledger: Ledger, ids: Tensor, partner: Tensor, value: Tensor, nam
 
 def weighted(ledger: Ledger, call: Call) -> Tensor:
     """Rule 3: linear, convolution, matmul with a parameter. Columns: one id per input position; rows: new ids."""
-    x, weight = readers.operands(call.args, call.kwargs)
+    x, weight = readers.operands(call.func, call.args, call.kwargs)
     name = ledger.named(weight)
-    if name is None:
-        return product(ledger, call)
-    transposed = call.func in readers.TRANSPOSED or call.func in readers.MATMULS
-    bias = call.argument(2, "bias") if call.func not in readers.MATMULS else None
-    if call.func in readers.MATMULS and weight.dim() != 2:
-        return product(ledger, call)
+    added, matmul = call.func in readers.ADDED, call.func in readers.MATMULS
+    if name is None or (matmul and weight.dim() != 2):
+        return unknown_sum(ledger, call) if added else product(ledger, call)
+    transposed = call.func in readers.TRANSPOSED or matmul or added
+    bias = call.args[0] if added else None if matmul else call.argument(2, "bias")
     convolution = call.func in readers.CONVOLUTIONS or call.func in readers.TRANSPOSED
     groups = call.argument(6, "groups", 1) if convolution else 1
     ids = per_position(ledger, ledger.ids(x), readers.channel_axis(call.func, x), call.name)
@@ -272,6 +271,12 @@ def attention(ledger: Ledger, call: Call) -> Tensor:
     ledger.numbering.unite(sides[0], sides[1])
     ledger.numbering.unite(sides[1], sides[2])
     return torch.maximum(torch.maximum(sides[0], sides[1]), sides[2]).expand(call.out.shape)
+
+
+def unknown_sum(ledger: Ledger, call: Call) -> Tensor:
+    """addmm of activations: nothing is known of it."""
+    unknown(ledger, call)
+    return torch.tensor(-1).expand(call.out.shape)
 
 
 def unknown(ledger: Ledger, call: Call) -> None:

@@ -25,6 +25,7 @@ SIZES: tuple[tuple[str, str, int], ...] = (
     ("num_features", "weight", 0),
     ("num_features", "running_mean", 0),
     ("num_parameters", "weight", 0),
+    ("nf", "weight", 1),
 )
 
 

@@ -26,6 +26,8 @@ from surgery.network.rules import Call
 
 ROUNDS = 40  # of fixing the step at which a cut network stops
 SLOTS = 2_000_000  # elements of bare parameters that are followed one by one
+# What a network's own code may raise, for instance because a cut left it fewer pieces than it unpacks.
+FAILURES = (TypeError, ValueError, KeyError, AttributeError, IndexError, AssertionError, RuntimeError, ArithmeticError)
 SECONDS = 600.0  # that one run may take: a minute on two cores is common for large transformers
 BYTES = 12 * 2**30  # of activations and ids that one run may hold
 
@@ -71,8 +73,14 @@ def run(module: nn.Module, example: Tensor, stuck: Mapping[int, str]) -> Tracer:
         TraceError: naming the step that stopped it.
     """
     tracer = Tracer(module, example, stuck)
-    with torch.no_grad(), tracer:
-        out = module(example)
+    try:
+        with torch.no_grad(), tracer:
+            out = module(example)
+    except FAILURES as error:
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise certificate.StepError(
+            f"the network's own code fails after {tracer.last}: {reason}", tracer.step - 1
+        ) from error
     tracer.finish(out)
     return tracer
 
