@@ -198,7 +198,10 @@ def import_model(options: argparse.Namespace) -> None:
     project = project_of(ws, options.project, default=options.project or path.stem)
     look: dict[str, Any] = {"kind": "inspect_model", "path": str(path)}
     if options.config:
-        options.architecture, options.arguments = "hf/image-classification", {"config": configured(options.config)}
+        config = configured(options.config)
+        options.architecture, options.arguments = "hf/image-classification", {"config": config}
+        options.input = options.input or input_of(config)
+        options.classes = options.classes or ",".join(config.get("id2label", {}).values())
     if options.architecture:
         look["architecture"] = {"name": options.architecture, "arguments": options.arguments}
     found = wait(ws, look, project=project, title=f"Look into {path.name}").result
@@ -237,6 +240,15 @@ def configured(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SurgeryError(f"{path} holds no configuration.", "Name the config.json that lies beside the weights.")
     return found
+
+
+def input_of(config: dict[str, Any]) -> dict[str, Any] | None:
+    """What an image classifier of this configuration takes, normalised as the library's processors do by default."""
+    size, channels = config.get("image_size"), config.get("num_channels", 3)
+    if not isinstance(size, int) or not isinstance(channels, int):
+        return None
+    half = [0.5] * channels
+    return {"kind": "image", "shape": [channels, size, size], "mean": half, "std": half}
 
 
 def import_data(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 # What is not of the network, or would make transformers look elsewhere.
 LEFT_OUT = {"auto_map", "model_type", "architectures", "_name_or_path", "transformers_version", "quantization_config"}
@@ -34,7 +34,15 @@ def classifier(kind: str, config: Mapping[str, Any]) -> nn.Module:
     settings = transformers.AutoConfig.for_model(config["model_type"], **given)
     settings.use_cache = False
     build: Callable[..., nn.Module] = KINDS[kind].from_config
-    return build(settings, trust_remote_code=False)
+    module = build(settings, trust_remote_code=False)
+    module.register_forward_hook(_logits)
+    return module
+
+
+def _logits(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Tensor:
+    """A hook: of all that a classifier gives, its logits."""
+    logits: Tensor = output.logits
+    return logits
 
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {kind: partial(classifier, kind) for kind in KINDS}
