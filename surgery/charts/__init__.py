@@ -1,12 +1,13 @@
 """Every figure of the product: data in, a plotly figure out. The only place that imports plotly."""
 
 from surgery.charts.bars import before_after, differences, layers, profile, signed
+from surgery.charts.cells import cells
 from surgery.charts.curves import loss_curve
 from surgery.charts.figure import Figure
-from surgery.charts.heat import heat
 from surgery.charts.legend import Legend, legend, stages
 from surgery.charts.neurons import CONFIG, Mode, NeuronMap, neuron_map, picked
 from surgery.charts.palette import GROUPED, class_colours, ink, ordered_colours
+from surgery.charts.rates import quality_over_rate
 
 __all__ = [
     "CONFIG",
@@ -16,9 +17,9 @@ __all__ = [
     "Mode",
     "NeuronMap",
     "before_after",
+    "cells",
     "class_colours",
     "differences",
-    "heat",
     "ink",
     "layers",
     "legend",
@@ -27,6 +28,7 @@ __all__ = [
     "ordered_colours",
     "picked",
     "profile",
+    "quality_over_rate",
     "signed",
     "stages",
 ]
