@@ -4,6 +4,7 @@ from surgery.charts.bars import before_after, differences, layers, profile, sign
 from surgery.charts.cells import cells
 from surgery.charts.curves import loss_curve
 from surgery.charts.figure import Figure
+from surgery.charts.layer_map import layer_map
 from surgery.charts.legend import Legend, legend, stages
 from surgery.charts.neurons import CONFIG, Mode, NeuronMap, neuron_map, picked
 from surgery.charts.palette import GROUPED, class_colours, ink, ordered_colours
@@ -21,6 +22,7 @@ __all__ = [
     "class_colours",
     "differences",
     "ink",
+    "layer_map",
     "layers",
     "legend",
     "loss_curve",

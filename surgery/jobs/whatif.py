@@ -27,6 +27,7 @@ from surgery.edit.evaluate import MEANS_FROM, means_of, training_ids
 from surgery.edit.gate import gate
 from surgery.edit.shrink import shrink
 from surgery.errors import DataError, JobError, ModelError, PlanError, SelectionError
+from surgery.jobs import quality_answer
 from surgery.jobs.verdict import Probes, sizes
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Model
@@ -109,6 +110,8 @@ class WhatIf:
                 answer = self.whatif(ids, _fill(others.get("fill", "mean")))
             case {"what": "preview", "plan": dict() as plan}:
                 answer = self.preview(plan)
+            case {"what": "wiring" | "quality" as what}:
+                answer = quality_answer.answer(what, self)
             case _:
                 raise JobError(f"A probe cannot answer {request.get('what')!r}.", "Ask for whatif, preview or ping.")
         return {**answer, "seconds": time.perf_counter() - start}

@@ -46,7 +46,7 @@ def classes(view: View, sliced: Sliced, members: Members, cut: Cut) -> None:
         hide_index=True,
         height=min(37 + 35 * len(groups), 320),
     )
-    place = st.selectbox(_("Slice"), range(len(groups)), format_func=lambda g: plain(labels[g]), key="group")
+    place = st.selectbox(_("Slice"), range(len(groups)), format_func=lambda g: labels[g], key="group")
     taking.offer(view, sliced.ids(unions[place]), f"{labels[place]} · Θ {cut.theta:.3f}", key="group")
 
 
@@ -88,4 +88,8 @@ def runs(names: list[str], groups: list[int]) -> str:
     """`conv1 – conv2` for every group of more than one layer."""
     found = [[name for name, own in zip(names, groups, strict=True) if own == group] for group in dict.fromkeys(groups)]
     long = [f"**{plain(run[0])} – {plain(run[-1])}**" for run in found if len(run) > 1]
-    return _("Say the same: {runs}.").format(runs=", ".join(long)) if long else _("No two neighbouring layers do.")
+    return (
+        _("Say the same: {runs}.").format(runs=", ".join(long))
+        if long
+        else _("No two neighbouring layers say the same.")
+    )
