@@ -1,17 +1,18 @@
-"""Which neurons carry which class: slices at a threshold, how they overlap, and what no class needs."""
+"""Which neurons carry which class: slices at a threshold, what they are worth, and what no class needs."""
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
-from surgery import charts, jobs
-from surgery.ui import panels, progress, selection, shell, slicing
+from surgery import jobs
+from surgery.analysis.overlap import Members, jaccard
+from surgery.ui import panels, progress, shell, slice_cells, slice_groups, slice_worth, slicing, taking
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
-from surgery.ui.slicing import Members, Sliced
+from surgery.ui.slicing import Cut, Sliced
 
 view = shell.page("slices", needs=("version", "dataset"))
 ws, project, version, dataset = view.workspace, view.project, view.version, view.dataset
-dark = st.context.theme.type == "dark"
 SCORES = {
     "taylor": _("Effect on the loss"),
     "deeplift": _("Effect on the answer"),
@@ -20,49 +21,32 @@ SCORES = {
     "ens": _("Mean and variance"),
 }
 PAPER = {"taylor": "Taylor", "deeplift": "DeepLIFT", "avg": "Avg", "var": "Var", "ens": "Ens"}
+CRITERIA = {"cosine": _("direction"), "cka": _("structure"), "mass": _("share of the score")}
+FILLS = {"mean": _("their mean"), "zero": _("zero")}
+PARTS = {
+    "take": _("Take neurons"),
+    "worth": _("Accuracy of slices"),
+    "scores": _("Compare scores"),
+    "groups": _("What belongs together"),
+}
 
 
 def look_first() -> None:
     """Offer the job that finds the slices, and show it running in place."""
-    running = [
-        job
-        for job in jobs.jobs(ws, project.id)
-        if job.kind == "criticality" and job.task.get("version") == version.id and job.task["dataset"] == dataset.id
-    ]
-    latest = max(running, key=lambda job: job.number, default=None)
-    if latest is not None and latest.state != "done":
-        progress.watch(ws, latest)
+    task = {"kind": "criticality", "version": version.id, "dataset": dataset.id}
+    if progress.watch_latest(ws, project.id, task):
         return
     panels.empty(_("Nobody has asked yet which neurons each class needs: one pass over the data shows it."))
     if st.button(_("Find slices"), type="primary", icon=":material/view_week:"):
-        task = {"kind": "criticality", "version": version.id, "dataset": dataset.id, "params": {}}
-        jobs.submit(ws, task, project=project.id, title=_("Slices of v{number}").format(number=version.number))
+        title = _("Slices of v{number}").format(number=version.number)
+        jobs.submit(ws, {**task, "params": {}}, project=project.id, title=title)
         st.rerun()
 
 
-def controls() -> tuple[str, str, float]:
-    """Score, fill and threshold; the URL keeps all three."""
-    first, second, third = st.columns([3, 2, 4], gap="medium", vertical_alignment="bottom")
-    score = first.selectbox(
-        _("Neurons matter by"),
-        list(SCORES),
-        format_func=lambda name: SCORES[name],
-        key="score",
-        bind="query-params",
-        help=_("The contribution score that ranks the neurons of a layer: {names}.").format(
-            names=", ".join(f"{SCORES[name]} = {PAPER[name]}" for name in SCORES)
-        ),
-    )
-    fill = second.segmented_control(
-        _("Neurons outside give"),
-        ["mean", "zero"],
-        format_func=lambda name: {"mean": _("their mean"), "zero": _("zero")}[name],
-        default="mean",
-        required=True,
-        key="fill",
-        bind="query-params",
-    )
-    theta = third.slider(
+def controls(sliced: Sliced) -> Cut:
+    """Threshold, score, similarity and fill; the URL keeps all four."""
+    first, second, third, fourth = st.columns([4, 3, 2, 2], gap="medium", vertical_alignment="bottom")
+    theta = first.slider(
         _("Keep less ↔ keep more"),
         0.5,
         0.999,
@@ -72,24 +56,70 @@ def controls() -> tuple[str, str, float]:
         key="theta",
         bind="query-params",
         help=_(
-            "Θ: a slice is the fewest neurons of each layer with which the layer's output stays this similar "
-            "(mean cosine) to its full output on the class."
+            "Θ: a slice is the fewest neurons of each layer with which the layer's output stays this similar to its "
+            "full output on the class."
         ),
     )
-    return str(score), str(fill), float(theta)
+    score = second.selectbox(
+        _("Neurons matter by"),
+        list(SCORES),
+        format_func=lambda name: SCORES[name],
+        key="score",
+        bind="query-params",
+        help=_("The contribution score that ranks the neurons of a layer: {names}.").format(
+            names=", ".join(f"{SCORES[name]} = {PAPER[name]}" for name in SCORES)
+        ),
+    )
+    criterion = third.selectbox(
+        _("Similar in"),
+        sliced.criteria,
+        format_func=lambda name: CRITERIA[name],
+        key="criterion",
+        bind="query-params",
+        help=_("Direction: mean cosine. Structure: debiased CKA over samples. Share of the score: its summed mass."),
+    )
+    fill = fourth.segmented_control(
+        _("Neurons outside give"),
+        list(FILLS),
+        format_func=lambda name: FILLS[name],
+        default="mean",
+        required=True,
+        key="fill",
+        bind="query-params",
+    )
+    return Cut(str(score), str(criterion), str(fill), round(float(theta), 3))
+
+
+def summary(sliced: Sliced, members: Members) -> None:
+    """The slices in one sentence."""
+    words = [
+        _("At this threshold a class needs **{share} %** of the neurons on average").format(
+            share=f"{100 * members.mean():.0f}"
+        )
+    ]
+    classes = sliced.seen.classes
+    if len(classes) > 1:
+        shared = np.tril(jaccard(members), -1)
+        one, other = np.unravel_index(int(shared.argmax()), shared.shape)
+        words.append(
+            _("**{one}** and **{other}** share most ({share} %)").format(
+                one=plain(classes[int(other)]), other=plain(classes[int(one)]), share=f"{100 * shared.max():.0f}"
+            )
+        )
+    count = int((~members.any(1)).sum())
+    words.append(
+        plural("**{count} neuron** is needed by no class", "**{count} neurons** are needed by no class", count)
+    )
+    st.markdown("; ".join(words) + ".")
 
 
 def free(sliced: Sliced, members: Members, score: str) -> None:
     """What can go by either rule: needed by no class at the threshold, or least important over all layers."""
-    needed = members.any(1)
-    count = int((~needed).sum())
-    text = plural("{count} neuron is needed by no class", "{count} neurons are needed by no class", count)
-    of_all = _("of {all:,} at this threshold.").format(all=len(needed))
-    st.markdown(f"**{text}** {of_all}")
-    reason = None if count else _("Every neuron is needed by some class: move the slider towards keep less.")
-    label = plural("Take {count} neuron", "Take {count} neurons", count)
-    if st.button(label, icon=":material/filter_alt:", disabled=not count, help=reason, key="free"):
-        take(sliced, ~needed)
+    st.markdown(f"**{_('What can go')}**")
+    ids = sliced.ids(~members.any(1))
+    label = plural("Take {count} neuron that no class needs", "Take {count} neurons that no class needs", len(ids))
+    reason = None if ids else _("Every neuron is needed by some class: move the slider towards keep less.")
+    taking.take(view, ids, label, reason=reason, key="free")
     share = st.slider(
         _("Or the least important of all layers together"),
         0,
@@ -104,21 +134,12 @@ def free(sliced: Sliced, members: Members, score: str) -> None:
             "neurons the threshold frees nothing; this ranking frees any share."
         ),
     )
-    least = sliced.least(score, share / 100)
-    label = plural("Take the least {count}", "Take the least {count}", int(least.sum()))
-    reason = None if least.any() else _("Move the slider to the right.")
-    if st.button(label, icon=":material/filter_alt:", disabled=not least.any(), help=reason, key="least"):
-        take(sliced, least)
+    ids = sliced.ids(sliced.least(score, share / 100))
+    label = plural("Take the least {count}", "Take the least {count}", len(ids))
+    taking.take(view, ids, label, reason=None if ids else _("Move the slider to the right."), key="least")
 
 
-def take(sliced: Sliced, chosen: Members) -> None:
-    """Take neurons in hand and show them on the map."""
-    ids = sliced.ids(chosen)
-    selection.choose(view, ids)
-    shell.go("neurons", view, **{name: value for name, value in st.query_params.items() if name == "neurons"})
-
-
-def one_slice(sliced: Sliced, members: Members) -> None:
+def one_slice(sliced: Sliced, members: Members, cut: Cut) -> None:
     """A table of the classes' slices, and one of them to take or to save."""
     classes = sliced.seen.classes
     alone = members & (members.sum(1, keepdims=True) == 1)
@@ -142,45 +163,55 @@ def one_slice(sliced: Sliced, members: Members) -> None:
         key="which",
     )
     chosen = (alone if which == "only" else members)[:, place]
-    count = int(chosen.sum())
-    reason = None if count else _("There are none at this threshold.")
-    with st.container(horizontal=True):
-        label = plural("Take {count} neuron", "Take {count} neurons", count)
-        if st.button(label, icon=":material/filter_alt:", disabled=not count, help=reason, key="take"):
-            take(sliced, chosen)
-        if st.button(_("Save as selection"), icon=":material/bookmark_add:", disabled=not count, help=reason):
-            name = _("{name}: slice at {theta}") if which == "slice" else _("{name}: needed by it alone at {theta}")
-            name = name.format(name=classes[place], theta=f"{st.session_state['theta']:.3f}")
-            ws.save_selection(project.id, version.id, name, sliced.ids(chosen))
-            st.toast(_("Saved as {name}.").format(name=plain(name)), icon=":material/bookmark_added:")
+    name = _("{name}: slice at {theta}") if which == "slice" else _("{name}: needed by it alone at {theta}")
+    name = name.format(name=classes[place], theta=f"{cut.theta:.3f}")
+    taking.offer(view, sliced.ids(chosen), name, key="slice")
+
+
+def part(sliced: Sliced, members: Members, cut: Cut) -> None:
+    """One of the four parts below the grids."""
+    chosen = st.segmented_control(
+        _("Go on with"),
+        list(PARTS),
+        format_func=lambda name: PARTS[name],
+        default="take",
+        required=True,
+        key="part",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    with panels.panel():
+        if chosen == "worth":
+            slice_worth.accuracy(view, sliced, cut)
+        elif chosen == "scores":
+            slice_worth.comparison(view, sliced, SCORES)
+        elif chosen == "groups":
+            slice_groups.classes(view, sliced, members, cut)
+            slice_groups.layers(sliced)
+        else:
+            left, right = st.columns([3, 2], gap="large")
+            with left:
+                one_slice(sliced, members, cut)
+            with right:
+                free(sliced, members, cut.score)
 
 
 def show(sliced: Sliced) -> None:
     """Everything at one threshold."""
-    score, fill, theta = controls()
-    members = sliced.members(score, fill, theta)
-    classes = list(sliced.seen.classes)
-    left, right = st.columns([3, 2], gap="large")
-    layers, shares = sliced.shares(members)
+    cut = controls(sliced)
+    members = sliced.at(cut)
+    summary(sliced, members)
+    left, right = st.columns(2, gap="large")
     with left, panels.panel():
-        figure = charts.heat(shares, layers, classes, title=_("Share of each layer that a class needs"), dark=dark)
-        st.plotly_chart(figure, theme=None, config=charts.CONFIG, alt=_("Heatmap of layers over classes"), key="heat")
-        if len(classes) > 1:
-            together = slicing.overlap(members)
-            figure = charts.heat(together, classes, classes, title=_("How much two classes share"), dark=dark)
-            st.plotly_chart(figure, theme=None, config=charts.CONFIG, alt=_("Overlap of classes"), key="overlap")
-        frame = pd.DataFrame(shares, index=pd.Index(layers, name="layer"), columns=classes)
-        st.download_button(_("Table as CSV"), frame.to_csv(), "slices.csv", "text/csv", icon=":material/download:")
-    with right, panels.panel():
-        free(sliced, members, score)
-        st.divider()
-        one_slice(sliced, members)
+        slice_cells.layers(view, sliced, members, cut)
+    if len(sliced.seen.classes) > 1:
+        with right, panels.panel():
+            slice_cells.pairs(view, sliced, members, cut)
+    part(sliced, members, cut)
     st.caption(
         _(
             "Effects are measured on {samples}, similarity on at most 1,000 of them, means and variances on all "
-            "{all:,} that were scanned; a neuron counts once with those coupled to it. "
-            "A slice says what a class's layers need to look the same, not yet what its accuracy is without the rest: "
-            "take neurons to the map and the what-if measures that."
+            "{all:,} that were scanned; a neuron counts once with those coupled to it."
         ).format(samples=plural("{count} sample", "{count} samples", sliced.samples), all=sliced.seen.samples)
     )
 

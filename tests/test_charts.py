@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import plotly.graph_objects as go
 import pytest
 
 from surgery import charts
+from surgery.charts import palette
 from surgery.charts.neurons import MOST_POINTS
 from surgery.charts.palette import DARK, GROUPED, LIGHT, OKABE_ITO
 
@@ -214,3 +216,63 @@ def test_the_map_is_in_the_ink_of_its_theme_and_says_the_same_every_time_it_is_s
     figure = _map(dark=dark, selected=[10], ghosts=_points(1))
     assert figure.to_json() == figure.to_json()
     assert figure.layout.font.color == (DARK if dark else LIGHT).text
+
+
+def cell_traces(figure: charts.Figure) -> tuple[list[Any], Any]:
+    """The traces that write numbers, and the one that is clicked."""
+    _heat, *numbers, targets = figure["data"]
+    return numbers, targets
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1's ratio, literally."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_cells_carry_their_number_and_can_be_read_on_every_colour() -> None:
+    shares = np.array([[0.0, 0.5, np.nan], [0.62, 0.3, 1.0]])
+    figure = charts.cells(shares, ["a", "b"], ["x", "y", "z"], title="Cells", chosen=4)
+    numbers, targets = cell_traces(figure)
+    assert targets["customdata"] == list(range(6))
+    assert (targets["x"][4], targets["y"][4]) == (1, 1) and targets["text"][4] == "b · y: 30 %"
+    assert {text for trace in numbers for text in trace["text"]} == {"0", "50", "62", "30", "100"}, "NaN is blank"
+    (frame,) = figure["layout"]["shapes"]
+    assert (frame["x0"], frame["y1"]) == (0.5, 1.5)
+    for step in range(101):
+        colour = palette.shade(step / 100)
+        assert contrast(colour, palette.text_on(colour)) >= 4.5
+    many = charts.cells(np.zeros((30, 30)), [*"a" * 30], [*"b" * 30], title="Many")
+    assert cell_traces(many)[0] == [], "numbers would not fit"
+
+
+def test_a_layer_map_has_a_box_per_layer_and_arcs() -> None:
+    boxes = pd.DataFrame(
+        {"name": ["in", "mid", "out"], "size": [400, 100, 0], "value": [0.5, 0.1, np.nan], "text": [*"abc"]}
+    )
+    given = {"title": "Network", "colour": "effect", "size": "parameters"}
+    figure = charts.layer_map(boxes, [(-1, 0), (0, 1), (1, 2), (0, 2)], [(0, 1)], chosen=1, **given)
+    bars = [trace for trace in figure["data"] if trace["type"] == "bar"]
+    assert [trace["customdata"] for trace in bars] == [[0, 1], [2]], "what is unknown is grey"
+    assert bars[0]["y"][0] == 2 * bars[0]["y"][1], "the height goes with the root of the size"
+    assert bars[1]["y"][0] > 0, "even an empty box can be hit"
+    lines = [trace for trace in figure["data"] if trace["type"] == "scatter"]
+    assert [trace["name"] for trace in lines] == ["feeds", "skips ahead", "goes together"]
+    assert max(lines[1]["y"]) > 0 > min(lines[2]["y"])
+
+
+def test_lines_over_mask_rates_show_the_control_in_grey() -> None:
+    points = pd.DataFrame({"line": ["a", "a", "r"], "masked": [10, 20, 10], "value": [90, 80, 50]})
+    figure = charts.quality_over_rate(
+        points, title="Left", unit="% accuracy", full=97.0, control="r", note="val, n = 40", dark=True
+    )
+    first, control = figure["data"]
+    assert first["x"] == [10, 20] and first["y"] == [90, 80]
+    assert "val, n = 40" in first["hovertemplate"]
+    assert control["line"]["dash"] == "dot" and control["line"]["color"] == palette.ink(True).muted

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from surgery.analysis.scan import Scan, samples_of
@@ -38,9 +36,11 @@ if TYPE_CHECKING:
 Criterion = Literal["cosine", "cka", "mass"]
 Fill = Literal["zero", "mean"]
 FILLS: tuple[Fill, ...] = ("mean", "zero")
+OTHERS: tuple[Criterion, ...] = ("cka", "mass")  # criteria for which what stands in for a neuron makes no difference
 TABLES = "slices.safetensors"
 LIMIT = 1_000  # samples over all classes
 NEVER = float("inf")  # the level of what no slice counts: logits, and classes without samples
+_ROWS = 100  # samples of a class that CKA compares: its cost grows with their square
 _CHUNK = 2**22  # numbers of Gram matrices at a time
 
 
@@ -61,7 +61,8 @@ def levels(
     score: float[N, C], one of `surgery.analysis.criticality`. found: the scan it belongs to. fill: what a neuron
     outside the slice gives, zero or its mean. criterion: "cosine" of the masked and the full input of the layer's
     reader, over neurons and positions, averaged over samples (1 where a sample leaves the layer silent); "cka" of
-    their spatial means over samples; "mass", the share of the layer's summed score, which needs no forward pass.
+    their spatial means over at most 100 samples; "mass", the share of the layer's summed score, which needs no
+    forward pass.
     seen: what `observe` gave, for several calls on the same samples.
 
     Raises:
@@ -94,16 +95,21 @@ def levels(
     return torch.where(index.logits[:, None], NEVER, level[index.group])
 
 
-def save(model: Model, data: Dataset, found: Scan, scores: Mapping[str, Tensor], ctx: Context, folder: Path) -> None:
-    """Write `slices.safetensors` into a scan's folder: "score/fill" -> levels, for every score and fill, by cosine."""
-    seen = observe(model, data, found, ctx)
-    tables = {
-        f"{name}/{fill}": levels(model, data, found, score, ctx, fill=fill, seen=seen).contiguous()
-        for name, score in ctx.track(scores.items(), "cutting slices", total=len(scores))
-        for fill in FILLS
-    }
+def save(
+    model: Model, data: Dataset, found: Scan, scores: Mapping[str, Tensor], ctx: Context, folder: Path, seen: Observed
+) -> None:
+    """Write `slices.safetensors` into a scan's folder, for every score.
+
+    "score/fill" -> levels by cosine, for every fill; "score/cka" and "score/mass" -> those by the other criteria.
+    """
+    tables = {}
+    for name, score in ctx.track(scores.items(), "cutting slices", total=len(scores)):
+        for fill in FILLS:
+            tables[f"{name}/{fill}"] = levels(model, data, found, score, ctx, fill=fill, seen=seen).contiguous()
+        for other in OTHERS:
+            tables[f"{name}/{other}"] = levels(model, data, found, score, ctx, criterion=other, seen=seen).contiguous()
     staged = folder / f"{TABLES}.part"
-    save_file(tables, staged, metadata={"limit": str(LIMIT), "criterion": "cosine"})
+    save_file(tables, staged, metadata={"limit": str(LIMIT)})
     staged.replace(folder / TABLES)
 
 
@@ -177,59 +183,13 @@ def observe(model: Model, data: Dataset, found: Scan, ctx: Context, *, limit: in
     return Observed(energy, mean, positions, average, column.clamp(min=0), groups)
 
 
-def jaccard(members: Tensor) -> Tensor:
-    """float64[C, C]: shared ÷ united neurons of every two classes; members: bool[N, C]. Two empty sets share all."""
-    own = members.double()
-    shared = own.T @ own
-    sizes = own.sum(0)
-    united = sizes[:, None] + sizes[None] - shared
-    return torch.where(united > 0, shared / united.clamp(min=1), 1.0)
-
-
-def alike(members: Tensor, tau: float = 0.5) -> tuple[int, ...]:
-    """C group numbers, from 0 in order of class: classes whose critical sets overlap by at least `tau` on average."""
-    classes = members.shape[1]
-    if classes < 2:
-        return (0,) * classes
-    distance = 1 - jaccard(members).numpy()
-    tree = linkage(squareform(distance, checks=False), "average")
-    found = fcluster(tree, 1 - tau + 1e-9, "distance")
-    names: dict[int, int] = {}
-    return tuple(names.setdefault(int(number), len(names)) for number in found)
-
-
-def top_share(index: NeuronIndex, score: Tensor, share: float) -> Tensor:
-    """bool[N, C]: the paper's category-wise baseline, the top `share` (0–1) of every layer for each class.
-
-    Its *global* baseline is the same with one column: `score.mean(1, keepdim=True)`.
-    """
-    members = torch.zeros(score.shape, dtype=torch.bool)
-    for own in layers_of(index):
-        count = max(1, round(share * len(own)))
-        best = score[own].argsort(dim=0, descending=True, stable=True)[:count]  # [count, C]
-        members[own[best], torch.arange(score.shape[1])] = True
-    return members[index.group] & ~index.logits[:, None]
-
-
-def global_rank(index: NeuronIndex, score: Tensor) -> Tensor:
-    """float32[N], 0–1: the place of each neuron among all of all layers by its largest score over classes, 1 = top.
-
-    On dense networks Θ frees almost nothing; cutting this ranking frees any share. Logits have 1.
-    """
-    points = index.point.nonzero()[:, 0]
-    order = score[points].amax(1).argsort(stable=True)
-    rank = torch.ones(index.n)
-    rank[points[order]] = torch.linspace(0, 1, len(points)) if len(points) > 1 else torch.ones(len(points))
-    return torch.where(index.logits, 1.0, rank[index.group])
-
-
 def _reached(score: Tensor, own: Observed | None, order: Tensor, criterion: Criterion, fill: Fill) -> Tensor:
     """float64[n]: the similarity of each prefix, of length 1 … n."""
     if own is None:
         total = score.sum()
         return score.cumsum(0) / total if total > 0 else torch.ones(len(score), dtype=torch.float64)
     if criterion == "cka":
-        return _cka(own.mean[:, order].double())
+        return _cka(own.mean[:_ROWS, order].double())
     energy, mean = (table[:, order].double() for table in (own.energy, own.mean))  # [b, n]
     within = energy.cumsum(1)
     whole = within[:, -1:]

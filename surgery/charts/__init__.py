@@ -1,12 +1,14 @@
 """Every figure of the product: data in, a plotly figure out. The only place that imports plotly."""
 
 from surgery.charts.bars import before_after, differences, layers, profile, signed
+from surgery.charts.cells import cells
 from surgery.charts.curves import loss_curve
 from surgery.charts.figure import Figure
-from surgery.charts.heat import heat
+from surgery.charts.layer_map import layer_map
 from surgery.charts.legend import Legend, legend, stages
 from surgery.charts.neurons import CONFIG, Mode, NeuronMap, neuron_map, picked
 from surgery.charts.palette import GROUPED, class_colours, ink, ordered_colours
+from surgery.charts.rates import quality_over_rate
 from surgery.charts.spread import distribution, pair
 
 __all__ = [
@@ -17,11 +19,12 @@ __all__ = [
     "Mode",
     "NeuronMap",
     "before_after",
+    "cells",
     "class_colours",
     "differences",
     "distribution",
-    "heat",
     "ink",
+    "layer_map",
     "layers",
     "legend",
     "loss_curve",
@@ -30,6 +33,7 @@ __all__ = [
     "pair",
     "picked",
     "profile",
+    "quality_over_rate",
     "signed",
     "stages",
 ]

@@ -56,6 +56,18 @@ def scale(colours: Sequence[str] = CIVIDIS) -> list[list[object]]:
     return [[place / (len(colours) - 1), colour] for place, colour in enumerate(colours)]
 
 
+def shade(fraction: float) -> str:
+    """The colour of an amount 0–1 on the scale."""
+    return _between(CIVIDIS, min(max(fraction, 0.0), 1.0))
+
+
+def text_on(colour: str) -> str:
+    """Black or white, whichever stands out more from `colour`: a contrast of at least 4.5 on any (WCAG 2.1)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in _rgb(colour)]
+    light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if light > 0.179 else "#FFFFFF"
+
+
 def change_colours(changes: Sequence[float], better: str, dark: bool) -> list[str]:
     """Blue for a change for the better, orange for the worse, neutral for none.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from surgery.context import Context
 from surgery.errors import JobError
-from surgery.jobs import reception, work
+from surgery.jobs import masks, reception, work
 from surgery.workspace import Workspace, files
 from surgery.workspace.rows import Job, Lane
 
@@ -85,6 +85,8 @@ KINDS: dict[str, Kind] = {
     "scan": Kind(work.scan, then="projection"),
     "criticality": Kind(work.criticality),
     "sensitivity": Kind(work.sensitivity, "long"),
+    "slice_accuracy": Kind(masks.slice_accuracy),
+    "score_comparison": Kind(masks.score_comparison),
     "projection": Kind(work.projection),
     "import_model": Kind(work.import_model, disk=disk_for_import),
     "import_data": Kind(work.import_data, disk=disk_for_import),

@@ -28,6 +28,7 @@ from surgery.edit.evaluate import MEANS_FROM, means_of, training_ids
 from surgery.edit.gate import gate
 from surgery.edit.shrink import shrink
 from surgery.errors import DataError, JobError, ModelError, PlanError, SelectionError
+from surgery.jobs import quality_answer
 from surgery.jobs.neuron_answers import NeuronAnswers
 from surgery.jobs.verdict import Probes, sizes
 from surgery.network.index import NeuronIndex
@@ -119,6 +120,8 @@ class WhatIf:
                 answer = self.about.connections(neuron)
             case {"what": "preview", "plan": dict() as plan}:
                 answer = self.preview(plan)
+            case {"what": "wiring" | "quality" as what}:
+                answer = quality_answer.answer(what, self)
             case _:
                 what = request.get("what")
                 raise JobError(f"A probe cannot answer {what!r}.", "Ask for whatif, preview, regions or connections.")

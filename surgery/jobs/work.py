@@ -103,7 +103,7 @@ def criticality(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
     Result: folder, the scan's, with the scores and the slices' levels.
     """
-    from surgery.analysis import slices
+    from surgery.analysis import layers, slices
     from surgery.analysis.criticality import criticality
     from surgery.analysis.scan import Scan
 
@@ -115,7 +115,9 @@ def criticality(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     scored = criticality(model, data, found, ctx, fill="mean")
     with full_disk_refused("the slices"):
         scored.save(folder)
-        slices.save(model, data, found, scored.scores, ctx, folder)
+        seen = slices.observe(model, data, found, ctx)
+        layers.save(model, seen, folder)
+        slices.save(model, data, found, scored.scores, ctx, folder, seen)
     return {"folder": str(folder)}
 
 

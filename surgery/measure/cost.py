@@ -56,6 +56,17 @@ def macs(model: Model) -> int:
     return int(counter.get_total_flops()) // 2  # a flop counter counts multiplication and addition apart
 
 
+def macs_per_layer(model: Model) -> dict[str, int]:
+    """Multiply-accumulates of one sample by module path; a module's own include those of the modules in it."""
+    device = next((p.device for p in model.module.parameters()), torch.device("cpu"))
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), _plain_attention(), counter:
+        model.module(torch.zeros(1, *model.input.shape, device=device))
+    root = f"{type(model.module).__name__}."
+    counts = counter.get_flop_counts()
+    return {name.removeprefix(root): sum(own.values()) // 2 for name, own in counts.items() if name.startswith(root)}
+
+
 def _distinct(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
     """Each tensor under the first of its names; tied tensors share memory, offset and shape."""
     seen = set()

@@ -26,6 +26,13 @@ def draw(view: View) -> None:
         _old_ids(view)
 
 
+def onnx(view: View) -> None:
+    """Only the form that other tools open and draw, such as Netron."""
+    with panels.panel():
+        meaning = _("One file with names, shapes and weights: opens in Netron and runs in ONNX Runtime.")
+        _prepared(view, "onnx", _("ONNX"), meaning)
+
+
 def _prepared(view: View, kind: str, label: str, meaning: str) -> None:
     """A file that a job makes: prepare it, watch it, download it."""
     if view.version is None or view.project is None:

@@ -17,7 +17,7 @@ from surgery import charts
 from surgery.data.dataset import Dataset
 from surgery.errors import SurgeryError
 from surgery.jobs import probe
-from surgery.ui import connections, evidence, format, pictures, statistics
+from surgery.ui import connections, evidence, format, model_tab, pictures, statistics
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.pictures import Shown
@@ -46,6 +46,7 @@ def tabs() -> dict[str, str]:
         "why": _("Why"),
         "connections": _("Connections"),
         "statistics": _("Statistics"),
+        "model": _("Model"),
     }
 
 
@@ -69,8 +70,10 @@ def _tab(name: str, view: View, seen: Seen, data: Dataset, neuron: int, ids: Ids
         evidence.show(view, seen, data, neuron)
     elif name == "connections":
         connections.show(view, seen, data, neuron, ids)
-    else:
+    elif name == "statistics":
         statistics.show(view, seen, data, neuron)
+    else:
+        model_tab.show(view, seen)
     return _nothing
 
 

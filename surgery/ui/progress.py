@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 import streamlit as st
 
@@ -12,6 +14,21 @@ from surgery.ui.messages import _
 from surgery.workspace import Workspace
 
 EVERY = 1.0  # seconds; twice as often costs 15 % of a core per viewer
+
+
+def latest(ws: Workspace, project: str, task: Mapping[str, object]) -> Job | None:
+    """The last job of a project whose task says all that `task` says, its kind included."""
+    found = [job for job in jobs.jobs(ws, project) if task.items() <= {**job.task, "kind": job.kind}.items()]
+    return max(found, key=lambda job: job.number, default=None)
+
+
+def watch_latest(ws: Workspace, project: str, task: Mapping[str, object]) -> bool:
+    """Draw the last such job in place if it is not done; whether there was one to draw."""
+    job = latest(ws, project, task)
+    if job is None or job.state == "done":
+        return False
+    watch(ws, job)
+    return True
 
 
 def watch(ws: Workspace, job: Job) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from surgery.analysis import overlap
+from surgery.analysis.overlap import Members
 from surgery.ui import scans
 from surgery.ui.scans import Seen
 from surgery.ui.selection import Ids
@@ -20,15 +22,25 @@ from surgery.workspace import Workspace
 
 TABLES, SCORES = "slices.safetensors", "criticality.safetensors"
 ABOUT = "criticality.json"
+LAYERS = "layers.json"
 
-Members = NDArray[np.bool_]
+
+@dataclass(frozen=True)
+class Cut:
+    """By what slices are cut: the score that ranks, the similarity that must stay, what is outside, and Θ."""
+
+    score: str
+    criterion: str
+    fill: str
+    theta: float
 
 
 @dataclass(frozen=True)
 class Sliced:
     """Two tables per neuron, for the P points of the map, in order of `seen.ids`.
 
-    levels: "score/fill" -> float32[P, C]. scores: score -> float32[P, C]. samples: how many the gradient scores saw.
+    levels: "score/fill" (by cosine) and "score/criterion" -> float32[P, C]. scores: score -> float32[P, C].
+    samples: how many the gradient scores saw.
     """
 
     seen: Seen
@@ -36,9 +48,25 @@ class Sliced:
     scores: dict[str, NDArray[np.float32]]
     samples: int
 
-    def members(self, score: str, fill: str, theta: float) -> Members:
+    def members(self, score: str, fill: str, theta: float, *, criterion: str = "cosine") -> Members:
         """bool[P, C]: the neurons that each class's slice has."""
-        return np.asarray(self.levels[f"{score}/{fill}"] < theta)
+        return np.asarray(self.levels[f"{score}/{fill if criterion == 'cosine' else criterion}"] < theta)
+
+    def at(self, cut: Cut) -> Members:
+        """bool[P, C]: the neurons that each class's slice has by these settings."""
+        return self.members(cut.score, cut.fill, cut.theta, criterion=cut.criterion)
+
+    @property
+    def criteria(self) -> list[str]:
+        """By what similarity levels were computed; older ones only by cosine."""
+        return ["cosine", *(name for name in ("cka", "mass") if f"{next(iter(self.scores))}/{name}" in self.levels)]
+
+    @property
+    def layers(self) -> dict[str, Any] | None:
+        """How alike layers are: layers, cka, groups, tau, samples; None where nobody compared them."""
+        file = self.seen.folder / LAYERS
+        found: dict[str, Any] | None = json.loads(file.read_text("utf-8")) if file.exists() else None
+        return found
 
     def shares(self, members: Members) -> tuple[list[str], NDArray[np.float64]]:
         """Layer names in order, and float64[layers, C]: the share of each layer that each class needs."""
@@ -51,28 +79,15 @@ class Sliced:
 
         Neurons that cannot go are left out, and so is the best of each layer.
         """
-        best = self.scores[score].max(1)
         points = self.seen.points
-        free = ~points["fixed"].to_numpy()
-        free[pd.Series(best).groupby(points["layer"].to_numpy()).idxmax().to_numpy()] = False
-        count = min(round(share * len(best)), int(free.sum()))
-        chosen = np.zeros(len(best), dtype=bool)
-        chosen[np.argsort(np.where(free, best, np.inf), kind="stable")[:count]] = True
+        order = overlap.leaving(self.scores[score].max(1), points["layer"].tolist(), points["fixed"].to_numpy())
+        chosen = np.zeros(len(points), dtype=bool)
+        chosen[order[: round(share * len(points))]] = True
         return chosen
 
     def ids(self, chosen: Members) -> Ids:
         """The neuron ids of bool[P]."""
         return tuple(np.asarray(self.seen.ids)[chosen].tolist())
-
-
-def overlap(members: Members) -> NDArray[np.float64]:
-    """float64[C, C]: shared ÷ united neurons of every two classes (Jaccard); 1 where both are empty."""
-    own = members.astype(np.float64)
-    shared = own.T @ own
-    sizes = own.sum(0)
-    united = sizes[:, None] + sizes[None] - shared
-    found: NDArray[np.float64] = np.divide(shared, united, out=np.ones_like(shared), where=united > 0)
-    return found
 
 
 def of(view: View) -> Sliced | None:

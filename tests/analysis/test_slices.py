@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from surgery.analysis.scan import scan
-from surgery.analysis.slices import alike, counts, critical, global_rank, jaccard, layers_of, levels, top_share
+from surgery.analysis.slices import counts, critical, layers_of, levels
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.errors import SelectionError
@@ -64,32 +64,3 @@ def test_a_score_of_another_model_is_refused(model: Model, pico_images: Dataset)
     found = scan(model, pico_images, Context())
     with pytest.raises(SelectionError, match=r"must be float\[\d+, 3\], this one is \[2, 3\]"):
         levels(model, pico_images, found, torch.zeros(2, 3), Context())
-
-
-def test_overlap_and_groups_of_classes() -> None:
-    members = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]]).bool()
-    overlap = jaccard(members)
-    assert float(overlap[0, 1]) == pytest.approx(2 / 3)
-    assert float(overlap[0, 2]) == 0.0
-    assert float(overlap[3, 3]) == 1.0, "two empty sets are equal"
-    assert alike(members) == (0, 0, 1, 2)
-    assert alike(members, tau=0.7) == (0, 1, 2, 3)
-    assert alike(members[:, :1]) == (0,)
-
-
-def test_baselines_and_the_global_ranking(model: Model) -> None:
-    index = model.index
-    score = torch.rand(index.n, 3, generator=torch.Generator().manual_seed(0))[index.group]
-    members = top_share(index, score, 0.5)
-    for own in layers_of(index):
-        assert (members[own].sum(0) == max(1, round(len(own) / 2))).all()
-        for c in range(3):
-            chosen = members[own, c]
-            if chosen.any() and not chosen.all():
-                assert score[own][chosen, c].min() >= score[own][~chosen, c].max()
-    rank = global_rank(index, score)
-    points = index.point.nonzero()[:, 0]
-    assert float(rank[points].min()) == 0.0 and float(rank[points].max()) == 1.0
-    best = points[score[points].amax(1).argmax()]
-    assert float(rank[best]) == 1.0
-    assert (rank[index.logits] == 1).all()
