@@ -55,6 +55,25 @@ def accuracy(view: View, sliced: Sliced, cut: Cut) -> None:
         return
     *rows, union = found["rows"]
     metric = found["metric"]
+    if union["masked"] == 0:
+        st.markdown(
+            _("Together the classes need every neuron at this threshold, so all slices kept are the whole model.")
+        )
+    else:
+        _all_together(union, metric)
+    st.dataframe(
+        _table(rows, metric), hide_index=True, column_config=_bars(metric), height=min(37 + 35 * len(rows), 390)
+    )
+    st.caption(
+        _(
+            "{metric} on {split}, n = {n}; neurons silenced, nothing retrained. A class is measured on its own "
+            "samples, so a slice that always answers its class would reach 100 %; the line above is on all samples."
+        ).format(metric=metrics()[metric].capitalize(), split=found["split"], n=f"{union['n']:,}")
+    )
+
+
+def _all_together(union: Mapping[str, Any], metric: str) -> None:
+    """What is left when only the union of all slices is kept, in two sentences."""
     st.markdown(
         _("**All slices together: {metric} {kept}** instead of {full}, with {masked} of the parameters masked.").format(
             metric=metrics()[metric],
@@ -64,15 +83,6 @@ def accuracy(view: View, sliced: Sliced, cut: Cut) -> None:
         )
         + " "
         + _("As many random neurons of every layer: {random}.").format(random=_value(union["random"], metric))
-    )
-    st.dataframe(
-        _table(rows, metric), hide_index=True, column_config=_bars(metric), height=min(37 + 35 * len(rows), 390)
-    )
-    st.caption(
-        _(
-            "{metric} on {split}, n = {n}; neurons silenced, nothing retrained. A class is measured on its own "
-            "samples, so a slice that always answers its class would reach 100 %; the line above is on all samples."
-        ).format(metric=metrics()[metric].capitalize(), split=found["split"], n=f"{union['n']:,}")
     )
 
 

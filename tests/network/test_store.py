@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -316,6 +317,23 @@ def test_an_onnx_file_says_the_same_for_any_batch_size(tmp_path: Path, change: C
     assert json.loads(notes["mean"]) == [0.25]
     assert [path.name for path in target.parent.iterdir()] == ["model.onnx"], "no external data"
     assert str(REPOSITORY).encode() not in target.read_bytes(), "no path of this machine"
+
+
+def test_an_onnx_file_can_be_drawn(tmp_path: Path) -> None:
+    """What a viewer such as Netron shows: named nodes, shapes on every edge, weights under the names of the model."""
+    model = made("sample/digits_cnn", classes=10)
+    store.save(model, tmp_path / "stored")
+    store.export(tmp_path / "stored", tmp_path / "model.onnx", "onnx")
+    proto = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(proto, full_check=True)
+    names = [node.name for node in proto.graph.node]
+    assert all(names) and len(set(names)) == len(names)
+    shaped = {
+        value.name for value in (*proto.graph.value_info, *proto.graph.output) if value.type.tensor_type.shape.dim
+    }
+    assert {name for node in proto.graph.node for name in node.output} <= shaped
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    assert {f"{name}.weight" for name in model.index.layers} <= weights
 
 
 def test_a_network_that_onnx_cannot_express_is_refused(tmp_path: Path) -> None:

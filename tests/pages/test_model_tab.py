@@ -131,3 +131,21 @@ def test_a_box_has_the_neurons_of_its_layers_and_sensitivity_is_read(patient: Pa
     found = layer_boxes.sensitivity(seen)
     assert found is not None and set(found.values()) == {0.5}
     assert set(found) <= set(layers)
+
+
+def outputs_of(patient: Patient) -> dict[str, Any]:
+    return probe_of(patient).answer({"what": "quality"})
+
+
+def test_a_regression_shows_its_largest_errors(
+    ws: Workspace, pico_targets: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_in_place(monkeypatch)
+    patient = admit(ws, pico_targets)
+    found = outputs_of(patient)
+    truth, answer, loss = (found["worst"][0][name] for name in ("truth", "answer", "loss"))
+    assert loss == pytest.approx((truth - answer) ** 2) and found["mse"] > 0
+    app = tab(patient)
+    assert not failures(app)
+    assert "R² " in texts(app) and "Largest errors" in texts(app)
+    assert len(app.get("plotly_chart")) == 1, "no confusion matrix"
