@@ -95,4 +95,6 @@ def test_project_completes_a_saved_table(tmp_path: Path, pico_images: Dataset, m
     assert points["map_y"].tolist() == [2.0 * i + 1 for i in range(len(points))]
     others = [name for name in before if name not in ("map_x", "map_y")]
     pd.testing.assert_frame_equal(before[others], after[others])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["neurons.parquet", "scan.json", "scan.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("neurons.parquet", "responses.safetensors", "scan.json", "scan.safetensors")
+    ]
