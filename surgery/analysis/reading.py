@@ -16,6 +16,7 @@ from surgery.analysis.responses import Sampled
 from surgery.analysis.sources import Source, columns, sources
 from surgery.analysis.strongest import Strongest
 from surgery.analysis.watch import layouts
+from surgery.errors import ModelError
 from surgery.network.index import NeuronIndex
 
 
@@ -82,6 +83,21 @@ class Reading:
             self.sampled.add(values, torch.from_numpy(self._samples))
         self.moments.add(values, torch.cat([self._active[start] for start in starts], 1).cpu(), groups)
         self.strongest.settle()
+
+    def check_finite(self) -> None:
+        """Refuse statistics of NaN or infinity.
+
+        Raises:
+            ModelError: naming the first layer that receives them.
+        """
+        finite = torch.isfinite(self.moments.overall) & torch.isfinite(self.moments.var).all(0)
+        for name, found in self._sources.items():
+            for source in found:
+                if not bool(finite[source.start : source.stop].all()):
+                    raise ModelError(
+                        f"What layer {name!r} receives is NaN or infinite on this data.",
+                        "Check the weights before it and the normalisation of the input.",
+                    )
 
     def means(self) -> dict[str, Tensor]:
         """layer -> float64[in]: what each input position received on average."""

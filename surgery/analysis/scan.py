@@ -104,7 +104,7 @@ def scan(
     training samples is scanned on its unlabelled ones.
 
     Raises:
-        DataError: when there are no samples. ModelError: when the network has no index. Cancelled.
+        DataError: when there are no samples. ModelError: when the network has no index, or gives NaN. Cancelled.
     """
     if model.index is None:
         raise ModelError(
@@ -124,6 +124,7 @@ def scan(
             reading.begin(samples)
             module(x)
             reading.end(groups[torch.searchsorted(ids, samples)])
+    reading.check_finite()
     inputs = {
         "model": digest,
         "data": data.digest,

@@ -28,7 +28,7 @@ from surgery.context import Context
 from surgery.data.batches import Batches
 from surgery.data.splits import spread
 from surgery.edit.gate import gate
-from surgery.errors import DataError, ModelError, SelectionError
+from surgery.errors import DataError, ModelError
 from surgery.measure.quality import meaning_of
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Model
@@ -171,15 +171,9 @@ class Sensitivity:
 
 def untested(index: NeuronIndex, point: int) -> dict[str, Any]:
     """The row of a group that was not tested, with the reason; TIME_UP when it could be."""
-    keep = index.close(torch.arange(index.n) != point)
     reason = TIME_UP
-    if bool(keep.all()):
+    if bool(index.fixed[point]):  # also where it is all that a layer has
         reason = f"not tested: {index.why_fixed.get(int(index.group[point]), 'it is fixed')}"
-    else:
-        try:
-            index.check(keep)
-        except SelectionError:
-            reason = "not tested: a layer would be left without neurons"
     nothing = {"loss_change": math.nan, "accuracy_change": math.nan, "worst_class": "", "worst_class_change": math.nan}
     return {"id": point, "tested": False, "reason": reason} | nothing
 
