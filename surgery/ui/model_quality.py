@@ -86,18 +86,25 @@ def per_class(found: Found, on: str) -> None:
     table = pd.DataFrame(found["classes"]).sort_values("f1", kind="stable", na_position="last")
     for name in ("precision", "recall", "f1"):
         table[name] = 100 * table[name].astype(float)
-    bar = partial(st.column_config.ProgressColumn, format="%.0f %%", min_value=0.0, max_value=100.0, color="primary")
+    bar = partial(
+        st.column_config.ProgressColumn,
+        format="%.0f %%",
+        min_value=0.0,
+        max_value=100.0,
+        color="primary",
+        width="small",
+    )
     st.markdown(f"**{_('Class by class, the weakest first')}**")
     st.dataframe(
         table,
         hide_index=True,
         height=min(37 + 35 * len(table), 390),
         column_config={
-            "name": _("class"),
+            "name": st.column_config.TextColumn(_("class"), width=96),
             "precision": bar(_("precision"), help=_("Of all that it calls so, how many are.")),
             "recall": bar(_("recall"), help=_("Of all that are, how many it calls so.")),
             "f1": bar("F1", help=_("The harmonic mean of both.")),
-            "n": st.column_config.NumberColumn("n", help=on),
+            "n": st.column_config.NumberColumn("n", help=on, width=48),
         },
     )
 

@@ -199,8 +199,12 @@ def test_find_slices(journey: Journey) -> None:
     page.get_by_role("button", name="Find slices").click()
     expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=SLOW)
     sliced = slicing.read(journey.ws, journey.versions[0].id, journey.project.dataset)
-    count = int(sliced.members("taylor", "mean", 0.95)[:, 0].sum())
+    members, layers = sliced.members("taylor", "mean", 0.95), sliced.seen.points["layer"].to_numpy()
+    count = int(members[:, 0].sum())
     expect(page.get_by_role("button", name=f"Take {count} neurons")).to_be_visible()
+    mouse.click(page, 3)  # the cell of the first layer and the digit 3
+    own = members[layers == layers[0], 3].sum()
+    expect(page.get_by_text(f"3 needs {own} neurons of {layers[0]}.")).to_be_visible(timeout=SLOW)
 
 
 def test_understand_a_neuron_and_share_the_view(journey: Journey) -> None:
