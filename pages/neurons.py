@@ -14,14 +14,11 @@ ws, project, version, dataset = view.workspace, view.project, view.version, view
 
 def scan_first() -> None:
     """Offer the scan that the map is made of, and show it running in place."""
-    running = [job for job in jobs.jobs(ws, project.id) if job.kind == "scan" and job.task.get("version") == version.id]
-    latest = max(running, key=lambda job: job.number, default=None)
-    if latest is not None and latest.state != "done":
-        progress.watch(ws, latest)
+    task = {"kind": "scan", "version": version.id, "dataset": dataset.id, "params": scans.PARAMETERS}
+    if progress.watch_latest(ws, project.id, task):
         return
     panels.empty(_("The neurons of this version have not been looked at yet: one pass over the data shows them."))
     if st.button(_("Scan neurons"), type="primary", icon=":material/scatter_plot:"):
-        task = {"kind": "scan", "version": version.id, "dataset": dataset.id, "params": scans.PARAMETERS}
         jobs.submit(ws, task, project=project.id, title=_("Scan v{number}").format(number=version.number))
         st.rerun()
 

@@ -10,8 +10,9 @@ import streamlit as st
 
 from surgery import charts
 from surgery.analysis import naming, query
+from surgery.charts import signed
 from surgery.data.dataset import Dataset
-from surgery.ui import format, pictures, responses, slicing
+from surgery.ui import format, layer_boxes, pictures, responses, slicing
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.pictures import Shown
@@ -33,6 +34,7 @@ def show(view: View, seen: Seen, data: Dataset, neuron: int) -> None:
     st.markdown(claim(row))
     _unseen(seen, data, kept, neuron)
     _critical(view, seen, neuron)
+    _measured(seen, neuron)
 
 
 def claim(row: pd.Series) -> str:
@@ -98,3 +100,22 @@ def _critical(view: View, seen: Seen, neuron: int) -> None:
         dark=st.context.theme.type == "dark",
     )
     st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="critical", alt=_("Criticality per class"))
+
+
+def _measured(seen: Seen, neuron: int) -> None:
+    """What silencing it alone was measured to do, or why that was not tested."""
+    table = layer_boxes.harm(seen)
+    if table is None:
+        return
+    (row,) = table[table["id"] == seen.table.at[neuron, "group"]].to_dict("records")
+    if not row["tested"]:
+        st.caption(plain(row["reason"]))
+        return
+    said = _("Silenced alone, the loss changes by {loss}").format(loss=f"{row['loss_change']:+.3g}")
+    if row["worst_class"]:
+        said += " · " + _("accuracy {all} points, {name} {worst} points").format(
+            all=signed(round(100 * row["accuracy_change"], 2)),
+            name=plain(row["worst_class"]),
+            worst=signed(round(100 * row["worst_class_change"], 2)),
+        )
+    st.markdown(f"{said} :gray[({_('measured on the probe set')})]")

@@ -16,7 +16,8 @@ from surgery.ui.scans import Seen
 from surgery.ui.slicing import Sliced
 
 MOST = 24  # boxes before blocks are folded
-SENSITIVITY = "sensitivity.parquet"  # in the scan's folder: columns id, loss_change, tested
+SENSITIVITY = "sensitivity.parquet"  # in the scan's folder, with the reason TIME_UP where only time was missing
+TIME_UP = "not tested: the time was up"
 
 
 def folded(names: Sequence[str], opened: Collection[str]) -> list[str]:
@@ -57,14 +58,25 @@ def criticality(seen: Seen, sliced: Sliced) -> dict[str, float]:
 
 def sensitivity(seen: Seen) -> dict[str, float] | None:
     """Layer -> the mean rise of the loss when one of its tested neurons is silenced; None where nobody measured it."""
-    file = seen.folder / SENSITIVITY
-    if not file.exists():
+    table = harm(seen)
+    if table is None:
         return None
-    table = pd.read_parquet(file)
-    if not {"id", "loss_change", "tested"} <= set(table):
-        return None
-    tested = table[table["tested"].astype(bool)]
+    tested = table[table["tested"]]
     return _by_layer(seen, dict(zip(tested["id"].tolist(), tested["loss_change"].tolist(), strict=True)))
+
+
+def harm(seen: Seen) -> pd.DataFrame | None:
+    """What was measured so far of silencing neurons one by one (see `surgery.measure.sensitivity`); None: nothing."""
+    file = seen.folder / SENSITIVITY
+    return pd.read_parquet(file) if file.exists() else None
+
+
+def unmeasured(seen: Seen) -> int:
+    """How many groups of neurons could still be tested."""
+    table = harm(seen)
+    if table is None:
+        return int((~seen.points["fixed"]).sum())
+    return int((table["reason"] == TIME_UP).sum())
 
 
 def neurons(seen: Seen, layers: Collection[str]) -> tuple[int, ...]:

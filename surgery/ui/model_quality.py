@@ -73,11 +73,8 @@ def show(view: View, found: Found) -> None:
         worst(view, found, _("Largest errors"))
     else:
         st.markdown(_("**{accuracy} right** on {on}.").format(accuracy=format.percent(found["accuracy"]), on=on))
-        left, right = st.columns(2, gap="large")
-        with left:
-            confusion(view, found)
-        with right:
-            per_class(found, on)
+        confusion(view, found)
+        per_class(found, on)
         worst(view, found, _("Samples with the highest loss"))
 
 

@@ -9,9 +9,8 @@ import streamlit as st
 
 from surgery import charts, jobs
 from surgery.jobs import probe
-from surgery.jobs.kinds import KINDS
 from surgery.ui import export, layer_boxes, model_quality, panels, progress, scans, selection, slicing
-from surgery.ui.messages import _
+from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.scans import Seen
 from surgery.ui.state import View
@@ -132,9 +131,9 @@ def _open(blocks: set[str]) -> None:
 
 
 def _measure_sensitivity(view: View, seen: Seen) -> None:
-    """Offer the job that silences neurons one by one, where there is such a kind of job."""
-    missing = not (seen.folder / layer_boxes.SENSITIVITY).exists()
-    if "sensitivity" not in KINDS or not missing or view.version is None or view.dataset is None or not view.project:
+    """Offer the job that silences neurons one by one, until all that can be tested are; each goes on from the last."""
+    left = layer_boxes.unmeasured(seen)
+    if not left or view.version is None or view.dataset is None or not view.project:
         return
     task = {
         "kind": "sensitivity",
@@ -144,7 +143,9 @@ def _measure_sensitivity(view: View, seen: Seen) -> None:
     }
     if progress.watch_latest(view.workspace, view.project.id, task):
         return
-    if st.button(_("Measure sensitivity"), icon=":material/vital_signs:", key="start_sensitivity"):
+    label = plural("Measure the harm of {count} neuron", "Measure the harm of {count} neurons", left)
+    help = _("Silences them one by one, for at most five minutes at a time; what is measured is kept.")
+    if st.button(label, icon=":material/vital_signs:", key="start_sensitivity", help=help):
         title = _("Sensitivity of v{number}").format(number=view.version.number)
         jobs.submit(view.workspace, task, project=view.project.id, title=title)
         st.rerun()

@@ -14,7 +14,7 @@ from typing import Literal
 import streamlit as st
 
 from surgery.errors import NotFoundError, SelectionError
-from surgery.ui.messages import _
+from surgery.ui.messages import _, plural
 from surgery.ui.state import View
 
 Ids = tuple[int, ...]
@@ -110,7 +110,12 @@ def _from_url(view: View, leaders: Mapping[int, int]) -> Ids:
     try:
         saved = st.query_params.get("selection")
         if saved and view.version is not None:
-            ids, _lost = view.workspace.map_selection(saved, view.version.id)
+            ids, lost = view.workspace.map_selection(saved, view.version.id)
+            if lost:
+                words = plural(
+                    "{count} neuron of the selection is gone", "{count} neurons of the selection are gone", len(lost)
+                )
+                st.toast(_("{lost} in this version.").format(lost=words), icon=":material/filter_alt_off:")
             return led(ids, leaders)
         return parse(st.query_params.get(PARAMETER, ""), leaders)
     except (SelectionError, NotFoundError) as error:

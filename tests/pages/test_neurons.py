@@ -12,12 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
+import torch
 from streamlit.testing.v1 import AppTest
 
 from surgery import jobs
 from surgery.analysis import naming
+from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.jobs.whatif import WhatIf
+from surgery.measure.sensitivity import Sensitivity
 from surgery.network.model import Support
 from surgery.ui import comparison, connections, neuron_map, responses, scans
 from surgery.workspace import Workspace
@@ -356,6 +359,35 @@ def test_after_a_surgery_neurons_keep_their_place_and_the_removed_ones_are_marke
     assert at == pytest.approx({i: before.table.at[kept[i], "pca_x"] for i in at})
     ghosts = next(trace for trace in figure["data"] if trace["name"] == "removed")
     assert len(ghosts["x"]) == len(before.ids) - len(at)
+
+
+def test_a_selection_of_the_version_before_is_mapped_and_its_lost_neurons_are_counted(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    ids = seen(patient).ids
+    saved = patient.ws.save_selection(
+        patient.project.id, patient.version.id, "Four", [ids[0], ids[1], ids[-1], ids[-2]]
+    )
+    made = patient.operate([ids[0], ids[-1]])
+    patient.scan(made)
+    page = open_page("neurons", **patient.link, selection=saved.id)
+    assert failures(page) == []
+    assert "**2 neurons chosen**" in texts(page)
+    _, lost = patient.ws.map_selection(saved.id, made.id)
+    assert any(f"{len(lost)} neurons of the selection are gone" in toast.value for toast in page.toast)
+
+
+def test_why_tells_the_harm_that_was_measured(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    folder, model = seen(patient).folder, patient.ws.model(patient.version.id)
+    measured = Sensitivity(model, patient.ws.dataset(patient.dataset.id).without_test(), Context())
+    measured.run(torch.tensor([3]))
+    measured.save(folder)
+    row = measured.table.set_index("id").loc[3]
+    assert f"the loss changes by {row['loss_change']:+.3g}" in texts(tab(open_page, patient, "Why"))
+    other = seen(patient).ids[5]
+    assert "not tested: the time was up" in texts(tab(open_page, patient, "Why", neurons=str(other))).replace("\\", "")
 
 
 def test_a_table_shows_rows_instead_of_pictures(
