@@ -1,9 +1,10 @@
 """Groups of neurons that answer to the same classes, each with a plain label.
 
 What counts is the shape of a neuron's profile over classes, not its strength: every row is standardised. Neurons that
-never answer, or answer to all classes alike, have no shape and are two groups of their own; the others are grouped by
-k-means into half as many groups as classes, as many, or half as many again: whichever has the best silhouette.
-Groups with the same label are one.
+never answer, or answer to all classes alike, have no shape and are two groups of their own; the others, of all layers
+together, are joined by Ward's method into half as many groups as classes, as many, or half as many again: whichever has
+the best silhouette. Above `JOINED` neurons a sample is joined, and each other one goes to the nearest centre. Groups
+with the same label are one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 FEWEST, MOST = 2, 24  # groups
 FLAT = 0.1  # a profile is flat when its range is below this share of its largest mean
 JUDGED = 2_000  # rows on which a silhouette is taken
+JOINED = 3_000  # rows that are joined pair by pair, which takes their square in memory
 SILENT, EVERYTHING, MIXED, ACTIVE = "Silent", "Responds to everything", "Mixed", "Active"
 
 Rows = NDArray[np.float64]
@@ -62,20 +64,35 @@ def label(centre: Rows, classes: Sequence[str]) -> str:
 
 
 def _grouped(rows: Rows, seed: int) -> Ints:
-    """k-means with the size of best silhouette; the smaller one among equals."""
-    from sklearn.cluster import KMeans
+    """Ward's groups with the size of best silhouette; the smaller one among equals. One tree serves all sizes."""
+    from scipy.cluster.hierarchy import fcluster, linkage
     from sklearn.metrics import silhouette_score
 
-    distinct = len(np.unique(rows.round(6), axis=0))
-    best, found = -np.inf, np.zeros(len(rows), dtype=np.int64)
+    chosen = np.arange(len(rows))
+    if len(rows) > JOINED:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:JOINED])
+    sample = rows[chosen]
+    distinct = len(np.unique(sample.round(6), axis=0))
+    tree = linkage(sample, "ward") if len(sample) > 1 else None
+    best, found = -np.inf, np.zeros(len(sample), dtype=np.int64)
     for size in _sizes(rows.shape[1]):
-        if size > distinct or size >= len(rows):
+        if tree is None or size > distinct or size >= len(sample):
             break
-        group = KMeans(size, n_init=4, random_state=seed).fit_predict(rows)
-        score = silhouette_score(rows, group, sample_size=min(JUDGED, len(rows)), random_state=seed)
+        group = fcluster(tree, size, "maxclust").astype(np.int64) - 1
+        if len(np.unique(group)) < FEWEST:
+            continue
+        score = silhouette_score(sample, group, sample_size=min(JUDGED, len(sample)), random_state=seed)
         if score > best + 1e-9:
             best, found = score, group
-    return found
+    return found if len(chosen) == len(rows) else _nearest(rows, sample, found)
+
+
+def _nearest(rows: Rows, sample: Rows, group: Ints) -> Ints:
+    """The group whose centre, taken over a grouped sample, lies nearest to each row."""
+    centres = np.stack([sample[group == number].mean(0) for number in range(int(group.max()) + 1)])
+    distance = (centres**2).sum(1) - 2 * rows @ centres.T  # but for a constant of each row
+    nearest: Ints = distance.argmin(1)
+    return nearest
 
 
 def _sizes(classes: int) -> list[int]:

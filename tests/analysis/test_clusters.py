@@ -73,3 +73,14 @@ def test_few_neurons_and_few_classes() -> None:
     assert clusters(same, np.ones(5, dtype=bool), classes=("a", "b"))[0].tolist() == [0] * 5
     group, labels = clusters(np.array([[1.0], [0.0], [3.0]]), np.ones(3, dtype=bool), classes=("all",))
     assert [labels[g] for g in group] == ["Active", "Silent", "Active"]
+
+
+def test_beyond_the_size_that_is_joined_the_others_go_to_the_nearest_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    favourite = np.arange(600) % 4
+    rows = (np.eye(4)[favourite] + 0.05 * generator.random((600, 4))) * generator.uniform(0.1, 9, (600, 1))
+    whole = clusters(rows, np.ones(600, dtype=bool), classes=("a", "b", "c", "d"))
+    monkeypatch.setattr("surgery.analysis.clusters.JOINED", 50)
+    number, labels = clusters(rows, np.ones(600, dtype=bool), classes=("a", "b", "c", "d"))
+    assert labels == whole[1] == [f"Answers to {name}" for name in "abcd"]
+    assert number.tolist() == whole[0].tolist() == favourite.tolist()
