@@ -146,11 +146,14 @@ def pack(ws: Workspace, project_id: str, target: Path = PACKED) -> None:
     shutil.copytree(made.folder / "tables", target / "tables")
     for version, name in ((original, "scan_before"), (made, "scan_after")):
         shutil.copytree(ws.scan_folder(version.id, data.id, SCAN), target / name)
+    import torch
+
     from sample_models.train import processor
 
     receipt = ws.receipt(made.id) or {}
     facts = {key: receipt[key] for key in ("title", "seconds", "made", "software")}
-    facts |= {"plan": ws.plan(made.id), "kept": ws.kept(made.id), "digest": made.digest, "machine": processor()}
+    facts |= {"plan": ws.plan(made.id), "kept": ws.kept(made.id), "digest": made.digest}
+    facts |= {"machine": processor(), "threads": torch.get_num_threads()}
     (target / "surgery.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
 

@@ -187,7 +187,8 @@ def test_pipeline_makes_the_shipped_result(installed: tuple[Workspace, str], reb
     assert selections[0].ids == selections[1].ids
     shipped, made = installed[0].model(ours.id), rebuilt[0].model(theirs.id)
     packed = json.loads((finished.PACKED / "surgery.json").read_text())
-    assert_alike(made, shipped, made_on=(packed["machine"], packed["software"]["torch"].split("+")[0]))
+    same = packed["threads"] == torch.get_num_threads()  # sums over threads are rounded in another order
+    assert_alike(made, shipped, made_on=(packed["machine"], packed["software"]["torch"].split("+")[0] if same else ""))
 
 
 def test_pipeline_measures_the_shipped_numbers(
