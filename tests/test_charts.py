@@ -276,3 +276,32 @@ def test_lines_over_mask_rates_show_the_control_in_grey() -> None:
     assert first["x"] == [10, 20] and first["y"] == [90, 80]
     assert "val, n = 40" in first["hovertemplate"]
     assert control["line"]["dash"] == "dot" and control["line"]["color"] == palette.ink(True).muted
+
+
+def test_a_distribution_has_the_percentiles_of_every_class_that_has_samples() -> None:
+    values = {
+        "cat": np.arange(101, dtype=np.float32),
+        "dog": np.zeros(0, np.float32),
+        "ship": np.full(3, 7, np.float32),
+    }
+    figure = charts.distribution(values, charts.class_colours(CLASSES), title="Spread", unit="activation")
+    cat, ship = figure["data"]
+    parts = ("lowerfence", "q1", "median", "q3", "upperfence")
+    assert [cat[part] for part in parts] == [[5], [25], [50], [75], [95]]
+    assert [ship[part] for part in parts] == [[7]] * 5
+    assert cat["fillcolor"] == charts.class_colours(CLASSES)["cat"]
+    many = {f"c{k}": np.full(4, k, np.float32) for k in range(20)}
+    figure = charts.distribution(many, {}, title="Spread", unit="activation")
+    assert [trace["name"] for trace in figure["data"]] == [f"c{k}" for k in range(8, 20)]
+    assert "12 strongest of 20" in figure["layout"]["title"]["text"]
+
+
+def test_two_neurons_are_compared_on_their_own_scales_and_told_apart_without_colour() -> None:
+    figure = charts.pair(CLASSES, [1.0, 2.0, 4.0], [0.0, -30.0, 10.0], called=("one", "two"), title="Pair")
+    one, two = figure["data"]
+    assert one["x"] == [25.0, 50.0, 100.0]
+    assert two["x"] == pytest.approx([0.0, -100.0, 100 / 3])
+    assert (one["name"], two["name"]) == ("one", "two")
+    assert two["marker"]["pattern"]["shape"] == "/"
+    silent = charts.pair(CLASSES, [0.0] * 3, [1.0] * 3, called=("a", "b"), title="Pair")
+    assert silent["data"][0]["x"] == [0.0] * 3
