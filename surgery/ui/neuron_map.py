@@ -7,8 +7,9 @@ in hand rule, and the figure paints them itself (`painted`) unless its own last 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -37,6 +38,9 @@ class Drawn:
     turn: int = 0  # a new turn is a new element, without the selection of the old one
     figure: charts.NeuronMap | None = None  # as it was built for `built`: a click alone builds nothing
     built: str = ""
+    colour: Legend | list[float] = field(default_factory=list)  # of every point, as it was found for `coloured`
+    groups: dict[str, tuple[int, ...]] = field(default_factory=dict)  # label of the legend -> its neurons
+    coloured: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,10 @@ def controls(view: View, seen: Seen, places: Places) -> Map:
     look = _controls(view, seen)
     drawn: Drawn = st.session_state.setdefault(STATE, Drawn())
     ids = _hear(view, seen, places.final, look, drawn)
-    colour = colouring(seen, places, look.by)
-    if isinstance(colour, Legend):
-        _legend(view, seen, colour, ids)
-    return Map(ids, look, colour, drawn)
+    _colour(seen, places, look.by, drawn)
+    if isinstance(drawn.colour, Legend):
+        _legend(view, drawn.colour, drawn.groups, ids)
+    return Map(ids, look, drawn.colour, drawn)
 
 
 def draw(seen: Seen, places: Places, shown: Map) -> None:
@@ -120,6 +124,18 @@ def cluster_colours(labels: Sequence[str], colours: Mapping[str, str]) -> dict[s
     return single | {label: further[label] for label in others}
 
 
+def _colour(seen: Seen, places: Places, by: str, drawn: Drawn) -> None:
+    """Find colours and legend once, not at every click: thousands of points take a while."""
+    key = f"{seen.folder.name}-{places.final}-{places.source}-{by}"
+    if drawn.coloured == key:
+        return
+    drawn.colour, drawn.coloured = colouring(seen, places, by), key
+    drawn.groups = {}
+    if isinstance(drawn.colour, Legend):
+        ids = np.asarray(seen.ids)
+        drawn.groups = {label: tuple(ids[drawn.colour.places(label)].tolist()) for label in drawn.colour.colours}
+
+
 def _controls(view: View, seen: Seen) -> Look:
     named = looks(seen)
     words = {"click": _("Click"), "lasso": _("Lasso")}
@@ -156,11 +172,11 @@ def _key(seen: Seen, final: bool, look: Look, turn: int) -> str:
     return f"map-{seen.folder.name}-{final}-{look.by}-{look.mode}-{look.dark}-{turn}"
 
 
-def _legend(view: View, seen: Seen, colour: Legend, ids: Ids) -> None:
+def _legend(view: View, colour: Legend, groups: Mapping[str, Ids], ids: Ids) -> None:
     """A row for every label with its colour and count; choosing rows takes all their neurons in hand."""
-    groups = {label: _members(seen, colour, label) for label in colour.colours}
-    inside = [label for label, members in groups.items() if set(members) <= set(ids)]
-    whole = set(ids) == {i for label in inside for i in groups[label]}
+    chosen = set(ids)
+    inside = [label for label, members in groups.items() if len(members) <= len(chosen) and chosen.issuperset(members)]
+    whole = len(chosen) == sum(len(groups[label]) for label in inside)
     st.session_state["legend"] = inside if whole else []
     st.html(_swatches(colour))
 
@@ -176,10 +192,6 @@ def _legend(view: View, seen: Seen, colour: Legend, ids: Ids) -> None:
         wrap=True,
         on_change=take,
     )
-
-
-def _members(seen: Seen, colour: Legend, label: str) -> list[int]:
-    return [seen.ids[place] for place in colour.places(label)]
 
 
 def _swatches(colour: Legend) -> str:
