@@ -16,6 +16,7 @@ from surgery.charts.figure import Figure, axis, base, plain
 from surgery.charts.palette import ink, scale, shade, text_on
 
 CELL = 24  # pixels of a row
+ROOM = 36  # letters under all columns together that fit without a slant
 WRITTEN = 400  # cells up to which each shows its number
 TALLEST = 620
 
@@ -69,11 +70,16 @@ def cells(
     figure.update_layout(
         clickmode="event+select",
         dragmode=False,
-        xaxis=_names(columns, axes[0], dark, tickangle=-45 if len(columns) > 12 else 0, side="bottom"),
+        xaxis=_names(columns, axes[0], dark, tickangle=_angle(columns), side="bottom"),
         yaxis=_names(rows, axes[1], dark, autorange=None, range=[len(rows) - 0.5, -0.5]),
     )
     figure.update_xaxes(range=[-0.5, len(columns) - 0.5])
     return plain(figure)
+
+
+def _angle(names: Sequence[str]) -> int:
+    """Names that would run into each other are slanted."""
+    return -45 if len(names) > 12 or sum(map(len, names)) > ROOM else 0
 
 
 def _numbers(shares: NDArray[np.float64], numbers: NDArray[np.int64]) -> list[go.Scatter]:

@@ -1,21 +1,29 @@
 """Hugging Face classifiers from the content of their `config.json`, with random weights.
 
-The configuration is data: it names one of the types that transformers itself defines. Code that a file points to
-(`auto_map`) is never loaded. Imports torch and transformers only: an exported model carries this file as its
-definition.
+The configuration is data: it names one of the types that transformers itself defines. Whatever in it points to code,
+kernels or weights elsewhere is left out, at any depth, and the library is told to stay offline. Imports torch and
+transformers only: an exported model carries this file as its definition.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported
 
 import transformers
 from torch import Tensor, nn
 
 # What is not of the network, or would make transformers look elsewhere.
-LEFT_OUT = {"auto_map", "model_type", "architectures", "_name_or_path", "transformers_version", "quantization_config"}
+LEFT_OUT = {
+    *("auto_map", "custom_pipelines", "architectures", "_name_or_path", "name_or_path", "transformers_version"),
+    *("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation"),
+    *("_experts_implementation", "_experts_implementation_internal", "quantization_config"),
+    *("use_pretrained_backbone", "use_kernels", "kernel_config"),
+}
 KINDS = {
     "image-classification": transformers.AutoModelForImageClassification,
     "sequence-classification": transformers.AutoModelForSequenceClassification,
@@ -30,13 +38,20 @@ def classifier(kind: str, config: Mapping[str, Any]) -> nn.Module:
     """
     if "model_type" not in config:
         raise ValueError("config names no model_type")
-    given = {name: value for name, value in config.items() if name not in LEFT_OUT}
-    settings = transformers.AutoConfig.for_model(config["model_type"], **given)
+    given = cleaned(config)
+    settings = transformers.AutoConfig.for_model(given.pop("model_type"), **given)
     settings.use_cache = False
     build: Callable[..., nn.Module] = KINDS[kind].from_config
     module = build(settings, trust_remote_code=False)
     module.register_forward_hook(_logits)
     return module
+
+
+def cleaned(value: Any) -> Any:
+    """A configuration without what is in `LEFT_OUT`, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: cleaned(one) for name, one in value.items() if name not in LEFT_OUT}
+    return [cleaned(one) for one in value] if isinstance(value, list) else value
 
 
 def _logits(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Tensor:

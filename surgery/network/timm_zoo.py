@@ -5,9 +5,12 @@ Imports torch and timm only: an exported model carries this file as its definiti
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported: nothing is downloaded
 
 import timm
 from torch import nn

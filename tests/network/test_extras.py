@@ -93,6 +93,32 @@ def test_a_configuration_can_name_no_code(tmp_path: Path) -> None:
         build(Architecture(PICTURES, {"config": {"model_type": "no-such-type"}}))
 
 
+KERNEL = {"attn_implementation": "evil/kernel", "_attn_implementation": "evil/kernel", "use_kernels": True}
+
+
+@pytest.mark.parametrize("config", [{**VIT, **KERNEL}, {**VIT, "auto_map": {"AutoConfig": "evil.C"}, **KERNEL}])
+def test_a_configuration_can_fetch_no_kernel(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> None:
+    import huggingface_hub.constants
+    from transformers.integrations import hub_kernels
+
+    asked: list[object] = []
+    monkeypatch.setattr(hub_kernels, "load_and_register_attn_kernel", lambda *a, **k: asked.append(a))
+    build(Architecture(PICTURES, {"config": config}))
+    assert asked == []
+    assert huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+def test_what_points_elsewhere_is_left_out_at_any_depth() -> None:
+    from surgery.network.hf import cleaned
+
+    config = {
+        "model_type": "x",
+        "vision_config": {"hidden_size": 4, **KERNEL},
+        "stages": [{"auto_map": {}, "depth": 2}],
+    }
+    assert cleaned(config) == {"model_type": "x", "vision_config": {"hidden_size": 4}, "stages": [{"depth": 2}]}
+
+
 def test_a_missing_library_and_a_wrong_name_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="There is no architecture 'timm/resnet10x'") as wrong:
         build(Architecture("timm/resnet10x"))
