@@ -197,11 +197,14 @@ def import_model(options: argparse.Namespace) -> None:
     ws, path = workspace(), existing(options.path)
     project = project_of(ws, options.project, default=options.project or path.stem)
     look: dict[str, Any] = {"kind": "inspect_model", "path": str(path)}
+    known: list[str] = []
     if options.config:
-        config = configured(options.config)
+        from surgery.network.config_file import classes_of, input_of, read
+
+        config = read(existing(options.config))
         options.architecture, options.arguments = "hf/image-classification", {"config": config}
         options.input = options.input or input_of(config)
-        options.classes = options.classes or ",".join(config.get("id2label", {}).values())
+        known = classes_of(config)
     if options.architecture:
         look["architecture"] = {"name": options.architecture, "arguments": options.arguments}
     found = wait(ws, look, project=project, title=f"Look into {path.name}").result
@@ -211,7 +214,7 @@ def import_model(options: argparse.Namespace) -> None:
             "Name one with --architecture, or register your own: surgery --architectures FILE import-model …",
         )
     best = found["suggestions"][0]
-    classes = options.classes.split(",") if options.classes else [str(i) for i in range(best["outputs"])]
+    classes = options.classes.split(",") if options.classes else known or [str(i) for i in range(best["outputs"])]
     task = {
         "kind": "import_model",
         "path": str(path),
@@ -223,32 +226,6 @@ def import_model(options: argparse.Namespace) -> None:
     }
     version = ws.version(wait(ws, task, project=project, title=f"Import {path.name}").result["version"])
     print(f"version {version.id}  {best['name']}  {version.parameters:,} parameters, {version.neurons:,} neurons")
-
-
-def configured(path: Path) -> dict[str, Any]:
-    """The content of a config.json.
-
-    Raises:
-        SurgeryError: it is not there, or holds no JSON object.
-    """
-    try:
-        found = json.loads(existing(path).read_text("utf-8"))
-    except ValueError as error:
-        raise SurgeryError(
-            f"{path} is no JSON: {error}.", "Name the config.json that lies beside the weights."
-        ) from error
-    if not isinstance(found, dict):
-        raise SurgeryError(f"{path} holds no configuration.", "Name the config.json that lies beside the weights.")
-    return found
-
-
-def input_of(config: dict[str, Any]) -> dict[str, Any] | None:
-    """What an image classifier of this configuration takes, normalised as the library's processors do by default."""
-    size, channels = config.get("image_size"), config.get("num_channels", 3)
-    if not isinstance(size, int) or not isinstance(channels, int):
-        return None
-    half = [0.5] * channels
-    return {"kind": "image", "shape": [channels, size, size], "mean": half, "std": half}
 
 
 def import_data(options: argparse.Namespace) -> None:

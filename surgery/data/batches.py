@@ -6,7 +6,9 @@ Bytes travel to the device as uint8 and become floats there. Normalisation is li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +22,7 @@ from surgery.errors import DataError
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset, Spec
 
+KEPT = (16, 250, 2**22)  # samples of a batch: at least, at most, and numbers of input in all
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in every image library
 Batch = tuple[Tensor, Tensor | None, Tensor]
 
@@ -54,6 +57,25 @@ class Batches:
         if self.data.task == "unlabelled":
             return None
         return torch.from_numpy(self.data.labels(ids)).to(self.device)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Samples without their labels, to be gone through again and again: what a warm model is asked about."""
+
+    batches: Batches
+
+    @classmethod
+    def of(cls, data: Dataset, ids: Ids, spec: Spec, device: str) -> Inputs:
+        """In batches of a size that a pass which keeps some activations can bear."""
+        least, most, numbers = KEPT
+        return cls(data.batches(ids, spec, size=max(least, min(most, numbers // math.prod(spec.shape))), device=device))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (x for x, _, _ in self.batches)
 
 
 def _images(raw: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from torch import BoolTensor, Tensor
 from surgery.analysis.replay import GIBIBYTE, Recording, record, touched
 from surgery.analysis.scan import Scan
 from surgery.context import Context
-from surgery.data.batches import Batches
+from surgery.data.batches import Inputs
 from surgery.data.dataset import Dataset
 from surgery.edit.evaluate import MEANS_FROM, means_of, training_ids
 from surgery.edit.gate import gate
@@ -38,7 +37,6 @@ from surgery.operations.prune import Prune, Resolution
 from surgery.plan import Plan
 from surgery.workspace import Workspace
 
-BATCH = (16, 250, 2**22)  # samples: at least, at most, and numbers of input in all
 PATIENCE = 3.0  # seconds that averaging activations may take when there is no scan
 # An estimate of a job's length: seconds to start a worker and to measure latency; a training step in forward passes.
 STARTING, TIMING, STEP = 5.0, 3.0, 3.8
@@ -46,19 +44,6 @@ STARTING, TIMING, STEP = 5.0, 3.0, 3.8
 Fill = Literal["mean", "zero"]
 How = Literal["silence", "keep", "scale"]
 STRONGEST = 10.0  # a factor above this tells about numbers, not about the model
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The probe set's inputs without their labels, to be gone through again."""
-
-    batches: Batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (x for x, _, _ in self.batches)
 
 
 @dataclass
@@ -92,9 +77,7 @@ class WhatIf:
         if not len(ids):
             raise DataError(f"{data.name!r} has no samples to try a what-if on.", "Import data that is not only test.")
         probes = Probes.of(model, data, ids)
-        least, most, numbers = BATCH
-        size = max(least, min(most, numbers // math.prod(model.input.shape)))
-        inputs = Inputs(data.batches(ids, model.input, size=size, device=device))
+        inputs = Inputs.of(data, ids, model.input, device)
         warm = model if device == "cpu" else replace(model, module=copy.deepcopy(model.module).to(device))
         memory = min(GIBIBYTE, psutil.virtual_memory().available // 4)
         start = time.perf_counter()

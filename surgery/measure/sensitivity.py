@@ -12,8 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from surgery.analysis.replay import Recording, record, touched
 from surgery.context import Context
-from surgery.data.batches import Batches
+from surgery.data.batches import Inputs
 from surgery.data.splits import spread
 from surgery.edit.gate import gate
 from surgery.errors import DataError, ModelError
@@ -40,22 +39,8 @@ if TYPE_CHECKING:
 TABLE, ABOUT = "sensitivity.parquet", "sensitivity.json"
 SECONDS = 300.0  # that a job measures by default; another one goes on from there
 LIMIT = 500  # samples of the probe set
-BATCH = (16, 250, 2**22)  # samples: at least, at most, and numbers of input in all
 COLUMNS = ("id", "tested", "reason", "loss_change", "accuracy_change", "worst_class", "worst_class_change")
 TIME_UP = "not tested: the time was up"
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Samples without their labels, to be gone through again."""
-
-    batches: Batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (x for x, _, _ in self.batches)
 
 
 class Judge:
@@ -179,10 +164,8 @@ def untested(index: NeuronIndex, point: int) -> dict[str, Any]:
 
 
 def _recorded(model: Model, data: Dataset, ids: np.ndarray, ctx: Context) -> Recording:
-    least, most, numbers = BATCH
-    size = max(least, min(most, numbers // math.prod(model.input.shape)))
     warm = model if ctx.device == "cpu" else replace(model, module=copy.deepcopy(model.module).to(ctx.device))
-    return record(warm, Inputs(data.batches(ids, model.input, size=size, device=ctx.device)), ctx)
+    return record(warm, Inputs.of(data, ids, model.input, ctx.device), ctx)
 
 
 def _truth(model: Model, data: Dataset, ids: np.ndarray, whole: Tensor) -> Tensor:
