@@ -71,7 +71,8 @@ def _unseen(seen: Seen, data: Dataset, kept: responses.Kept, neuron: int) -> Non
     if not len(held):
         return
     row = seen.table.iloc[neuron]
-    names = set(str(row["name"]).split(" or ")) if row["name_kind"] == "class" else set()
+    said = f" or {row['name']} or "  # a class may itself be called "this or that"
+    names = {name for name in seen.classes if f" or {name} or " in said} if row["name_kind"] == "class" else set()
     st.caption(_("Its strongest samples among those the name was not found on"))
     shown = []
     for place in held.tolist():
