@@ -2,19 +2,17 @@
 
 The configuration is data: it names one of the types that transformers itself defines. Whatever in it points to code,
 kernels or weights elsewhere is left out, at any depth, and the library is told to stay offline. Imports torch and
-transformers only: an exported model carries this file as its definition.
+transformers (with its hub) only: an exported model carries this file as its definition.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported
-
 import transformers
+from huggingface_hub import constants as hub
 from torch import Tensor, nn
 
 # What is not of the network, or would make transformers look elsewhere.
@@ -38,6 +36,7 @@ def classifier(kind: str, config: Mapping[str, Any]) -> nn.Module:
     """
     if "model_type" not in config:
         raise ValueError("config names no model_type")
+    hub.HF_HUB_OFFLINE = True  # here: as an environment variable it is read once, by whoever imports the library first
     given = cleaned(config)
     settings = transformers.AutoConfig.for_model(given.pop("model_type"), **given)
     settings.use_cache = False

@@ -93,19 +93,26 @@ def test_a_configuration_can_name_no_code(tmp_path: Path) -> None:
         build(Architecture(PICTURES, {"config": {"model_type": "no-such-type"}}))
 
 
+@pytest.mark.parametrize("name", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
+def test_no_option_of_timm_reads_weights_from_elsewhere(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"{name} would read weights from elsewhere"):
+        build(Architecture("timm/resnet10t", {name: str(tmp_path / "weights.pth")}))
+
+
 KERNEL = {"attn_implementation": "evil/kernel", "_attn_implementation": "evil/kernel", "use_kernels": True}
 
 
 @pytest.mark.parametrize("config", [{**VIT, **KERNEL}, {**VIT, "auto_map": {"AutoConfig": "evil.C"}, **KERNEL}])
 def test_a_configuration_can_fetch_no_kernel(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> None:
-    import huggingface_hub.constants
+    from huggingface_hub import constants
     from transformers.integrations import hub_kernels
 
     asked: list[object] = []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # as when another import of the library came first
     monkeypatch.setattr(hub_kernels, "load_and_register_attn_kernel", lambda *a, **k: asked.append(a))
     build(Architecture(PICTURES, {"config": config}))
     assert asked == []
-    assert huggingface_hub.constants.HF_HUB_OFFLINE
+    assert constants.is_offline_mode()
 
 
 def test_what_points_elsewhere_is_left_out_at_any_depth() -> None:
