@@ -4,7 +4,7 @@ What counts is the shape of a neuron's profile over classes, not its strength: e
 never answer, or answer to all classes alike, have no shape and are two groups of their own; the others, of all layers
 together, are joined by Ward's method into half as many groups as classes, as many, or half as many again: whichever has
 the best silhouette. Above `JOINED` neurons a sample is joined, and each other one goes to the nearest centre. Groups
-with the same label are one.
+with the same label are one. Of a scan that kept the strongest classes only, a profile is those classes' offsets.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from surgery.analysis.kept import reduced
 
 FEWEST, MOST = 2, 24  # groups
 FLAT = 0.1  # a profile is flat when its range is below this share of its largest mean
@@ -25,33 +27,47 @@ Rows = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def clusters(profiles: ArrayLike, point: ArrayLike, seed: int = 0, *, classes: Sequence[str]) -> tuple[Ints, list[str]]:
+def clusters(
+    profiles: Any, point: ArrayLike, seed: int = 0, *, classes: Sequence[str], balanced: ArrayLike | None = None
+) -> tuple[Ints, list[str]]:
     """int64[N], the group of every neuron (−1 where `point` is false), and the label of each group.
 
-    profiles: float[N, C], mean activation on each of `classes`; point: bool[N], the neurons to group.
+    profiles: float[N, C], mean activation on each of `classes`; or, with `balanced`: float[N], the mean over classes,
+    a sparse matrix of how far some classes lie from it (`kept.offsets`). point: bool[N], the neurons to group.
     """
-    rows = np.asarray(profiles, dtype=np.float64)
     chosen = np.flatnonzero(np.asarray(point))
-    names = np.full(len(rows), "", dtype=object)
-    names[chosen] = _labels(rows[chosen], classes, seed)
-    order = _reading_order(classes, names[chosen].tolist())
+    if balanced is None:
+        rows = np.asarray(profiles, dtype=np.float64)[chosen]
+        largest, shaped = np.abs(rows).max(1, initial=0), np.zeros(0, dtype=np.int64)
+        if rows.size:
+            shaped = np.flatnonzero(np.ptp(rows, axis=1) > FLAT * largest)
+            rows = rows[shaped]
+            rows = (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True)
+    else:
+        rows, usual = profiles[chosen], np.asarray(balanced, dtype=np.float64)[chosen]
+        above = rows.max(1).toarray()[:, 0] if rows.size else np.zeros(len(chosen))
+        largest = np.maximum(np.abs(usual), np.abs(usual + above))
+        shaped = np.flatnonzero(above > FLAT * largest)
+        rows = _unit(rows[shaped])
+    labels = np.full(len(chosen), ACTIVE if len(classes) < 2 else EVERYTHING, dtype=object)
+    labels[largest == 0] = SILENT
+    if len(shaped):
+        group = _grouped(rows if balanced is None else reduced(rows), len(classes), seed)
+        for number in np.unique(group):
+            centre = np.asarray(rows[group == number].mean(0)).reshape(-1)
+            labels[shaped[group == number]] = label(centre, classes)
+    names = np.full(np.shape(profiles)[0], "", dtype=object)
+    names[chosen] = labels
+    order = _reading_order(classes, labels.tolist())
     number = {name: place for place, name in enumerate(order)} | {"": -1}
     return np.array([number[name] for name in names], dtype=np.int64), order
 
 
-def _labels(rows: Rows, classes: Sequence[str], seed: int) -> NDArray[Any]:
-    """The label of each row."""
-    labels = np.full(len(rows), ACTIVE if len(classes) < 2 else EVERYTHING, dtype=object)
-    largest = np.abs(rows).max(1, initial=0)
-    labels[largest == 0] = SILENT
-    shaped = np.flatnonzero(np.ptp(rows, axis=1) > FLAT * largest) if rows.size else np.zeros(0, dtype=np.int64)
-    if len(shaped):
-        own = rows[shaped]
-        standard = (own - own.mean(1, keepdims=True)) / own.std(1, keepdims=True)
-        group = _grouped(standard, seed)
-        for number in np.unique(group):
-            labels[shaped[group == number]] = label(standard[group == number].mean(0), classes)
-    return labels
+def _unit(rows: Any) -> Any:
+    """Sparse rows, each of length 1."""
+    from sklearn.preprocessing import normalize
+
+    return normalize(rows)
 
 
 def label(centre: Rows, classes: Sequence[str]) -> str:
@@ -63,7 +79,7 @@ def label(centre: Rows, classes: Sequence[str]) -> str:
     return f"Answers to all but {_listed([classes[i] for i in weak])}" if len(weak) <= 2 else MIXED
 
 
-def _grouped(rows: Rows, seed: int) -> Ints:
+def _grouped(rows: Rows, classes: int, seed: int) -> Ints:
     """Ward's groups with the size of best silhouette; the smaller one among equals. One tree serves all sizes."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from sklearn.metrics import silhouette_score
@@ -75,7 +91,7 @@ def _grouped(rows: Rows, seed: int) -> Ints:
     distinct = len(np.unique(sample.round(6), axis=0))
     tree = linkage(sample, "ward") if len(sample) > 1 else None
     best, found = -np.inf, np.zeros(len(sample), dtype=np.int64)
-    for size in _sizes(rows.shape[1]):
+    for size in _sizes(classes):
         if tree is None or size > distinct or size >= len(sample):
             break
         group = fcluster(tree, size, "maxclust").astype(np.int64) - 1

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from surgery.analysis.folded import folded
 from surgery.analysis.gradients import Gradients, columns, frozen, rewritten
+from surgery.analysis.kept import CELLS
 from surgery.analysis.rescale import Rescaling
 from surgery.analysis.scan import Scan, samples_of
 from surgery.analysis.watch import layouts, trial
@@ -90,9 +91,16 @@ def criticality(
     model sees, after normalisation); for a regression its target is the output.
 
     Raises:
-        ModelError: the network has no index. DataError: no samples, or other classes than the model's. Cancelled.
+        ModelError: the network has no index. DataError: no samples, other classes than the model's, or more neurons and
+        classes than the memory rule of `analysis.kept` allows. Cancelled.
     """
     index = _index(model)
+    if found.kept is not None:
+        raise DataError(
+            f"{index.n:,} neurons × {len(found.classes):,} classes are more scores than fit in memory "
+            f"(the limit is {CELLS:,}).",
+            "Choose a dataset with fewer classes.",
+        )
     count, taylor, deeplift = by_gradient(model, data, found, ctx, limit=limit, batch=batch, fill=fill)
     avg, var = (of_groups(index, table) for table in (found.absolute, found.var))
     scores = {"avg": avg, "var": var, "ens": ensemble(index, avg, var), "taylor": taylor, "deeplift": deeplift}

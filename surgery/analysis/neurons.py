@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from surgery.analysis.clusters import clusters
+from surgery.analysis.kept import offsets
 from surgery.analysis.naming import Name, names
 from surgery.analysis.projection import TABLE, features, pca, spread
 from surgery.analysis.scan import QUINTILES, Scan
@@ -88,28 +89,48 @@ def _places(index: NeuronIndex) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Means in float64, over classes that have samples: mean: [N, C]; seen: bool[C]; share: [C] of all samples.
+    """What a scan says of each neuron over classes that have samples, in float64.
 
-    top: int64[N], the class of largest mean; best: [N], that mean; others: [N], the mean of the other classes' means.
+    several: there are two such classes or more. top: int64[N], the class of largest mean; best: [N], that mean;
+    others: [N], the mean of the other classes' means. mean, active: [N], over all samples. still: bool[N], the same on
+    every sample but for rounding. neutral: bool[N], the means of all classes lie within 10 % of each other, with
+    standard errors below half of that.
     """
 
-    mean: Rows
-    seen: NDArray[np.bool_]
-    share: Rows
+    several: bool
     top: NDArray[np.int64]
     best: Rows
     others: Rows
+    mean: Rows
+    active: Rows
+    still: NDArray[np.bool_]
+    neutral: NDArray[np.bool_]
 
     @classmethod
     def of(cls, found: Scan) -> Contrast:
         """Read it off a scan."""
-        mean, count = found.mean.double().numpy(), found.count.double().numpy()
-        seen = count > 0
-        top = np.where(seen, mean, -np.inf).argmax(1)
-        best = np.take_along_axis(mean, top[:, None], 1)[:, 0]
+        overall, seen = found.overall, found.count.numpy() > 0
+        mean, balanced = overall.mean.numpy(), overall.balanced.numpy()
+        still = np.sqrt(overall.var.numpy()) <= STILL * np.abs(mean)
+        if found.kept is not None:
+            top, best = found.kept.classes[:, 0].clamp(min=0).numpy(), found.mean[:, 0].double().numpy()
+            neutral = np.zeros(len(top), dtype=np.bool_)  # that takes all classes
+        else:
+            table = found.mean.double().numpy()
+            top = np.where(seen, table, -np.inf).argmax(1)
+            best = np.take_along_axis(table, top[:, None], 1)[:, 0]
+            neutral = _neutral(table[:, seen], found.var.double().numpy()[:, seen], found.count.double().numpy()[seen])
         rest = seen.sum() - 1
-        others = (mean[:, seen].sum(1) - best) / rest if rest > 0 else best
-        return cls(mean, seen, count / max(found.samples, 1), top, best, others)
+        others = (balanced * (rest + 1) - best) / rest if rest > 0 else best
+        return cls(rest > 0, top, best, others, mean, overall.active.numpy(), still, neutral)
+
+
+def _neutral(mean: Rows, var: Rows, count: Rows) -> NDArray[np.bool_]:
+    """bool[N] of class means and variances float64[N, C] and samples per class float64[C]: see `Contrast`."""
+    size = np.abs(mean.mean(1))
+    error = np.sqrt(var / count).max(1, initial=0)
+    alike = (np.ptp(mean, axis=1) < (ALIKE - 1) * size) & (error < (ALIKE - 1) / 2 * size)
+    return np.asarray(alike & (len(count) > 1), dtype=np.bool_)
 
 
 def _answers(found: Scan, contrast: Contrast) -> dict[str, NDArray[Any]]:
@@ -118,13 +139,15 @@ def _answers(found: Scan, contrast: Contrast) -> dict[str, NDArray[Any]]:
     selectivity = np.divide(contrast.best - contrast.others, size, out=np.zeros(len(size)), where=size > 0)
     named = np.array(found.classes, dtype=object)[contrast.top]
     named[selectivity <= 0] = ""
-    active = found.active.double().numpy() @ contrast.share
-    return {"mean": contrast.mean @ contrast.share, "active": active, "top_class": named, "selectivity": selectivity}
+    return {"mean": contrast.mean, "active": contrast.active, "top_class": named, "selectivity": selectivity}
 
 
 def _cluster(index: NeuronIndex, found: Scan, seed: int) -> NDArray[Any]:
     """The cluster's label for every member of a group; "" for logits."""
-    number, labels = clusters(found.mean.numpy(), index.point.numpy(), seed, classes=found.classes)
+    profiles, balanced = found.mean.numpy(), None
+    if found.kept is not None:
+        profiles, balanced = offsets(found), found.kept.overall.balanced.numpy()
+    number, labels = clusters(profiles, index.point.numpy(), seed, classes=found.classes, balanced=balanced)
     own = np.array([*labels, ""], dtype=object)[number]  # −1 is the last one
     return np.where(index.logits.numpy(), "", own[index.group.numpy()])
 
@@ -156,22 +179,12 @@ def _named(index: NeuronIndex, found: Scan, contrast: Contrast) -> dict[str, NDA
 def _settled(found: Scan, contrast: Contrast, neuron: int, name: Name) -> tuple[tuple[str, str], Name]:
     """The text and kind under which a neuron goes: what needs no test comes first."""
     unnamed = Name("unclear")
-    if int(found.top_sample[neuron, 0]) >= 0 and _is_still(found, contrast, neuron):
-        dead = float(contrast.mean[neuron] @ contrast.share) == 0
+    if int(found.top_sample[neuron, 0]) >= 0 and contrast.still[neuron]:
+        dead = contrast.mean[neuron] == 0
         return ("dead", "dead") if dead else ("constant", "constant"), unnamed
-    if name.kind == "unclear" and _is_neutral(found, contrast, neuron):
+    if name.kind == "unclear" and contrast.neutral[neuron]:
         return ("class-neutral", "neutral"), unnamed
     return (name.text or "unclear", name.kind), name
-
-
-def _is_neutral(found: Scan, contrast: Contrast, neuron: int) -> bool:
-    """Whether the means of all classes lie within 10 % of each other, with standard errors below half of that."""
-    own = contrast.mean[neuron, contrast.seen]
-    size = abs(float(own.mean()))
-    if len(own) < 2 or size == 0:
-        return False
-    error = np.sqrt(found.var[neuron].double().numpy()[contrast.seen] / found.count.double().numpy()[contrast.seen])
-    return bool(np.ptp(own) < (ALIKE - 1) * size and error.max() < (ALIKE - 1) / 2 * size)
 
 
 def spoken(name: str) -> str:
@@ -190,23 +203,16 @@ def _sentence(found: Scan, contrast: Contrast, neuron: int) -> str:
     """What a hidden neuron does, in plain words."""
     if int(found.top_sample[neuron, 0]) < 0:
         return "Not seen: no layer reads it by itself."
-    mean = float(contrast.mean[neuron] @ contrast.share)
-    if _is_still(found, contrast, neuron):
+    mean = float(contrast.mean[neuron])
+    if contrast.still[neuron]:
         if mean == 0:
             return f"Never active on these {found.samples:,} samples."
         return f"Always {mean:.2g} on these {found.samples:,} samples: it tells nothing apart."
     where = "samples" if int(found.top_position[neuron, 0]) < 0 else "positions"
-    active = f"ctive on {_percent(float(found.active[neuron].double().numpy() @ contrast.share))} of {where}"
-    if contrast.seen.sum() < 2:
+    active = f"ctive on {_percent(float(contrast.active[neuron]))} of {where}"
+    if not contrast.several:
         return f"A{active}, with a mean of {mean:.2g}."
     return f"{_preference(found, contrast, neuron)}; a{active}."
-
-
-def _is_still(found: Scan, contrast: Contrast, neuron: int) -> bool:
-    """Whether a neuron gives the same on every sample, but for rounding."""
-    own = contrast.mean[neuron, contrast.seen]
-    deviation = float(found.var[neuron].double().numpy()[contrast.seen].max()) ** 0.5
-    return bool(max(deviation, np.ptp(own)) <= STILL * np.abs(own).max())
 
 
 def _preference(found: Scan, contrast: Contrast, neuron: int) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from surgery.analysis.kept import offsets, reduced
 from surgery.analysis.scan import Scan
 
 SMALLEST = 100  # points; below it UMAP finds structure in noise, and PCA alone is shown
@@ -27,12 +28,15 @@ Plane = NDArray[np.float32]
 def features(found: Scan) -> Rows:
     """float64[N, 3C]: mean ÷ strength, standard deviation ÷ strength and fraction active on each class.
 
-    A neuron's strength is the root of its mean squared activation; that of a silent one counts as 1.
+    A neuron's strength is the root of its mean squared activation; that of a silent one counts as 1. Where a scan kept
+    the strongest classes only: float64[N, ≤ 65], those classes' offsets ÷ strength, reduced, and fraction active.
     """
-    mean, var, active = (table.double().numpy() for table in (found.mean, found.var, found.active))
-    share = found.count.double().numpy() / max(found.samples, 1)
-    strength = np.sqrt((mean**2 + var) @ share)[:, None]
+    overall = found.overall
+    strength = np.sqrt((overall.var + overall.mean.square()).numpy())[:, None]
     strength[strength == 0] = 1.0
+    if found.kept is not None:
+        return np.concatenate([reduced(offsets(found).multiply(1 / strength).tocsr()), overall.active[:, None]], axis=1)
+    mean, var, active = (table.double().numpy() for table in (found.mean, found.var, found.active))
     return np.concatenate([mean / strength, np.sqrt(var) / strength, active], axis=1)
 
 

@@ -27,6 +27,7 @@ from surgery.errors import SelectionError
 
 Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]
+OnClass = Callable[[int], Values]
 
 LONGEST, DEEPEST = 500, 20  # characters of a rule; brackets and nots within each other
 VALUES = ("id", "position", "mean", "active", "selectivity", "precision")
@@ -49,12 +50,13 @@ _TOKEN = re.compile(
 class Neurons:
     """What a rule can speak of. table: one row per neuron, with layer, top_class, fixed and the columns of `VALUES`.
 
-    by_class: "mean" and "critical" -> float[rows, C]; what was not computed is left out. classes: names of the C.
+    by_class: "mean" and "critical" -> class number -> float[rows], NaN where it is not known; what was not computed is
+    left out. classes: their names.
     """
 
     table: pd.DataFrame
     classes: tuple[str, ...]
-    by_class: Mapping[str, Values] = field(default_factory=dict)
+    by_class: Mapping[str, OnClass] = field(default_factory=dict)
 
 
 def find(rule: str, neurons: Neurons) -> Mask:
@@ -173,7 +175,7 @@ class _Parser:
             raise SelectionError(
                 "How critical neurons are has not been computed for this version.", "Run it on the page Slices first."
             )
-        return known[token.text][:, place]
+        return known[token.text](place)
 
     def _value(self, name: str, token: _Token | None = None) -> Values:
         if name not in VALUES:

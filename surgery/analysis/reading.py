@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from surgery.analysis.kept import StrongestClasses
 from surgery.analysis.moments import Moments
 from surgery.analysis.responses import Sampled
 from surgery.analysis.sources import Source, columns, sources
@@ -24,17 +25,20 @@ class Reading:
     """The running statistics of a pass: `begin` a batch, run the model with `see` watching, `end` it.
 
     columns: int64[N], the column of each neuron in `moments` and `strongest`, −1 where it is seen nowhere.
-    functional: the layers that `watch` must see through the function mode.
+    functional: the layers that `watch` must see through the function mode. bounded: samples come class by class, and
+        only the strongest classes of each neuron are kept.
     """
 
+    moments: Moments | StrongestClasses
+
     def __init__(
-        self, module: nn.Module, index: NeuronIndex, shape: tuple[int, ...], classes: int, device: str
+        self, module: nn.Module, index: NeuronIndex, shape: tuple[int, ...], classes: int, device: str, *, bounded: bool
     ) -> None:
         self.layouts = layouts(module, index, shape, device)
         self.functional = {name for name, layout in self.layouts.items() if layout.functional}
         found = [source for source in sources(index) if source.layer in self.layouts]
         self.columns = columns(index, found)
-        self.moments = Moments(classes, found[-1].stop if found else 0)
+        self.moments = (StrongestClasses if bounded else Moments)(classes, found[-1].stop if found else 0)
         self.strongest = Strongest(self.moments.neurons)
         self.sampled = Sampled(torch.zeros(0, dtype=torch.long), 0)
         self._device = device
@@ -47,11 +51,11 @@ class Reading:
         self._scratch = torch.empty(0, device=device)
 
     def remember(self, samples: Tensor) -> None:
-        """Keep what these samples show, int64[S] rising, besides their averages."""
+        """Keep what these samples show, int64[S] rising, besides their averages; numbered as in `begin`."""
         self.sampled = Sampled(samples, self.moments.neurons)
 
     def begin(self, samples: Tensor) -> None:
-        """Make ready for a batch of samples: int64[b], their ids on the CPU."""
+        """Make ready for a batch of samples: int64[b] on the CPU, numbers that rise from batch to batch."""
         self._samples = samples.numpy()
         self._values: dict[int, Tensor] = {}  # first column -> float[b, n]
         self._active: dict[int, Tensor] = {}
@@ -90,7 +94,7 @@ class Reading:
         Raises:
             ModelError: naming the first layer that receives them.
         """
-        finite = torch.isfinite(self.moments.overall) & torch.isfinite(self.moments.var).all(0)
+        finite = self.moments.finite
         for name, found in self._sources.items():
             for source in found:
                 if not bool(finite[source.start : source.stop].all()):

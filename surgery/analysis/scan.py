@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from surgery.analysis.concepts import concepts
 from surgery.analysis.folded import folded
+from surgery.analysis.kept import Kept, Overall, StrongestClasses, applies
 from surgery.analysis.reading import Reading
 from surgery.analysis.responses import FILE, Responses, how_many
 from surgery.analysis.watch import trial, watch
@@ -47,8 +48,9 @@ class Scan:
     top_value: float32[N, 9]; top_sample, top_position: int64[N, 9]: the strongest samples, best first, and the flat
         spatial position of the maximum (−1: the neuron has no positions, or fewer than 9 samples exist).
     means: layer -> float32[in], the mean that each input position of each layer receives.
-    classes: names of the C columns. inputs: what the result was computed from; `digest` is its hash.
+    classes: names of the C classes. inputs: what the result was computed from; `digest` is its hash.
     responses: what a few hundred samples showed one by one; None in results of older versions.
+    kept: beyond the memory rule of `analysis.kept` the tables are float32[N, 32], and this names each neuron's classes.
     """
 
     count: Tensor
@@ -63,6 +65,12 @@ class Scan:
     classes: tuple[str, ...]
     inputs: Mapping[str, Any]
     responses: Responses | None = None
+    kept: Kept | None = None
+
+    @property
+    def overall(self) -> Overall:
+        """Each neuron over all samples."""
+        return self.kept.overall if self.kept else Overall.of(self.count, self.mean, self.var, self.active)
 
     @property
     def digest(self) -> str:
@@ -78,6 +86,8 @@ class Scan:
         """Write `scan.safetensors`, `scan.json` and the responses into an existing folder."""
         tensors = {name: getattr(self, name).contiguous() for name in _TABLES}
         tensors |= {f"means/{name}": value.contiguous() for name, value in self.means.items()}
+        if self.kept is not None:
+            tensors |= {"kept/classes": self.kept.classes, "kept/overall": self.kept.overall.stacked()}
         save_file(tensors, folder / "scan.safetensors")
         about = {"classes": self.classes, "inputs": dict(self.inputs)}
         (folder / "scan.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
@@ -92,7 +102,11 @@ class Scan:
         means = {name.removeprefix("means/"): value for name, value in tensors.items() if name.startswith("means/")}
         tables = {name: tensors[name] for name in _TABLES}
         responses = Responses.load(folder) if (folder / FILE).exists() else None
-        return cls(**tables, means=means, classes=tuple(about["classes"]), inputs=about["inputs"], responses=responses)
+        kept = None
+        if "kept/classes" in tensors:
+            kept = Kept(tensors["kept/classes"], Overall(*tensors["kept/overall"]))
+        classes, inputs = tuple(about["classes"]), about["inputs"]
+        return cls(**tables, means=means, classes=classes, inputs=inputs, responses=responses, kept=kept)
 
 
 def scan(
@@ -101,7 +115,8 @@ def scan(
     """Run `model` once over the samples of `role` (at most `limit`, evenly over classes) and describe its neurons.
 
     Unlabelled data is one class "all"; for regression the classes are quintiles of the target. A dataset without
-    training samples is scanned on its unlabelled ones.
+    training samples is scanned on its unlabelled ones. Beyond the memory rule of `analysis.kept` samples are visited
+    class by class, else by rising id; of equal values the one visited first is the stronger.
 
     Raises:
         DataError: when there are no samples. ModelError: when the network has no index, or gives NaN. Cancelled.
@@ -114,16 +129,20 @@ def scan(
     module = model.module if ctx.device == "cpu" else copy.deepcopy(model.module).to(ctx.device)
     digest = weights_digest(module)
     module = folded(module, model.index, trial(model.input.shape, ctx.device))
-    reading = Reading(module, model.index, model.input.shape, len(classes), ctx.device)
-    kept = torch.from_numpy(spread(groups.numpy(), how_many(reading.moments.neurons), ctx.seed))
-    reading.remember(ids[kept])
+    bounded = applies(model.index.n, len(classes))
+    order = groups.argsort(stable=True) if bounded else torch.arange(len(ids))
+    ids, groups = ids[order], groups[order]
+    reading = Reading(module, model.index, model.input.shape, len(classes), ctx.device, bounded=bounded)
+    remembered = torch.from_numpy(spread(groups.numpy(), how_many(reading.moments.neurons), ctx.seed))
+    reading.remember(remembered)
     batches = data.batches(ids.numpy(), model.input, size=batch, device=ctx.device)
+    turn = 0
     with torch.inference_mode(), watch(module, model.index, reading.see, functional=reading.functional):
-        for x, _, chosen in ctx.track(batches, "scanning"):
-            samples = torch.as_tensor(chosen)
-            reading.begin(samples)
+        for x, _, _ in ctx.track(batches, "scanning"):
+            turns = torch.arange(turn, turn := turn + len(x))
+            reading.begin(turns)
             module(x)
-            reading.end(groups[torch.searchsorted(ids, samples)])
+            reading.end(groups[turns])
     reading.check_finite()
     inputs = {
         "model": digest,
@@ -133,10 +152,12 @@ def scan(
         "seed": ctx.seed,
         "samples": len(ids),
     }
-    called, member = concepts(data, ids[kept].numpy())
     values = reading.sampled.of(reading.columns[model.index.point])
-    responses = Responses(values, ids[kept], groups[kept], torch.from_numpy(member), called)
-    return replace(_result(reading, classes, inputs), responses=responses)
+    rising = ids[remembered].argsort()
+    own = remembered[rising]
+    called, member = concepts(data, ids[own].numpy())
+    responses = Responses(values[:, rising], ids[own], groups[own], torch.from_numpy(member), called)
+    return replace(_result(reading, ids, classes, inputs), responses=responses)
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -171,18 +192,23 @@ def samples_of(data: Dataset, role: str, limit: int | None, seed: int) -> tuple[
     return role, torch.from_numpy(ids), torch.from_numpy(groups), classes
 
 
-def _result(reading: Reading, classes: tuple[str, ...], inputs: Mapping[str, Any]) -> Scan:
-    """Spread the table of seen neurons over all N ids."""
+def _result(reading: Reading, ids: Tensor, classes: tuple[str, ...], inputs: Mapping[str, Any]) -> Scan:
+    """Spread the table of seen neurons over all N ids; ids: int64[n], the samples in the order they were seen."""
     column, moments = reading.columns, reading.moments
     unseen = column < 0
 
     def spread(table: Tensor, empty: float = 0) -> Tensor:
-        rows = torch.cat([table, table.new_full((1, table.shape[1]), empty)])
+        rows = torch.cat([table, table.new_full((1, *table.shape[1:]), empty)])
         return rows[torch.where(unseen, len(table), column)]
 
-    values, samples, positions = reading.strongest.result()
-    averages = (moments.mean, moments.var, moments.absolute, moments.active)
-    mean, var, absolute, active = (spread(table.t().float()) for table in averages)
+    strongest = None
+    if isinstance(moments, StrongestClasses):
+        owners, overall, averages = moments.result()
+        strongest = Kept(spread(owners, -1), Overall(*(spread(part) for part in overall.stacked())))
+    else:
+        averages = tuple(table.t() for table in (moments.mean, moments.var, moments.absolute, moments.active))
+    mean, var, absolute, active = (spread(table.float()) for table in averages)
+    values, turns, positions = reading.strongest.result()
     return Scan(
         count=moments.count.float(),
         mean=mean,
@@ -190,9 +216,10 @@ def _result(reading: Reading, classes: tuple[str, ...], inputs: Mapping[str, Any
         absolute=absolute,
         active=active,
         top_value=spread(values),
-        top_sample=spread(samples, -1),
+        top_sample=spread(torch.where(turns < 0, -1, ids[turns]), -1),
         top_position=spread(positions, -1),
         means={name: value.float() for name, value in reading.means().items()},
         classes=classes,
         inputs=inputs,
+        kept=strongest,
     )

@@ -179,7 +179,7 @@ def observe(model: Model, data: Dataset, found: Scan, ctx: Context, *, limit: in
     column = columns(index, places)
     average = torch.zeros(width)
     shown = column >= 0
-    average[column[shown]] = (found.mean @ found.count / found.count.sum().clamp(min=1))[shown]
+    average[column[shown]] = found.overall.mean.float()[shown]
     return Observed(energy, mean, positions, average, column.clamp(min=0), groups)
 
 

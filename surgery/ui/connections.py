@@ -50,7 +50,6 @@ def ask(_ws: Workspace, version: str, dataset: str, neuron: int) -> dict[str, An
 
 def beside(view: View, seen: Seen, data: Dataset, both: tuple[int, int]) -> None:
     """Two neurons side by side: names, pictures, profiles on one scale."""
-    first, second = both
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{_('Side by side')}**", width="stretch")
         if st.button(_("Take both"), icon=":material/filter_alt:", key="take_both"):
@@ -61,11 +60,16 @@ def beside(view: View, seen: Seen, data: Dataset, both: tuple[int, int]) -> None
             st.caption(f"{plain(titled(seen, neuron))} — {plain(seen.table.at[neuron, 'sentence'])}")
             shown = [Shown(sample, pictures.label(data, sample)) for sample in seen.strongest(neuron)]
             pictures.samples(data, shown, columns=3, width=180, key=f"beside_{neuron}")
+    left, right = (seen.profile(neuron) for neuron in both)
+    names = [name for name in left if name in right]
+    if not names:
+        st.caption(_("Of the {count} classes that each answers to most, none is the other's.").format(count=len(left)))
+        return
     figure = charts.pair(
-        list(seen.classes),
-        seen.mean[first].tolist(),
-        seen.mean[second].tolist(),
-        called=(titled(seen, first), titled(seen, second)),
+        names,
+        [left[name] for name in names],
+        [right[name] for name in names],
+        called=(titled(seen, both[0]), titled(seen, both[1])),
         title=_("What the two answer to"),
         dark=st.context.theme.type == "dark",
     )

@@ -26,7 +26,8 @@ PARAMETERS: dict[str, object] = {}  # the scan's defaults: all training samples
 class Seen:
     """N rows each. table: one row per neuron id; mean, var, active: float32[N, C]; top: int64[N, 9], −1 = none.
 
-    count: float32[C], the samples of each class.
+    count: float32[C], the samples of each class. kept: int64[N, 32], the class of each column where only the strongest
+    classes of each neuron were kept (−1: none), best first; None: column c is class c.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Seen:
     active: NDArray[np.float32]
     top: NDArray[np.int64]
     classes: tuple[str, ...]
+    kept: NDArray[np.int64] | None = None
 
     @property
     def samples(self) -> int:
@@ -84,8 +86,24 @@ class Seen:
         return "map_x" in self.table and bool(self.points["map_x"].notna().all())
 
     def profile(self, neuron: int) -> dict[str, float]:
-        """The mean activation of one neuron on every class."""
-        return dict(zip(self.classes, self.mean[neuron].tolist(), strict=True))
+        """The mean activation of one neuron on every class that is known of it."""
+        known = self.known(neuron)
+        means = self.mean[neuron, : len(known)].tolist()
+        return {self.classes[place]: mean for place, mean in zip(known, means, strict=True)}
+
+    def known(self, neuron: int) -> list[int]:
+        """The classes whose statistics are known of one neuron, in the order of its columns."""
+        if self.kept is None:
+            return list(range(len(self.classes)))
+        return [place for place in self.kept[neuron].tolist() if place >= 0]
+
+    def means_on(self, place: int) -> NDArray[np.float64]:
+        """float64[P]: the mean of every neuron that can be chosen on one class, NaN where it was not kept."""
+        ids = list(self.ids)
+        if self.kept is None:
+            return self.mean[ids, place].astype(np.float64)
+        hit = self.kept[ids] == place
+        return np.where(hit.any(1), self.mean[ids, hit.argmax(1)], np.nan)
 
     def strongest(self, neuron: int) -> list[int]:
         """The samples on which one neuron is strongest, best first, at most 9."""
@@ -115,4 +133,6 @@ def _read(folder: str, changed: int) -> Seen:
         count, mean, var, active, top = (
             file.get_tensor(name) for name in ("count", "mean", "var", "active", "top_sample")
         )
-    return Seen(home, pd.read_parquet(home / TABLE), count, mean, var, active, top, tuple(about["classes"]))
+        kept = file.get_tensor("kept/classes") if "kept/classes" in file.keys() else None  # noqa: SIM118  no mapping
+    classes = tuple(about["classes"])
+    return Seen(home, pd.read_parquet(home / TABLE), count, mean, var, active, top, classes, kept)

@@ -52,10 +52,11 @@ def find(view: View, seen: Seen, text: str) -> Ids:
     """
     if not any(letter.isalpha() for letter in text):
         return selection.parse(text, seen.leaders)
-    by_class = {"mean": seen.mean[list(seen.ids)].astype(float)}
+    by_class: dict[str, query.OnClass] = {"mean": seen.means_on}
     sliced = slicing.of(view)
     if sliced is not None:
         layers = seen.points["layer"].to_numpy(dtype=object)
-        by_class["critical"] = query.layer_ranks(layers, sliced.scores["taylor"].astype(float))
+        ranks = query.layer_ranks(layers, sliced.scores["taylor"].astype(float))
+        by_class["critical"] = lambda place: ranks[:, place]
     found = query.find(text, query.Neurons(seen.points, seen.classes, by_class))
     return tuple(seen.points["id"].to_numpy()[found].tolist())

@@ -24,7 +24,7 @@ def show(view: View, seen: Seen, data: Dataset, neuron: int) -> None:
     kept = responses.of(seen)
     if kept is not None:
         values = kept.row(seen.ids.index(neuron))
-        own = {name: values[kept.groups == number] for number, name in enumerate(seen.classes)}
+        own = {seen.classes[place]: values[kept.groups == place] for place in seen.known(neuron)}
         figure = charts.distribution(
             own,
             seen.colours,
@@ -35,18 +35,24 @@ def show(view: View, seen: Seen, data: Dataset, neuron: int) -> None:
         st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="distribution", alt=_("Distribution per class"))
         if data.kind == "table":
             _features(data, kept, values, dark)
-    st.dataframe(numbers(seen, neuron), hide_index=True, height=min(38 + 35 * len(seen.classes), 320))
+    known = seen.known(neuron)
+    if len(known) < len(seen.classes):
+        words = _("The {count} of {all} classes it answers to most; of so many, the others are not kept.")
+        st.caption(words.format(count=len(known), all=f"{len(seen.classes):,}"))
+    st.dataframe(numbers(seen, neuron), hide_index=True, height=min(38 + 35 * len(known), 320))
 
 
 def numbers(seen: Seen, neuron: int) -> pd.DataFrame:
     """One row per class: samples, mean, standard deviation, share active."""
+    known = seen.known(neuron)
+    mean, var, active = (table[neuron, : len(known)] for table in (seen.mean, seen.var, seen.active))
     return pd.DataFrame(
         {
-            _("Class"): list(seen.classes),
-            _("Samples"): seen.count.astype(int),
-            _("Mean"): seen.mean[neuron].round(4),
-            _("Standard deviation"): np.sqrt(seen.var[neuron]).round(4),
-            _("% active"): (100 * seen.active[neuron]).round(1),
+            _("Class"): [seen.classes[place] for place in known],
+            _("Samples"): seen.count[known].astype(int),
+            _("Mean"): mean.round(4),
+            _("Standard deviation"): np.sqrt(var).round(4),
+            _("% active"): (100 * active).round(1),
         }
     )
 

@@ -10,6 +10,7 @@ from surgery.analysis.query import Neurons, find, layer_ranks
 from surgery.errors import SelectionError
 
 LAYERS = ["layer1.conv", "layer1.conv", "layer10.conv", "layer2.0.conv", "layer2.0.conv", "layer2.1.conv"]
+MEANS = np.arange(30.0).reshape(6, 5)
 NEURONS = Neurons(
     pd.DataFrame(
         {
@@ -28,8 +29,8 @@ NEURONS = Neurons(
     ),
     ("cat", "dog", "grey cat", "t-shirt/top", "3"),
     {
-        "mean": np.arange(30.0).reshape(6, 5),
-        "critical": layer_ranks(np.array(LAYERS, dtype=object), np.arange(30.0).reshape(6, 5)),
+        "mean": lambda place: MEANS[:, place],
+        "critical": lambda place: layer_ranks(np.array(LAYERS, dtype=object), MEANS)[:, place],
     },
 )
 
