@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from surgery.charts.figure import Figure, axis, base, plain
+from surgery.charts.figure import Figure, axis, base, named, plain
 from surgery.charts.palette import GROUPED, change_colours, ink
 
 ROW = 17  # pixels of one bar row
@@ -28,7 +28,7 @@ def profile(
     figure.add_trace(
         go.Bar(
             x=[values[name] for name in names],
-            y=names,
+            y=named(names),
             orientation="h",
             marker={"color": [colours.get(name, GROUPED) for name in names]},
             hovertemplate="%{y}: %{x:.3g}<extra></extra>",
@@ -48,7 +48,7 @@ def before_after(
     rows, title = _largest(table, title, most)
     tone = ink(dark)
     figure = base(title, dark=dark, height=_height(len(rows), row=30) + 24)
-    names = [str(name) for name in rows["scope"]]
+    names = named(rows["scope"].tolist())
     figure.add_trace(_side(names, rows["before"], "before", tone.bar, unit))
     figure.add_trace(_side(names, rows["after"], "after", tone.accent, unit))
     figure.add_trace(_differences(names, rows["change"].tolist(), better, unit, dark))
@@ -72,7 +72,7 @@ def differences(
     table: columns scope, before, after, in `unit`.
     """
     rows, title = _largest(table, title, most)
-    names, changes = [str(name) for name in rows["scope"]], rows["change"].tolist()
+    names, changes = named(rows["scope"].tolist()), rows["change"].tolist()
     bars = _differences(names, changes, better, unit, dark)
     bars.update(xaxis="x", customdata=rows[["before", "after"]].to_numpy().tolist())
     bars.update(hovertemplate="%{y}: %{customdata[0]:.3g} → %{customdata[1]:.3g} " + unit + "<extra></extra>")
@@ -92,7 +92,7 @@ def layers(
     """
     tone = ink(dark)
     figure = base(title, dark=dark, height=_height(len(table)) + 24)
-    names = [str(name) for name in table["layer"]]
+    names = named(table["layer"].tolist())
     hatch = {"shape": "/", "size": 6, "solidity": 0.35}
     marks: Sequence[tuple[str, str, dict[str, Any]]] = (
         (kept, "kept", {"color": tone.bar}),

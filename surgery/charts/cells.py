@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from surgery.charts.figure import Figure, axis, base, plain
+from surgery.charts.figure import Figure, axis, base, named, plain
 from surgery.charts.palette import ink, scale, shade, text_on
 
 CELL = 24  # pixels of a row
@@ -40,6 +40,7 @@ def cells(
     the cells; `hover` says what they are (%{text} is the number, %{y} and %{x} row and column).
     """
     tone = ink(dark)
+    rows, columns = named(rows), named(columns)
     percent = 100 * shares
     figure = base(title, dark=dark, height=min(TALLEST, 100 + CELL * len(rows)))
     figure.add_trace(

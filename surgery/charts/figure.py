@@ -6,7 +6,10 @@ next, and Streamlit then takes it for another element and forgets the first sele
 
 from __future__ import annotations
 
+import html
 import json
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -14,6 +17,7 @@ import plotly.graph_objects as go
 from surgery.charts.palette import ink
 
 Figure = dict[str, Any]
+LONGEST = 40  # characters of a name
 FONT = '"Source Sans", sans-serif'
 
 
@@ -69,6 +73,19 @@ def axis(title: str, *, dark: bool, **more: object) -> dict[str, Any]:
         "automargin": True,
     }
     return plain | more
+
+
+def named(names: Sequence[str]) -> list[str]:
+    """Names from files as Plotly is to show them: nothing in them is markup, none fills the figure, equal ones are told
+    apart by a number.
+    """
+    short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in map(str, names)]
+    met: Counter[str] = Counter()
+    found = []
+    for name in short:
+        met[name] += 1
+        found.append(html.escape(name if met[name] == 1 else f"{name} ({met[name]})", quote=False))
+    return found
 
 
 def plain(figure: go.Figure) -> Figure:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from surgery.charts.figure import Figure, axis, base, plain
+from surgery.charts.figure import Figure, axis, base, named, plain
 from surgery.charts.palette import ink, scale
 
 LEAST = 0.06  # of the largest box's height: a box must be seen and hit
@@ -52,7 +52,7 @@ def layer_map(
         half = 0.5 * float(height[chosen]) + 0.03
         corners = {"x0": chosen - 0.4, "x1": chosen + 0.4, "y0": -half, "y1": half}
         figure.add_shape(type="rect", line={"color": tone.worse, "width": 3}, **corners)
-    names = {"tickmode": "array", "tickvals": list(range(len(boxes))), "ticktext": boxes["name"].tolist()}
+    names = {"tickmode": "array", "tickvals": list(range(len(boxes))), "ticktext": named(boxes["name"].tolist())}
     figure.update_layout(
         clickmode="event+select",
         dragmode=False,

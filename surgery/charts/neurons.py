@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from surgery.charts.figure import axis, base
+from surgery.charts.figure import axis, base, named
 from surgery.charts.legend import Legend
 from surgery.charts.palette import ink, scale
 
@@ -78,8 +78,11 @@ def _traces(points: pd.DataFrame, colour: Legend | Sequence[float], shown: Any, 
     size = 9 if len(points) < 1500 else 6  # pixels
     if isinstance(colour, Legend):
         labels = np.asarray(colour.labels, dtype=object)[shown]
-        groups = [(points.iloc[shown[labels == label]], label, shade) for label, shade in colour.colours.items()]
-        return [_trace(rows, label, {"size": size, "color": shade}, dark) for rows, label, shade in groups]
+        rows = zip(named(list(colour.colours)), colour.colours.items(), strict=True)
+        return [
+            _trace(points.iloc[shown[labels == label]], name, {"size": size, "color": shade}, dark)
+            for name, (label, shade) in rows
+        ]
     values = np.asarray(colour, dtype=float)[shown]
     bar = {"thickness": 10, "outlinewidth": 0, "tickfont": {"color": ink(dark).muted}}
     marker = {"size": size, "color": values, "colorscale": scale(), "colorbar": bar}

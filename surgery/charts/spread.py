@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from surgery.charts.figure import Figure, axis, base, plain
+from surgery.charts.figure import Figure, axis, base, named, plain
 from surgery.charts.palette import GROUPED, ink
 
 ROW = 26  # pixels of one class
@@ -34,19 +34,19 @@ def distribution(
         names = [name for name in names if name in largest]
     tone = ink(dark)
     figure = base(title, dark=dark, height=90 + ROW * max(len(names), 2))
-    for name in names:
+    for name, label in zip(names, named(names), strict=True):
         low, first, median, third, high = np.percentile(values[name], [5, 25, 50, 75, 95]).tolist()
         colour = colours.get(name, GROUPED)
         figure.add_trace(
             go.Box(
-                y=[name],
+                y=[label],
                 orientation="h",
                 lowerfence=[low],
                 q1=[first],
                 median=[median],
                 q3=[third],
                 upperfence=[high],
-                name=name,
+                name=label,
                 fillcolor=colour,
                 line={"color": tone.text, "width": 1},
                 hoverinfo="x",
@@ -79,11 +79,11 @@ def pair(
     tone = ink(dark)
     figure = base(title, dark=dark, height=110 + ROW * max(len(names), 2))
     looks = ({"color": tone.accent}, {"color": tone.bar, "pattern": {"shape": "/", "size": 5, "solidity": 0.3}})
-    for label, side, marker in zip(called, shares, looks, strict=True):
+    for label, side, marker in zip(named(called), shares, looks, strict=True):
         figure.add_trace(
             go.Bar(
                 x=side,
-                y=list(names),
+                y=named(names),
                 orientation="h",
                 name=label,
                 marker=marker,

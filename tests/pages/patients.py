@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,13 @@ class Patient:
         self.ws.add_scan(version.id, self.dataset.id, {}, lambda folder: neurons.save(model, found, folder))
 
 
-def admit(ws: Workspace, data: Dataset, *, scanned: bool = True, support: Support | None = None) -> Patient:
-    """A project on a copy of `data` with an untrained network of full support, or of the given one."""
+def admit(
+    ws: Workspace, data: Dataset, *, scanned: bool = True, support: Support | None = None, outputs: Sequence[str] = ()
+) -> Patient:
+    """A project on a copy of `data` with an untrained network of full support, or of the given one.
+
+    outputs: what the network tells apart, where the data does not say it.
+    """
     project = ws.create_project("Drawings")
 
     def copied(folder: Path) -> Dataset:
@@ -76,7 +81,7 @@ def admit(ws: Workspace, data: Dataset, *, scanned: bool = True, support: Suppor
         return Dataset.open(folder)
 
     dataset = ws.add_dataset(project.id, data.name, copied)
-    model = network(data)
+    model = network(data, outputs or data.classes)
     version = ws.commit(project.id, replace(model, support=support or model.support), name="Original")
     patient = Patient(ws, ws.project(project.id), version, dataset)
     if scanned:
@@ -84,18 +89,18 @@ def admit(ws: Workspace, data: Dataset, *, scanned: bool = True, support: Suppor
     return patient
 
 
-def network(data: Dataset) -> Model:
+def network(data: Dataset, classes: Sequence[str]) -> Model:
     """Convolutions with a residual add for images, a perceptron for tables; random weights."""
     torch.manual_seed(0)
-    images, outputs = data.kind == "images", len(data.classes)
+    images, outputs = data.kind == "images", len(classes)
     cnn = Architecture("sample/digits_cnn", {"widths": [4, 6, 5], "classes": outputs})
     architecture = cnn if images else Architecture("mlp", {"sizes": [4, 8, 6, outputs]})
     module = build(architecture).eval()
-    mean, std = data.statistics()
+    mean, std = data.statistics("unlabelled" if data.task == "unlabelled" else "train")
     spec = InputSpec("image" if images else "table", data.shape, mean, std)
     index, support = trace(module, torch.randn(2, *data.shape))
     task = "regression" if data.task == "regression" else "classification"
-    return Model(module, architecture, spec, task, data.classes, index, support)
+    return Model(module, architecture, spec, task, tuple(classes), index, support)
 
 
 def answer_in_place(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
