@@ -119,7 +119,8 @@ def scan(
     class by class, else by rising id; of equal values the one visited first is the stronger.
 
     Raises:
-        DataError: when there are no samples. ModelError: when the network has no index, or gives NaN. Cancelled.
+        DataError: when there are no samples, or a text–image model is named that cannot be used. ModelError: when the
+        network has no index, or gives NaN. Cancelled.
     """
     if model.index is None:
         raise ModelError(
@@ -155,7 +156,7 @@ def scan(
     values = reading.sampled.of(reading.columns[model.index.point])
     rising = ids[remembered].argsort()
     own = remembered[rising]
-    called, member = concepts(data, ids[own].numpy())
+    called, member = concepts(data, ids[own].numpy(), ctx)
     responses = Responses(values[:, rising], ids[own], groups[own], torch.from_numpy(member), called)
     return replace(_result(reading, ids, classes, inputs), responses=responses)
 

@@ -105,7 +105,7 @@ def test_the_features_of_a_table_are_concepts_and_constants_are_not(tmp_path: Pa
         task="classification",
         features=("size", "k"),
     )
-    called, member = concepts(data, np.arange(50))
+    called, member = concepts(data, np.arange(50), Context())
     assert called == ("high size", "low size")
     assert member.sum(0).tolist() == [10, 10]
     assert x[member[:, 0], 0].min() > x[~member[:, 0], 0].max()

@@ -81,7 +81,7 @@ def admit(
         return Dataset.open(folder)
 
     dataset = ws.add_dataset(project.id, data.name, copied)
-    model = network(data, outputs or data.classes)
+    model = network(data, outputs)
     version = ws.commit(project.id, replace(model, support=support or model.support), name="Original")
     patient = Patient(ws, ws.project(project.id), version, dataset)
     if scanned:
@@ -89,9 +89,10 @@ def admit(
     return patient
 
 
-def network(data: Dataset, classes: Sequence[str]) -> Model:
+def network(data: Dataset, classes: Sequence[str] = ()) -> Model:
     """Convolutions with a residual add for images, a perceptron for tables; random weights."""
     torch.manual_seed(0)
+    classes = classes or data.classes
     images, outputs = data.kind == "images", len(classes)
     cnn = Architecture("sample/digits_cnn", {"widths": [4, 6, 5], "classes": outputs})
     architecture = cnn if images else Architecture("mlp", {"sizes": [4, 8, 6, outputs]})

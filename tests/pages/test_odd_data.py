@@ -95,9 +95,7 @@ def test_names_are_shown_as_they_are_and_never_as_markup(ws: Workspace, open_pag
 @pytest.mark.parametrize(
     "rule", ["Cat", "cat", '"cat "', "mean(Cat) > -9", "mean('cat ') > -9", '"{0.__class__} %{x} %s"']
 )
-def test_rules_name_odd_classes(
-    ws: Workspace, open_page: OpenPage, tmp_path: Path, rule: str
-) -> None:
+def test_rules_name_odd_classes(ws: Workspace, open_page: OpenPage, tmp_path: Path, rule: str) -> None:
     patient = patient_of(ws, tmp_path / "d", np.arange(200) % len(NAMES), NAMES, "classification")
     app = open_page("neurons", **patient.link)
     app.text_input(key="find").set_value(rule).run()
