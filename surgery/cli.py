@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import JobError, MismatchError, PlanError, SurgeryError
+from surgery.network import config_file
 
 if TYPE_CHECKING:
     from surgery.workspace import Workspace
@@ -197,15 +198,9 @@ def import_model(options: argparse.Namespace) -> None:
     ws, path = workspace(), existing(options.path)
     project = project_of(ws, options.project, default=options.project or path.stem)
     look: dict[str, Any] = {"kind": "inspect_model", "path": str(path)}
-    known: list[str] = []
     if options.config:
-        from surgery.network.config_file import classes_of, input_of, read
-
-        config = read(existing(options.config))
-        options.architecture, options.arguments = "hf/image-classification", {"config": config}
-        options.input = options.input or input_of(config)
-        known = classes_of(config)
-    if options.architecture:
+        look["architecture"] = config_file.architecture(existing(options.config).read_bytes(), str(options.config))
+    elif options.architecture:
         look["architecture"] = {"name": options.architecture, "arguments": options.arguments}
     found = wait(ws, look, project=project, title=f"Look into {path.name}").result
     if not found["suggestions"]:
@@ -214,7 +209,8 @@ def import_model(options: argparse.Namespace) -> None:
             "Name one with --architecture, or register your own: surgery --architectures FILE import-model …",
         )
     best = found["suggestions"][0]
-    classes = options.classes.split(",") if options.classes else known or [str(i) for i in range(best["outputs"])]
+    numbers = [str(i) for i in range(best["outputs"])]
+    classes = options.classes.split(",") if options.classes else best["classes"] or numbers
     task = {
         "kind": "import_model",
         "path": str(path),

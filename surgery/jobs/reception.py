@@ -29,8 +29,9 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     """Read a file of weights and say which architectures it may belong to. Task: path, perhaps architecture.
 
     Result: format, tensors, parameters, bytes, notes; described, true for a file that this product saved, which needs
-    no suggestion; suggestions, best first, each with name, arguments,
-    mismatches (the first `SHOWN`), misfits (their number), input and outputs; names of all architectures; snippet.
+    no suggestion; suggestions, best first, each with name, arguments, mismatches (the first `SHOWN`), misfits (their
+    number), input, outputs and the classes that are known; names of all architectures (those of installed extras too
+    where none fits); snippet.
     """
     from surgery.network import architectures, load, read
     from surgery.network.model import Architecture
@@ -46,6 +47,7 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
         found = []
     else:
         found = [(one.architecture, list(one.mismatches)) for one in load.suggest(weights.tensors)]
+    fits = weights.description is not None or any(not mismatches for _, mismatches in found)
     return {
         "format": read.sniff(path),
         "tensors": len(weights.tensors),
@@ -54,7 +56,7 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
         "notes": list(weights.notes),
         "described": weights.description is not None,
         "suggestions": [_suggestion(weights, *pair, _sample(ws, job.project)) for pair in found],
-        "names": architectures.names(),
+        "names": [*architectures.names(), *([] if fits else architectures.extra_names())],
         "snippet": architectures.snippet(),
     }
 
@@ -68,15 +70,18 @@ def _sample(ws: Workspace, project: str) -> tuple[int, ...]:
 def _suggestion(
     weights: Weights, architecture: Architecture, mismatches: list[Mismatch], sample: tuple[int, ...]
 ) -> dict[str, Any]:
-    from surgery.network import load
+    from surgery.network import config_file, load
 
+    config = architecture.arguments.get("config") if architecture.name.startswith("hf/") else None
+    said = config_file.input_of(config) if config else None
     return {
         "name": architecture.name,
         "arguments": dict(architecture.arguments),
         "mismatches": [asdict(mismatch) for mismatch in mismatches[:SHOWN]],
         "misfits": len(mismatches),
-        "input": asdict(load.guess_input(weights.tensors, architecture, sample)),
+        "input": said or asdict(load.guess_input(weights.tensors, architecture, sample)),
         "outputs": _outputs(architecture),
+        "classes": config_file.classes_of(config) if config else [],
     }
 
 

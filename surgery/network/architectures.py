@@ -64,6 +64,14 @@ def names() -> list[str]:
     return [*known, *_custom]
 
 
+def extra_names() -> list[str]:
+    """The names of installed extras that need no configuration."""
+    try:
+        return [f"timm/{key}" for key in _family(*EXTRAS["timm"])]
+    except ImportError:
+        return []
+
+
 def definition(name: str) -> Definition:
     """Where `name` is defined.
 

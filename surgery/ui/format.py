@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from surgery.ui.messages import _, plural
@@ -58,6 +59,12 @@ def seconds(duration: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def call(name: str, arguments: Mapping[str, object]) -> str:
+    """A constructor with its arguments, each of at most 60 letters."""
+    shown = [f"{key}={str(value)[:60]}{'…' * (len(str(value)) > 60)}" for key, value in arguments.items()]
+    return f"{name}({', '.join(shown)})"
 
 
 def ago(moment: datetime | float | None, now: datetime | None = None) -> str:

@@ -28,7 +28,7 @@ def ask(view: View, suggestion: Mapping[str, Any], *, stem: str) -> dict[str, An
         task = _task(outputs, view)
         classes = st.text_area(
             _("Classes, one per line") if task == "classification" else _("Name of the target"),
-            value="\n".join(_names(view, outputs, task)),
+            value="\n".join(suggestion.get("classes") or _names(view, outputs, task)),
             height=110,
             help=_("In the order of the outputs; this model has {count}.").format(count=outputs),
         )

@@ -14,6 +14,7 @@ import streamlit as st
 
 from surgery import jobs
 from surgery.errors import Mismatch, SurgeryError
+from surgery.network import config_file
 from surgery.ui import format, model_form, panels, progress, shell, uploads
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
@@ -180,8 +181,7 @@ def _architecture(view: View, job: Job) -> Mapping[str, Any] | None:
 
 
 def _spoken(suggestion: Mapping[str, Any]) -> str:
-    arguments = ", ".join(f"{name}={value}" for name, value in suggestion["arguments"].items())
-    named = f"{suggestion['name']}({arguments})"
+    named = format.call(suggestion["name"], suggestion["arguments"])
     misfits = suggestion["misfits"]
     fit = plural("{count} tensor differs", "{count} tensors differ", misfits) if misfits else _("fits")
     return f"{named} · {fit}"
@@ -207,6 +207,9 @@ def _other(view: View, job: Job) -> None:
         arguments = st.text_input(
             _("Arguments (JSON)"), "{}", help=_('What its constructor takes, for instance {"num_classes": 10}')
         )
+        config = st.file_uploader(
+            _("Or the config.json of a Hugging Face image classifier"), key="config", max_upload_size=1
+        )
         sent = st.form_submit_button(_("Compare"), icon=":material/difference:")
     with st.expander(_("My own network"), icon=":material/code:"):
         st.markdown(
@@ -215,7 +218,11 @@ def _other(view: View, job: Job) -> None:
             + _("An uploaded file never runs code.")
         )
         st.code(job.result["snippet"], language="python")
-    if sent and name:
-        wanted = {"name": name, "arguments": model_form.arguments(arguments)}
+    if sent and (config or name):
+        wanted = (
+            config_file.architecture(config.getvalue(), config.name)
+            if config
+            else {"name": name, "arguments": model_form.arguments(arguments)}
+        )
         task = {"kind": "inspect_model", "path": job.task["path"], "architecture": wanted}
-        _submit(view, task, _("Compare with {name}").format(name=name))
+        _submit(view, task, _("Compare with {name}").format(name=config.name if config else name))

@@ -29,7 +29,7 @@ def model(view: View) -> None:
     spec = found["input"]
     panels.facts(
         {
-            _("Architecture"): _call(found),
+            _("Architecture"): format.call(found["name"], found["arguments"]),
             _("Layers"): str(len(found["layers"])),
             _("Neurons"): format.amount(view.version.neurons) if view.version.neurons else "–",
             _("Parameters"): format.amount(found["parameters"]),
@@ -179,11 +179,6 @@ def _other_input(view: View, best: Mapping[str, Any], own: Mapping[str, Any], qu
         task |= {key: best[key] for key in ("shape", "mean", "std")}
         jobs.submit(view.workspace, task, project=view.project.id, title=title)
         st.rerun()
-
-
-def _call(found: Mapping[str, Any]) -> str:
-    arguments = ", ".join(f"{name}={value}" for name, value in found["arguments"].items())
-    return f"{found['name']}({arguments})"
 
 
 def _statistics(spec: Mapping[str, Any]) -> str:

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from surgery.errors import ModelFileError
-from surgery.network.config_file import classes_of, input_of, read
+from surgery.network.config_file import architecture, classes_of, input_of
 
 
 def test_what_a_network_takes_and_tells_apart() -> None:
@@ -23,10 +21,14 @@ def test_what_is_not_said_is_left_open(labels: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("{", "is no JSON"), ("[]", "holds no configuration"), ("\x80", "JSON")]
+    ("content", "words"),
+    [("{", "is no JSON"), ("[]", "holds no configuration"), ("\x80", "JSON"), ("[" * 100_000, "JSON")],
 )
-def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: str, words: str) -> None:
-    file = tmp_path / "config.json"
-    file.write_bytes(content.encode("latin-1"))
-    with pytest.raises(ModelFileError, match=words):
-        read(file)
+def test_a_file_that_is_no_configuration_is_named(content: str, words: str) -> None:
+    with pytest.raises(ModelFileError, match=f"config.json .*{words}"):
+        architecture(content.encode("latin-1"), "config.json")
+
+
+def test_a_configuration_is_the_argument_of_its_network() -> None:
+    found = architecture(b'{"model_type": "vit"}', "config.json")
+    assert found == {"name": "hf/image-classification", "arguments": {"config": {"model_type": "vit"}}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 import zipfile
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from streamlit.testing.v1 import AppTest
 
 from surgery import jobs
 from surgery.errors import ModelError
+from surgery.network.architectures import build
+from surgery.network.model import Architecture
 from surgery.ui import data_import, model_form, uploads
 from surgery.workspace import Project, Workspace, queue
 from tests.pages.conftest import OpenPage, failures, perceptron
@@ -70,6 +73,32 @@ def test_weights_become_a_version(
     assert version.name == "boxes"
     assert "full surgery" in badges(app)
     assert list(ws.uploads.rglob("*.safetensors")) == []
+
+
+def test_a_hugging_face_network_comes_with_its_configuration(
+    open_page: OpenPage, ws: Workspace, empty: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    pytest.importorskip("transformers")
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = {"model_type": "vit", "image_size": 8, "patch_size": 4, "id2label": {"0": "cat", "1": "dog"}, **size}
+    module = build(Architecture("hf/image-classification", {"config": config}))
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[0].upload("vit.safetensors", save(module.state_dict()), "application/octet-stream").run()
+    app = come_to_rest(app)
+    assert "timm/resnet10t" in next(box for box in app.selectbox if box.label == "Name").options
+    app.file_uploader(key="config").upload("config.json", json.dumps(config).encode(), "application/json")
+    button(app, "Compare").click().run()
+    app = come_to_rest(app)
+    assert failures(app) == []
+    assert app.text_area[0].value == "cat\ndog"
+    button(app, "Import model").click().run()
+    app = come_to_rest(app)
+    assert failures(app) == []
+    (version,) = ws.versions(empty.id)
+    model = ws.model(version.id)
+    assert model.classes == ("cat", "dog")
+    assert (model.input.shape, model.input.mean) == ((3, 8, 8), (0.5, 0.5, 0.5))
+    assert model.support.level == "full"
 
 
 def test_the_wrong_number_of_classes_is_refused(
