@@ -81,12 +81,15 @@ def choose(table: DataFrame) -> list[int]:
 
 
 def _scan(ws: Workspace, start: Start, version: Version, model: Model, ctx: Context) -> None:
-    """Scan a version and keep the result, as a scan job does."""
+    """Scan a version and find its slices, as the jobs do."""
     from surgery.analysis import neurons
     from surgery.analysis.scan import scan
+    from surgery.jobs.work import find_slices
 
-    found = scan(model, ws.dataset(start.data.id), ctx, **SCAN)
+    data = ws.dataset(start.data.id)
+    found = scan(model, data, ctx, **SCAN)
     ws.add_scan(version.id, start.data.id, SCAN, lambda folder: neurons.save(model, found, folder))
+    find_slices(model, data, ws.scan_folder(version.id, start.data.id, SCAN), ctx)
 
 
 def installed(ws: Workspace) -> str | None:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 import sample_models
 from sample_models import finished, surface, train
+from surgery.analysis import slices
+from surgery.analysis.criticality import Criticality
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.errors import Cancelled, ModelFileError, NotFoundError
@@ -203,6 +205,17 @@ def test_pipeline_measures_the_shipped_numbers(
         for side in ("before", "after"):
             one_sample = 1.01 / row["n"] if row["n"] else 0.0  # may flip where other processors round differently
             assert tables[1][key][side] == pytest.approx(row[side], abs=one_sample), key
+
+
+def test_pipeline_finds_the_shipped_slices(installed: tuple[Workspace, str], rebuilt: tuple[Workspace, str]) -> None:
+    found = []
+    for ws, project in (installed, rebuilt):
+        original, (data,) = ws.versions(project)[0], ws.datasets(project)
+        folder = ws.scan_folder(original.id, data.id, finished.SCAN)
+        assert (folder / slices.TABLES).exists()
+        found.append(Criticality.load(folder))
+    for name, scores in found[0].scores.items():
+        torch.testing.assert_close(found[1].scores[name], scores, rtol=1e-3, atol=1e-4)
 
 
 def assert_alike(found: Model, wanted: Model, *, made_on: tuple[str, str]) -> None:

@@ -8,12 +8,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from surgery.context import Context
 from surgery.workspace import Workspace
 from surgery.workspace.files import full_disk_refused
 from surgery.workspace.rows import Job
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Dataset
+    from surgery.network.model import Model
 
 
 def text_of(document: Mapping[str, Any]) -> str:
@@ -103,22 +107,27 @@ def criticality(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
     Result: folder, the scan's, with the scores and the slices' levels.
     """
+    from surgery.analysis import slices
+
+    folder = Path(scan(ws, job, ctx)["folder"])
+    if not (folder / slices.TABLES).exists():  # written last
+        find_slices(ws.model(job.task["version"]), ws.dataset(job.task["dataset"]), folder, ctx)
+    return {"folder": str(folder)}
+
+
+def find_slices(model: Model, data: Dataset, folder: Path, ctx: Context) -> None:
+    """Write scores and slices of a model into the folder of its scan on `data`; test samples are not touched."""
     from surgery.analysis import layers, slices
     from surgery.analysis.criticality import criticality
     from surgery.analysis.scan import Scan
 
-    folder = Path(scan(ws, job, ctx)["folder"])
-    if (folder / slices.TABLES).exists():  # written last
-        return {"folder": str(folder)}
-    version, dataset = (job.task[name] for name in ("version", "dataset"))
-    model, data, found = ws.model(version), ws.dataset(dataset).without_test(), Scan.load(folder)
-    scored = criticality(model, data, found, ctx, fill="mean")
+    found, open_data = Scan.load(folder), data.without_test()
+    scored = criticality(model, open_data, found, ctx, fill="mean")
     with full_disk_refused("the slices"):
         scored.save(folder)
-        seen = slices.observe(model, data, found, ctx)
+        seen = slices.observe(model, open_data, found, ctx)
         layers.save(model, seen, folder)
-        slices.save(model, data, found, scored.scores, ctx, folder, seen)
-    return {"folder": str(folder)}
+        slices.save(model, open_data, found, scored.scores, ctx, folder, seen)
 
 
 def sensitivity(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
