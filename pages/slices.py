@@ -151,7 +151,7 @@ def one_slice(sliced: Sliced, members: Members, cut: Cut) -> None:
             _("that only it needs"): alone.sum(0),
         }
     )
-    st.dataframe(table, hide_index=True, height=min(37 + 35 * len(classes), 390))
+    st.dataframe(table, hide_index=True)
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     place = left.selectbox(_("Class"), range(len(classes)), format_func=lambda c: plain(classes[c]), key="class")
     which = right.segmented_control(

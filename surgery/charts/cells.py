@@ -33,16 +33,18 @@ def cells(
     written: NDArray[np.int64] | None = None,
     hover: str = "%{y} · %{x}: %{text} %",
     unit: str = "%",
+    room: int = 0,
 ) -> Figure:
     """A grid of shares 0–1, shown as %: shares[i, j] belongs to rows[i] (from the top) and columns[j]; NaN is blank.
 
     axes: what columns and rows are. chosen: the number of a cell that is framed. written: other numbers to write into
-    the cells; `hover` says what they are (%{text} is the number, %{y} and %{x} row and column).
+    the cells; `hover` says what they are (%{text} is the number, %{y} and %{x} row and column). room: the figure is as
+    high as one of so many rows, to stand beside another.
     """
     tone = ink(dark)
     rows, columns = named(rows), named(columns)
     percent = 100 * shares
-    figure = base(title, dark=dark, height=min(TALLEST, 100 + CELL * len(rows)))
+    figure = base(title, dark=dark, height=min(TALLEST, 100 + CELL * max(len(rows), room)))
     figure.add_trace(
         go.Heatmap(
             z=[[None if np.isnan(cell) else round(float(cell), 1) for cell in row] for row in percent],

@@ -133,7 +133,6 @@ def _chosen(table: pd.DataFrame, ends: list[int | None], key: str, bar: tuple[st
         column_config={
             column: st.column_config.ProgressColumn(help=help, min_value=0.0, max_value=largest, format="%.2g")
         },
-        height=38 + 35 * min(len(table), 8),
     )
     rows = event["selection"]["rows"]
     return ends[rows[0]] if rows and rows[0] < len(ends) else None

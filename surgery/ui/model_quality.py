@@ -95,7 +95,6 @@ def per_class(found: Found, on: str) -> None:
     st.dataframe(
         table,
         hide_index=True,
-        height=min(37 + 35 * len(table), 390),
         column_config={
             "name": st.column_config.TextColumn(_("class"), width=96),
             "precision": bar(_("precision"), help=_("Of all that it calls so, how many are.")),

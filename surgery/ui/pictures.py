@@ -18,7 +18,6 @@ from surgery.data.dataset import Dataset
 from surgery.ui import format
 from surgery.ui.messages import _
 
-ROWS = 9
 VEIL = (255, 122, 0)  # orange shows on gray and on most photographs
 FRAME = "rgba(255,255,255,.9);outline:1px solid rgba(0,0,0,.55)"
 MOST_FEATURES = 8  # columns of a table sample that fit beside the map
@@ -45,7 +44,7 @@ def samples(data: Dataset, shown: Sequence[Shown], *, columns: int = 3, width: i
         if data.kind == "images":
             st.html(grid(data, shown, columns=columns, width=width))
         else:
-            st.dataframe(rows(data, shown), hide_index=True, height=38 + 35 * min(len(shown), ROWS))
+            st.dataframe(rows(data, shown), hide_index=True)
 
 
 def grid(data: Dataset, shown: Sequence[Shown], *, columns: int, width: int) -> str:

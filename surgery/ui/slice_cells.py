@@ -33,6 +33,7 @@ def layers(view: View, sliced: Sliced, members: Members, cut: Cut) -> None:
         hover=_("%{x} needs %{text} % of the neurons of %{y}"),
         dark=st.context.theme.type == "dark",
         chosen=chosen,
+        room=len(classes),
     )
     _draw(figure, CELL, _("Share of every layer's neurons that each class needs"))
     if chosen is None:
@@ -64,6 +65,7 @@ def pairs(view: View, sliced: Sliced, members: Members, cut: Cut) -> None:
         hover=_("%{y} and %{x} share %{text} % of the neurons that either needs"),
         dark=st.context.theme.type == "dark",
         chosen=chosen,
+        room=len(sliced.shares(members)[0]),
     )
     _draw(figure, PAIR, _("Overlap of the neurons of every two classes"))
     if chosen is None or chosen // len(classes) <= chosen % len(classes):

@@ -44,7 +44,6 @@ def classes(view: View, sliced: Sliced, members: Members, cut: Cut) -> None:
             }
         ),
         hide_index=True,
-        height=min(37 + 35 * len(groups), 320),
     )
     place = st.selectbox(_("Slice"), range(len(groups)), format_func=lambda g: labels[g], key="group")
     taking.offer(view, sliced.ids(unions[place]), f"{labels[place]} · Θ {cut.theta:.3f}", key="group")

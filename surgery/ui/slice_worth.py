@@ -61,9 +61,7 @@ def accuracy(view: View, sliced: Sliced, cut: Cut) -> None:
         )
     else:
         _all_together(union, metric)
-    st.dataframe(
-        _table(rows, metric), hide_index=True, column_config=_bars(metric), height=min(37 + 35 * len(rows), 390)
-    )
+    st.dataframe(_table(rows, metric), hide_index=True, column_config=_bars(metric))
     st.caption(
         _(
             "{metric} on {split}, n = {n}; neurons silenced, nothing retrained. A class is measured on its own "

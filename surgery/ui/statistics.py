@@ -39,7 +39,7 @@ def show(view: View, seen: Seen, data: Dataset, neuron: int) -> None:
     if len(known) < len(seen.classes):
         words = _("The {count} of {all} classes it answers to most; of so many, the others are not kept.")
         st.caption(words.format(count=len(known), all=f"{len(seen.classes):,}"))
-    st.dataframe(numbers(seen, neuron), hide_index=True, height=min(38 + 35 * len(known), 320))
+    st.dataframe(numbers(seen, neuron), hide_index=True)
 
 
 def numbers(seen: Seen, neuron: int) -> pd.DataFrame:
