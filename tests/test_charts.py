@@ -76,11 +76,12 @@ def test_mode_sets_what_a_drag_does(mode: charts.Mode, drag: str) -> None:
 
 
 def test_a_score_is_drawn_in_cividis_with_its_scale() -> None:
-    figure = charts.neuron_map(_points(), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], title="Share active")
-    marker = figure.data[0].marker
-    assert marker.color.tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-    assert marker.colorscale[0] == (0.0, "#00224E")
-    assert marker.colorbar.thickness
+    for dark, little in ((True, "#00224E"), (False, "#FEE838")):
+        figure = charts.neuron_map(_points(), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], title="Share active", dark=dark)
+        marker = figure.data[0].marker
+        assert marker.color.tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+        assert marker.colorscale[0] == (0.0, little), "little is near the ground, much stands out"
+        assert marker.colorbar.thickness
 
 
 def test_above_the_limit_a_sample_with_the_whole_selection_is_shown_and_said() -> None:
@@ -246,8 +247,9 @@ def test_cells_carry_their_number_and_can_be_read_on_every_colour() -> None:
     (frame,) = figure["layout"]["shapes"]
     assert (frame["x0"], frame["y1"]) == (0.5, 1.5)
     for step in range(101):
-        colour = palette.shade(step / 100)
-        assert contrast(colour, palette.text_on(colour)) >= 4.5
+        for dark in (True, False):
+            colour = palette.shade(step / 100, palette.amounts(dark, filled=True))
+            assert contrast(colour, palette.text_on(colour)) >= 4.5
     many = charts.cells(np.zeros((30, 30)), [*"a" * 30], [*"b" * 30], title="Many")
     assert cell_traces(many)[0] == [], "numbers would not fit"
 

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from surgery.charts.figure import Figure, axis, base, named, plain
-from surgery.charts.palette import ink, scale, shade, text_on
+from surgery.charts.palette import amounts, ink, scale, shade, text_on
 
 CELL = 24  # pixels of a row
 ROOM = 36  # letters under all columns together that fit without a slant
@@ -42,6 +42,7 @@ def cells(
     high as one of so many rows, to stand beside another.
     """
     tone = ink(dark)
+    colours = amounts(dark, filled=True)
     rows, columns = named(rows), named(columns)
     percent = 100 * shares
     figure = base(title, dark=dark, height=min(TALLEST, 100 + CELL * max(len(rows), room)))
@@ -54,7 +55,7 @@ def cells(
             zmax=100,
             xgap=1,
             ygap=1,
-            colorscale=scale(),
+            colorscale=scale(colours),
             hoverinfo="skip",
             colorbar={
                 "title": {"text": unit, "side": "top"},
@@ -66,7 +67,7 @@ def cells(
     )
     numbers = np.nan_to_num(percent).round().astype(int) if written is None else written
     if shares.size <= WRITTEN:
-        figure.add_traces(_numbers(shares, numbers))
+        figure.add_traces(_numbers(shares, numbers, colours))
     figure.add_trace(_targets(numbers, rows, columns, hover))
     if chosen is not None and chosen < shares.size:
         figure.add_shape(_frame(*divmod(chosen, len(columns)), colour=tone.worse))
@@ -85,11 +86,11 @@ def _angle(names: Sequence[str]) -> int:
     return -45 if len(names) > 12 or sum(map(len, names)) > ROOM else 0
 
 
-def _numbers(shares: NDArray[np.float64], numbers: NDArray[np.int64]) -> list[go.Scatter]:
+def _numbers(shares: NDArray[np.float64], numbers: NDArray[np.int64], colours: Sequence[str]) -> list[go.Scatter]:
     """The numbers in two traces, one of black and one of white text."""
     places: dict[str, list[tuple[int, int]]] = {}
     for i, j in np.argwhere(~np.isnan(shares)).tolist():
-        places.setdefault(text_on(shade(float(shares[i, j]))), []).append((i, j))
+        places.setdefault(text_on(shade(float(shares[i, j]), colours)), []).append((i, j))
     return [
         go.Scatter(
             x=[j for _i, j in found],

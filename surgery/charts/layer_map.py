@@ -13,10 +13,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from surgery.charts.figure import Figure, axis, base, named, plain
-from surgery.charts.palette import ink, scale
+from surgery.charts.palette import amounts, ink, scale
 
 LEAST = 0.06  # of the largest box's height: a box must be seen and hit
-HEIGHT = 340
+HEIGHT, TALL = 340, 440
+SLANTED = 12  # boxes
 
 
 def layer_map(
@@ -37,7 +38,7 @@ def layer_map(
     tone = ink(dark)
     share = np.sqrt(boxes["size"].to_numpy(dtype=float))
     height = np.maximum(share / max(share.max(), 1e-9), LEAST)
-    figure = base(f"{title} · height: {size}", dark=dark, height=HEIGHT)
+    figure = base(f"{title} · height: {size}", dark=dark, height=HEIGHT if len(boxes) <= SLANTED else TALL)
     links = [(start, end) for start, end in edges if start >= 0 and end - start == 1]
     across = [place for start, end in links for place in (start + 0.35, end - 0.35, None)]
     figure.add_trace(_line(across, [0.0] * len(across), "feeds", tone.muted, dash="solid", legend=True))
@@ -52,6 +53,7 @@ def layer_map(
         half = 0.5 * float(height[chosen]) + 0.03
         corners = {"x0": chosen - 0.4, "x1": chosen + 0.4, "y0": -half, "y1": half}
         figure.add_shape(type="rect", line={"color": tone.worse, "width": 3}, **corners)
+    slant = -40 if len(boxes) <= SLANTED else -90  # slanted names of many boxes lie on each other
     names = {"tickmode": "array", "tickvals": list(range(len(boxes))), "ticktext": named(boxes["name"].tolist())}
     figure.update_layout(
         clickmode="event+select",
@@ -59,7 +61,7 @@ def layer_map(
         showlegend=True,
         bargap=0.3,
         margin={"t": 64},
-        xaxis=axis("input → output", dark=dark, showgrid=False, zeroline=False, tickangle=-40, **names),
+        xaxis=axis("input → output", dark=dark, showgrid=False, zeroline=False, tickangle=slant, **names),
         yaxis=axis("", dark=dark, showgrid=False, zeroline=False, showticklabels=False, range=[-1.1, 1.1]),
     )
     return plain(figure)
@@ -72,7 +74,7 @@ def _boxes(boxes: pd.DataFrame, height: np.ndarray, own: np.ndarray, colour: str
     marker: dict[str, object] = {"color": tone.bar, "line": {"width": 1, "color": tone.muted}}
     if colour and places:
         bar = {"thickness": 10, "outlinewidth": 0, "title": {"text": colour}, "tickfont": {"color": tone.muted}}
-        marker |= {"color": boxes["value"].tolist(), "colorscale": scale(), "colorbar": bar}
+        marker |= {"color": boxes["value"].tolist(), "colorscale": scale(amounts(dark)), "colorbar": bar}
     return go.Bar(
         x=places,
         y=height.tolist(),

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 
 from surgery.charts.figure import axis, base, named
 from surgery.charts.legend import Legend
-from surgery.charts.palette import ink, scale
+from surgery.charts.palette import amounts, ink, scale
 
 Mode = Literal["click", "lasso"]
 Trace = dict[str, Any]
@@ -85,7 +85,7 @@ def _traces(points: pd.DataFrame, colour: Legend | Sequence[float], shown: Any, 
         ]
     values = np.asarray(colour, dtype=float)[shown]
     bar = {"thickness": 10, "outlinewidth": 0, "tickfont": {"color": ink(dark).muted}}
-    marker = {"size": size, "color": values, "colorscale": scale(), "colorbar": bar}
+    marker = {"size": size, "color": values, "colorscale": scale(amounts(dark)), "colorbar": bar}
     return [_trace(points.iloc[shown], "", marker, dark)]
 
 
@@ -106,8 +106,8 @@ def _trace(rows: pd.DataFrame, name: str, marker: dict[str, Any], dark: bool) ->
 def _marked(trace: Trace, selected: Collection[int]) -> Trace:
     """Fade everything but the selection; also what the browser shows at once after a click or lasso."""
     faded: Trace = {
-        "selected": {"marker": {"opacity": 1, "size": trace["marker"]["size"] + 3}},
-        "unselected": {"marker": {"opacity": 0.18}},
+        "selected": {"marker": {"opacity": 1, "size": trace["marker"]["size"] + 5}},
+        "unselected": {"marker": {"opacity": 0.15}},
     }
     if selected:
         faded["selectedpoints"] = np.flatnonzero(np.isin(trace["customdata"], list(selected)))

@@ -14,6 +14,7 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "
 WIDER = ("#7A5CC7", "#8C564B", "#A6D854", "#F781BF", "#17BECF", "#B2182B", "#5E8C31", "#FFB380", "#4C6A92")
 GROUPED = "#9AA0A6"  # what is put together under "other"
 CIVIDIS = ("#00224E", "#35456C", "#666970", "#948E77", "#C8B866", "#FEE838")
+PALE = "#FFFBE6"
 GOLDEN_ANGLE = 0.618034  # fraction of the colour circle
 
 
@@ -51,14 +52,24 @@ def ordered_colours(names: Sequence[str]) -> dict[str, str]:
     return {name: _between(CIVIDIS, place / last) for place, name in enumerate(names)}
 
 
-def scale(colours: Sequence[str] = CIVIDIS) -> list[list[object]]:
+def amounts(dark: bool, *, filled: bool = False) -> tuple[str, ...]:
+    """Cividis from little to much. Much stands out from the ground: it is dark on a light one, bright on a dark one.
+
+    filled: for cells that fill a figure, of which those with little shall be quiet: on a light ground they are pale.
+    """
+    if dark:
+        return CIVIDIS
+    return (PALE, *CIVIDIS[-2::-1]) if filled else CIVIDIS[::-1]
+
+
+def scale(colours: Sequence[str]) -> list[list[object]]:
     """The colour scale of a figure: `[[0.0, colour], …, [1.0, colour]]`."""
     return [[place / (len(colours) - 1), colour] for place, colour in enumerate(colours)]
 
 
-def shade(fraction: float) -> str:
-    """The colour of an amount 0–1 on the scale."""
-    return _between(CIVIDIS, min(max(fraction, 0.0), 1.0))
+def shade(fraction: float, colours: Sequence[str]) -> str:
+    """The colour of an amount 0–1 on the scale of `colours`."""
+    return _between(colours, min(max(fraction, 0.0), 1.0))
 
 
 def text_on(colour: str) -> str:
