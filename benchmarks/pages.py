@@ -115,14 +115,15 @@ def clicks(page: Page, count: int) -> list[float]:
     )
     hovered = "() => document.querySelector('.js-plotly-plot')._hoverdata?.[0]?.customdata ?? null"
     times: list[float] = []
+    last = None
     for x, y, _id in spots:
         page.mouse.move(x + 30, y + 30)
         page.mouse.move(x, y, steps=3)
         page.wait_for_timeout(400)  # among thousands of points the hover settles on the nearest one only then
         neuron = page.evaluate(hovered)
-        if neuron is None:
+        if neuron in (None, last):  # a second click on the same neuron lets go of it
             continue
-        start = time.monotonic()
+        last, start = neuron, time.monotonic()
         page.mouse.click(x, y)
         page.get_by_text(f"neuron {neuron}", exact=False).first.wait_for(timeout=20_000)
         times.append(time.monotonic() - start)

@@ -49,6 +49,7 @@ class Decoded:
     y: np.ndarray
     name: str = "decoded"
     digest: str = "decoded"
+    kind: str = "images"
     task: str = "classification"
     classes: tuple[str, ...] = CLASSES
 
