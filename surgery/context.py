@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from surgery.errors import Cancelled
 
@@ -35,6 +35,7 @@ class Context:
     report: Report = _quiet
     cancelled: Callable[[], bool] = field(default=lambda: False)
     every: float = 0.2  # seconds between two progress events
+    offer: Callable[[Any], None] = field(default=lambda _: None)  # takes results on the way, to be kept for choosing
 
     def track(self, items: Iterable[Item], stage: str, total: int | None = None) -> Iterator[Item]:
         """Yield `items`, reporting how many are done.

@@ -45,7 +45,10 @@ def digits() -> Model:
     return Model(module, architecture, spec, "classification", ("bars", "columns", "square"), index, support)
 
 
-CASES = {"prune": Case({"remove": [0, 5], "epochs": 1}, lambda: [digits()])}
+CASES = {
+    "prune": Case({"remove": [0, 5], "epochs": 1}, lambda: [digits()]),
+    "compress": Case({"parameters": 0.6, "steps": 2, "tolerance": None, "theta": 0.9}, lambda: [digits()]),
+}
 
 
 @pytest.fixture(params=sorted(operations()))

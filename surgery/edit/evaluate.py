@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from surgery.context import Context
+from surgery.errors import DataError
 from surgery.network.model import Model
 from surgery.network.readers import Readers
 from surgery.network.slicing import Means
@@ -29,6 +30,22 @@ def predict(model: Model, data: Dataset, ids: np.ndarray, ctx: Context, stage: s
     finally:
         module.to("cpu")
     return torch.cat(outs) if outs else torch.zeros(0, len(model.classes))
+
+
+def quality(model: Model, data: Dataset, ids: np.ndarray, ctx: Context, stage: str = "evaluating") -> float:
+    """0–1: accuracy on the samples `ids`, or R² (which may be negative) for a regression.
+
+    Raises:
+        DataError: there are no samples, or none with labels.
+    """
+    if not len(ids) or data.task == "unlabelled":
+        raise DataError("There are no labelled samples to choose on.", "Import data with a validation part.")
+    out = predict(model, data, ids, ctx, stage)
+    truth = torch.as_tensor(data.labels(ids))
+    if model.task == "regression":
+        error = (out[:, 0].double() - truth).square().sum()
+        return float(1 - error / (truth.double() - truth.double().mean()).square().sum().clamp(min=1e-12))
+    return float((out.argmax(1) == model.outputs_of(data.classes)[truth]).double().mean())
 
 
 def means_of(model: Model, data: Dataset, ctx: Context, limit: int = MEANS_FROM) -> Means:

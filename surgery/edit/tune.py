@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,17 +18,18 @@ from surgery.network.model import Model
 
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
+    from surgery.data.rows import Ids
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
-def tune(model: Model, data: Dataset, ctx: Context, *, epochs: int, rate: float, batch: int = 64) -> Model:
+def tune(model: Model, data: Dataset, ctx: Context, *, epochs: float, rate: float, batch: int = 64) -> Model:
     """A copy of `model` trained for `epochs` on the role train, with AdamW and a cosine schedule from `rate`.
 
     Cross-entropy for classes, squared error in units of the target's spread for regression. Only normalisation and
     dropout run in training mode, so that branches a network opens in training mode (auxiliary heads) stay closed.
-    Same seed, same weights.
+    epochs: a part of one takes that share of the samples, in a seeded order. Same seed, same weights.
 
     Raises:
         DataError: there is nothing labelled to train on.
@@ -39,15 +41,16 @@ def tune(model: Model, data: Dataset, ctx: Context, *, epochs: int, rate: float,
     module = copy.deepcopy(model.module).to(ctx.device)
     tuned = replace(model, module=module)
     optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=0.0)
-    steps = epochs * len(data.batches(ids, model.input, size=batch))
+    chosen = _epochs(ids, epochs, ctx.seed)
+    steps = sum(len(data.batches(own, model.input, size=batch)) for own in chosen)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     loss_of = _cross_entropy(model, data) if model.task == "classification" else _squared_error(data)
     _training(module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(ctx.seed)
-        for epoch in range(epochs):
-            batches = data.batches(ids, model.input, size=batch, device=ctx.device, seed=ctx.seed + epoch)
-            for x, y, _ in ctx.track(batches, f"tuning, epoch {epoch + 1} of {epochs}"):
+        for epoch, own in enumerate(chosen):
+            batches = data.batches(own, model.input, size=batch, device=ctx.device, seed=ctx.seed + epoch)
+            for x, y, _ in ctx.track(batches, f"tuning, epoch {epoch + 1} of {len(chosen)}"):
                 if len(x) == 1 and len(ids) > 1:
                     continue  # one sample has no batch statistics
                 if y is None:
@@ -61,6 +64,14 @@ def tune(model: Model, data: Dataset, ctx: Context, *, epochs: int, rate: float,
                 schedule.step()
                 ctx.point(loss=float(loss.detach()))
     return replace(model, module=module.eval().to("cpu"))
+
+
+def _epochs(ids: Ids, epochs: float, seed: int) -> list[Ids]:
+    """The samples of each epoch; the last one may have a part of them."""
+    whole = int(epochs)
+    part = round((epochs - whole) * len(ids))
+    rest = [np.sort(np.random.default_rng(seed).permutation(ids)[:part])] if part else []
+    return [ids] * whole + rest
 
 
 def _training(module: nn.Module) -> None:

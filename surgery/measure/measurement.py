@@ -150,7 +150,7 @@ def _costs(name: str, model: Model) -> list[tuple[Any, ...]]:
 
 def _times(models: Mapping[str, Model], ctx: Context) -> list[tuple[Any, ...]]:
     """Median and interquartile range of both batch sizes, in ms per forward pass."""
-    from surgery.measure.latency import latency, threads
+    from surgery.network.latency import latency, threads
 
     rows: list[tuple[Any, ...]] = []
     where = threads(ctx.device)

@@ -65,6 +65,21 @@ class Outcome:
     tables: Mapping[str, DataFrame] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A model on the way that a person may prefer to the last one; given to `ctx.offer` as soon as it is made.
+
+    kept: as in `Outcome`, from the plan's input. figures: what is known of it, as a row of a table.
+    accepted: it meets the plan's conditions.
+    """
+
+    number: int
+    model: Model
+    kept: Tensor | None
+    figures: Mapping[str, Any]
+    accepted: bool
+
+
 class Operation(BaseModel):
     """Base of all surgeries."""
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from surgery.context import Context
 from surgery.errors import Cancelled
-from surgery.measure import latency as timing
-from surgery.measure.latency import Latency, latency, threads
+from surgery.network import latency as timing
+from surgery.network.latency import Latency, latency, threads
 from tests.patients import mlp
 
 

@@ -1,0 +1,140 @@
+"""What removing each neuron is expected to cost, when the others take over what they can: second order, by layers.
+
+Removing neuron u makes an error in what each of its readers receives: what the neurons still there cannot predict of u.
+With H = Σ_k r_k W_kᵀ diag(E g²) W_k (g the gradient at the reader's output; k the places of its kernel, each of which
+reads no padding at a share r_k of positions) and P = C⁻¹ the
+inverse covariance of its inputs, the loss rises by ½ H_uu ÷ P_uu, summed over readers. After each removal W takes over
+and C loses a row, which changes H and P by one outer product each: so a whole order costs about as much as one matrix
+inversion per neuron row. This is Optimal Brain Surgeon (Hassibi and Stork 1993) with a neuron in the place of a weight
+and a diagonal Fisher information in the place of the Hessian; the form for coupled neurons is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surgery.edit.compensate import RIDGE, owner_of
+from surgery.edit.inputs import Inputs, blocks
+from surgery.network.index import Layer, NeuronIndex
+from surgery.network.model import Model
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+class _Reader:
+    """What one reader makes of its inputs. point: int64[in], who each input belongs to, −1 = nobody who may go."""
+
+    def __init__(self, point: Tensor, weight: Tensor, variance: Tensor, covariance: Tensor | None) -> None:
+        """weight: float64[out, in, k], scaled by the root of what each output matters; covariance: None = without
+        taking over.
+        """
+        self.point = point.clone()
+        self.alone = 0.5 * weight.square().sum((0, 2)) * variance  # [in]
+        self.h: Tensor | None = None
+        self.p: Tensor | None = None
+        if covariance is not None:
+            ridge = RIDGE * covariance.diagonal().mean().clamp(min=1e-30)
+            self.h = torch.einsum("ock,odk->cd", weight, weight)
+            self.p = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype))
+
+    def costs(self) -> Tensor:
+        """float64[in]: what each input's removal would cost now."""
+        if self.h is None or self.p is None:
+            return self.alone
+        now: Tensor = 0.5 * self.h.diagonal().clamp(min=0) / self.p.diagonal().clamp(min=1e-30)
+        return now
+
+    def remove(self, column: int) -> None:
+        """Take one input away; the others take over."""
+        self.point[column] = -1
+        if self.h is None or self.p is None:
+            return
+        p, h, pivot = self.p[:, column].clone(), self.h[:, column].clone(), self.p[column, column].clamp(min=1e-30)
+        share = p / pivot
+        self.h += h[column] * torch.outer(share, share) - torch.outer(h, share) - torch.outer(share, h)
+        self.p -= torch.outer(p, share)
+        for table in (self.h, self.p):
+            table[:, column] = 0
+            table[column] = 0
+
+
+def effects(model: Model, seen: Inputs) -> Tensor:
+    """float64[N]: the expected rise of the loss at which each neuron leaves, never falling within one set of readers.
+
+    Neurons are removed one after the other from each set of points that share readers, the cheapest first, so a late
+    neuron carries what has been handed to it. Members of a coupled group share one value; fixed neurons have infinity.
+    """
+    index = model.index
+    assert index is not None
+    found = torch.full((index.n,), torch.inf, dtype=torch.float64)
+    readers = [reader for name in index.layers for reader in _readers(model, index, seen, name)]
+    for own in _sets(readers):
+        _leave(index, own, found)
+    unseen = index.point & ~index.fixed & torch.isinf(found)
+    found[unseen] = 0.0  # nobody reads them: nothing is lost
+    found = found[index.group]
+    return torch.where(index.fixed, torch.inf, found)
+
+
+def _readers(model: Model, index: NeuronIndex, seen: Inputs, name: str) -> list[_Reader]:
+    """The reader of a layer, or one for each group of a convolution; none when nobody may go or nothing was seen."""
+    layer = index.layers[name]
+    columns = torch.where(layer.cols >= 0, index.group[layer.cols.clamp(min=0)], -1)
+    columns = torch.where((columns >= 0) & ~index.fixed[columns.clamp(min=0)], columns, -1)
+    if name not in seen.weight or not bool((columns >= 0).any()):
+        return []
+    found = []
+    for own, rows, weight in _weights(model, layer):
+        together = index.group[layer.rows[rows]][:, None] == columns[own][None]  # a row that goes with its column
+        scaled = weight * (seen.weight[name][rows].sqrt()[:, None] * ~together)[:, :, None] * seen.read[name].sqrt()
+        taught = owner_of(model.module, layer) is not None and name in seen.covariance
+        covariance = seen.covariance[name][own, own] if taught else None
+        found.append(_Reader(columns[own], scaled, seen.variance[name][own], covariance))
+    return found
+
+
+def _weights(model: Model, layer: Layer) -> Iterator[tuple[slice, slice, Tensor]]:
+    """(inputs, outputs, float64[out, in, k]) of each group of a reader, however its weight is laid out."""
+    owner: Any = model.module.get_submodule(layer.name) if layer.shiftable else None
+    weight = (model.module.get_parameter(layer.name) if owner is None else owner.weight).detach().double()
+    transposed = isinstance(owner, TRANSPOSED) or weight.shape[0] != len(layer.rows)
+    for columns, rows in blocks(owner, len(layer.cols), len(layer.rows)):
+        own = weight[columns].transpose(0, 1) if transposed else weight[rows]
+        yield columns, rows, own.reshape(own.shape[0], own.shape[1], -1)
+
+
+def _sets(readers: list[_Reader]) -> list[list[_Reader]]:
+    """Readers that share a neuron stand together."""
+    sets: list[tuple[set[int], list[_Reader]]] = []
+    for reader in readers:
+        points = set(reader.point[reader.point >= 0].tolist())
+        met = [one for one in sets if one[0] & points]
+        sets = [one for one in sets if not one[0] & points]
+        sets.append((points.union(*(p for p, _ in met)), [*(r for _, own in met for r in own), reader]))
+    return [own for _, own in sets]
+
+
+def _leave(index: NeuronIndex, readers: list[_Reader], found: Tensor) -> None:
+    """Let the neurons of one set of readers leave, the cheapest first; write what each costs into found: float64[N]."""
+    points = torch.cat([reader.point[reader.point >= 0] for reader in readers]).unique()
+    place = torch.full((index.n,), -1, dtype=torch.long)
+    place[points] = torch.arange(len(points))
+    left = torch.ones(len(points), dtype=torch.bool)
+    highest = 0.0
+    for _ in range(len(points)):
+        costs = torch.zeros(len(points), dtype=torch.float64)
+        for reader in readers:
+            own = reader.point >= 0
+            costs.index_add_(0, place[reader.point[own]], reader.costs()[own])
+        costs[~left] = torch.inf
+        going = int(costs.argmin())
+        highest = max(highest, float(costs[going]))
+        found[points[going]] = highest
+        left[going] = False
+        for reader in readers:
+            for column in (reader.point == points[going]).nonzero()[:, 0].tolist():
+                reader.remove(column)
