@@ -5,34 +5,43 @@ import streamlit as st
 from surgery import jobs
 from surgery.errors import NotFoundError
 from surgery.jobs import Job
-from surgery.operations.base import Operation, operations
+from surgery.operations.base import Operation, Selection, operations
 from surgery.plan import Plan
-from surgery.ui import format, panels, pickers, preview, progress, selection, shell
+from surgery.ui import format, frontier, panels, pickers, preview, progress, selection, shell
 from surgery.ui.form import form
 from surgery.ui.messages import _
 
 view = shell.page("change", needs=("version", "dataset"))
 ws, project, version, dataset = view.workspace, view.project, view.version, view.dataset
-GOALS = {"prune": _("Make it smaller")}
+GOALS = {"compress": _("Make it smaller"), "prune": _("Make it smaller")}
 
 
-def choose() -> tuple[str, type[Operation]]:
-    """Choose a surgery by its goal."""
+def choose(in_hand: bool) -> tuple[str, type[Operation]]:
+    """Choose a surgery by its goal; with neurons in hand, what can be done to them comes first."""
     found = operations()
+    names = sorted(found, key=[*GOALS, *sorted(found.keys() - GOALS.keys())].index)
+    first = next((name for name in names if in_hand and takes_neurons(found[name])), names[0])
     name = st.selectbox(
         _("Goal"),
-        list(found),
+        names,
+        index=names.index(first),
         format_func=lambda name: f"{GOALS.get(name, _('Other'))}: {found[name].title}",
-        help=found[next(iter(found))].__doc__ if len(found) == 1 else None,
         key="operation",
+        bind="query-params",
     )
+    st.caption(panels.plain((found[name].__doc__ or "").split("\n\n")[0]))
     return name, found[name]
+
+
+def takes_neurons(operation: type[Operation]) -> bool:
+    """Whether a surgery cannot do without chosen neurons."""
+    return any(field.annotation is Selection and field.is_required() for field in operation.model_fields.values())
 
 
 def fill_in() -> Plan | None:
     """Draw the form of a surgery and return the plan it makes; None while nothing is chosen."""
-    name, operation = choose()
     ids = selection.chosen(view, {i: i for i in range(version.neurons)})
+    name, operation = choose(bool(ids) or pickers.SAVED in st.query_params)
     values = form(operation, key=f"{name}_{version.id}", pickers=pickers.pickers(view, ids))
     device = pickers.device(view, key="device")
     with st.expander(_("More")):
@@ -44,7 +53,7 @@ def fill_in() -> Plan | None:
             key="seed",
             help=_("The same plan with the same seed gives the same weights."),
         )
-    if not values["remove"].ids:
+    if takes_neurons(operation) and not any(isinstance(one, Selection) and one.ids for one in values.values()):
         return None
     parameters = operation.model_validate(values).model_dump(mode="json")
     return Plan(
@@ -111,6 +120,10 @@ def watched(job: Job) -> None:
             st.markdown(f":material/check_circle: **{panels.plain(job.title)}**  \n{panels.plain(project.outcome)}")
             if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):
                 shell.go("compare", project=project.id, version=job.result["version"])
+    frontier.watch(ws, job)
+    if unfinished := progress.latest(ws, project.id, {"kind": "take", "job": job.id}):
+        watched(unfinished)
+        return
     if not job.active and st.button(_("Prepare another surgery"), icon=":material/add:", type="tertiary"):
         del st.query_params["job"]
         st.rerun()

@@ -75,14 +75,27 @@ def run(
         PlanError: the operation cannot run on these models.
         Cancelled: within one step of `ctx.track`.
     """
-    from surgery.measure import ORIGINAL, measure
-
     operation = plan.build()
     if problems := operation.check(models):
         raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}")
     start = time.monotonic()
     outcome = operation.operate(models, data.without_test(), ctx)
-    seconds = time.monotonic() - start
+    return outcome, account(plan, outcome, models, data, ctx, original=original, seconds=time.monotonic() - start)
+
+
+def account(
+    plan: Plan,
+    outcome: Outcome,
+    models: Sequence[Model],
+    data: Dataset,
+    ctx: Context,
+    *,
+    original: Model | None = None,
+    seconds: float,
+) -> Receipt:
+    """Measure before and after, and write the receipt of an outcome that took `seconds`."""
+    from surgery.measure import ORIGINAL, measure
+
     measured = {"before": models[0], "after": outcome.models[0]}
     measurement = measure(measured | ({ORIGINAL: original} if original else {}), data, ctx)
-    return outcome, Receipt.make(plan.model_dump(mode="json"), operation.title, outcome, measurement, data, seconds)
+    return Receipt.make(plan.model_dump(mode="json"), plan.build().title, outcome, measurement, data, seconds)

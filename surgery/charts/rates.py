@@ -12,11 +12,20 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 
 
 def quality_over_rate(
-    points: pd.DataFrame, *, title: str, unit: str, full: float, control: str, note: str, dark: bool = False
+    points: pd.DataFrame,
+    *,
+    title: str,
+    unit: str,
+    full: float,
+    control: str,
+    note: str,
+    across: str = "masked",
+    dark: bool = False,
 ) -> Figure:
-    """points: columns line, masked (%), value (in `unit`), in the order to draw. full: the value of the whole model.
+    """points: columns line, `across` (% of parameters), value (in `unit`), in the order to draw.
 
-    control: the line drawn in grey and dashed. note: what each point was measured on, shown on hover.
+    full: the value of the whole model. control: the line drawn in grey and dashed. note: what each point was measured
+    on, shown on hover. across: what was done to the parameters: "masked", or "left".
     """
     tone = ink(dark)
     figure = base(title, dark=dark, height=360)
@@ -25,13 +34,13 @@ def quality_over_rate(
         colour = tone.muted if grey else OKABE_ITO[place % len(OKABE_ITO)]
         figure.add_trace(
             go.Scatter(
-                x=own["masked"].tolist(),
+                x=own[across].tolist(),
                 y=own["value"].tolist(),
                 name=str(name),
                 mode="lines+markers",
                 line={"color": colour, "width": 2, "dash": "dot" if grey else "solid"},
                 marker={"size": 8, "symbol": SYMBOLS[place % len(SYMBOLS)]},
-                hovertemplate=f"{name}<br>%{{x:.1f}} % masked: %{{y:.1f}} {unit}<br>{note}<extra></extra>",
+                hovertemplate=f"{name}<br>%{{x:.1f}} % {across}: %{{y:.1f}} {unit}<br>{note}<extra></extra>",
             )
         )
     figure.add_hline(
@@ -41,6 +50,6 @@ def quality_over_rate(
         annotation_position="top left",
     )
     figure.update_layout(showlegend=True, margin={"t": 84}, legend={"y": 1.02})
-    across = axis("% of parameters masked", dark=dark, rangemode="tozero")
-    figure.update_layout(xaxis=across, yaxis=axis(unit, dark=dark))
+    share = axis(f"% of parameters {across}", dark=dark, rangemode="tozero")
+    figure.update_layout(xaxis=share, yaxis=axis(unit, dark=dark))
     return plain(figure)

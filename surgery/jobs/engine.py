@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from surgery.errors import JobError
+from surgery.jobs.candidates import best
 from surgery.jobs.devices import candidates, devices
 from surgery.jobs.kinds import kind_of
 from surgery.jobs.local import LOCAL
@@ -67,9 +68,28 @@ def retry(ws: Workspace, job_id: str, *, engine: Engine = LOCAL) -> Job:
 
 
 def cancel(ws: Workspace, job_id: str, *, engine: Engine = LOCAL) -> Job:
-    """Stop a job; what it did so far leaves no trace. One that has ended stays as it is."""
+    """Stop a job. The best candidate that it had is kept as an unfinished version, which does not become current;
+    else what it did leaves no trace. One that has ended stays as it is.
+    """
     with ws.store.write() as db:
         cancelled = queue.end(ws.store, db, job_id, "cancelled", f"Cancelled by {ws.store.who}.")
     if cancelled:
         stop(ws, job_id, engine)
+        job = queue.get(ws.store, job_id)
+        if (number := best(job)) is not None:
+            take(ws, job_id, number, name=f"{job.title[:100]} (unfinished)", current=False, engine=engine)
     return status(ws, job_id, engine=engine)
+
+
+def take(
+    ws: Workspace, job_id: str, candidate: int, *, name: str = "", current: bool = True, engine: Engine = LOCAL
+) -> Job:
+    """Make a version of one of a job's candidates, as a new job.
+
+    Raises:
+        NotFoundError: there is no such job or candidate.
+    """
+    job = queue.get(ws.store, job_id)
+    title = name or f"{job.title[:100]}: candidate {candidate}"
+    task = {"kind": "take", "job": job_id, "candidate": candidate, "current": current}
+    return submit(ws, task, project=job.project, title=title, engine=engine)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from surgery.context import Context
-from surgery.errors import JobError
-from surgery.jobs import masks, reception, work
-from surgery.workspace import Workspace, files
+from surgery.errors import JobError, NotFoundError
+from surgery.jobs import candidates, masks, reception, work
+from surgery.workspace import Workspace, files, queue
 from surgery.workspace.rows import Job, Lane
 
 HOUR = 3600.0
@@ -68,6 +68,20 @@ def prepare_plan(ws: Workspace, project: str, task: Task) -> dict[str, Any]:
     return {**task, "plan": plan.model_dump(mode="json"), "expected_current": current}
 
 
+def prepare_take(ws: Workspace, project: str, task: Task) -> dict[str, Any]:
+    """Check that the candidate is there, and note what is current: only then it becomes current.
+
+    Raises:
+        NotFoundError: there is no such job or candidate.
+    """
+    source = queue.get(ws.store, str(task["job"]))
+    if int(task["candidate"]) not in [one["candidate"] for one in candidates.listing(source)]:
+        raise NotFoundError(
+            f"Job {source.title!r} has no candidate {task['candidate']}.", "Choose one that its table shows."
+        )
+    return {**task, "expected_current": ws.project(project).current, "device": source.task["plan"].get("device", "")}
+
+
 def disk_for_plan(ws: Workspace, task: Task) -> int:
     """Room for a result as large as the inputs, twice: staged and committed."""
     return 2 * sum(ws.version(version).bytes for version in task["plan"]["inputs"])
@@ -81,6 +95,7 @@ def disk_for_import(_ws: Workspace, task: Task) -> int:
 
 KINDS: dict[str, Kind] = {
     "plan": Kind(work.plan, "long", 12 * HOUR, prepare_plan, disk_for_plan),
+    "take": Kind(work.take, prepare=prepare_take),
     "compare": Kind(work.compare),
     "scan": Kind(work.scan, then="projection"),
     "criticality": Kind(work.criticality),

@@ -27,12 +27,13 @@ from surgery.edit.evaluate import MEANS_FROM, means_of, training_ids
 from surgery.edit.gate import gate
 from surgery.edit.shrink import shrink
 from surgery.errors import DataError, JobError, ModelError, PlanError, SelectionError
-from surgery.jobs import quality_answer
+from surgery.jobs import quality_answer, sketch
 from surgery.jobs.neuron_answers import NeuronAnswers
 from surgery.jobs.verdict import Probes, sizes
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Model
 from surgery.network.slicing import Means
+from surgery.operations.compress import Compress
 from surgery.operations.prune import Prune, Resolution
 from surgery.plan import Plan
 from surgery.workspace import Workspace
@@ -154,6 +155,8 @@ class WhatIf:
         """
         parsed = Plan.parse(json.dumps({"inputs": [self.version], "dataset": self.dataset, **plan}))
         operation = parsed.build()
+        if isinstance(operation, Compress):
+            return sketch.compressed(self, operation, parsed)
         if not isinstance(operation, Prune):
             raise PlanError(f"{operation.title} cannot be previewed.", "Run it: the original stays as it is.")
         resolution = resolve(operation, self.model)
@@ -215,10 +218,13 @@ class WhatIf:
     def _job_seconds(self, epochs: int) -> float:
         """Starting, averaging, tuning, and measuring both models on test and on time."""
         train = len(training_ids(self.data))
+        return self.seconds_for(min(train, MEANS_FROM) + epochs * train * STEP)
+
+    def seconds_for(self, passes: float) -> float:
+        """How long a job takes that runs so many forward passes of one sample, and measures both models."""
         counts = self.ws.dataset(self.dataset).counts()
         measured = 2 * counts.get("test", counts.get("val", 0))
-        passes = min(train, MEANS_FROM) + epochs * train * STEP + measured
-        return STARTING + TIMING + passes * self.forward
+        return STARTING + TIMING + (passes + measured) * self.forward
 
 
 def resolve(operation: Prune, model: Model) -> Resolution:

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.context import Context
-from surgery.workspace import Workspace
+from surgery.jobs import candidates
+from surgery.workspace import Workspace, queue
 from surgery.workspace.files import full_disk_refused
 from surgery.workspace.rows import Job
 
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
     from surgery.network.model import Model
+    from surgery.operations.base import Outcome
+    from surgery.plan import Plan
+    from surgery.receipt import Receipt
 
 
 def text_of(document: Mapping[str, Any]) -> str:
@@ -26,15 +30,51 @@ def text_of(document: Mapping[str, Any]) -> str:
 
 
 def plan(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Run a plan on its inputs and commit the new version. Task: plan, name (of the version; the job's title)."""
+    """Run a plan on its inputs and commit the new version. Task: plan, name (of the version; the job's title).
+
+    Candidates on the way stay with the job.
+    """
     from surgery.plan import Plan, run
-    from surgery.receipt import sentence
 
     plan = Plan.parse(text_of(job.task["plan"]))
+    models, original = _inputs(ws, job.project, plan, ctx)
+    ctx = replace(ctx, seed=plan.seed, offer=candidates.keeper(job))
+    outcome, receipt = run(plan, models, ws.dataset(plan.dataset), ctx, original=original)
+    _commit(ws, job, plan, outcome, receipt, ctx)
+
+
+def take(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Measure a candidate of another job and commit it. Task: job, candidate, and optionally name, current.
+
+    Its plan is that job's, ended at the candidate, so that it can be repeated.
+    """
+    import pandas as pd
+
+    from surgery.operations.base import Outcome
+    from surgery.plan import Plan, account
+
+    source = queue.get(ws.store, job.task["job"])
+    number = int(job.task["candidate"])
+    given = source.task["plan"]
+    plan = Plan.parse(text_of({**given, "parameters": {**given["parameters"], "candidate": number}}))
+    models, original = _inputs(ws, job.project, plan, ctx)
+    model, kept = candidates.load(source, number)
+    outcome = Outcome((model,), kept, {"candidates": pd.DataFrame(candidates.listing(source))})
+    data, ctx = ws.dataset(plan.dataset), replace(ctx, seed=plan.seed)
+    receipt = account(plan, outcome, models, data, ctx, original=original, seconds=candidates.seconds(source))
+    _commit(ws, job, plan, outcome, receipt, ctx)
+
+
+def _inputs(ws: Workspace, project: str, plan: Plan, ctx: Context) -> tuple[list[Model], Model | None]:
+    """The models that a plan names, and the root of the lineage when it is not the first of them."""
     models = [ws.model(version) for version in ctx.track(plan.inputs, "loading")]
-    root = _root(ws, job.project, plan.inputs[0])
-    original = None if root == plan.inputs[0] else ws.model(root)
-    outcome, receipt = run(plan, models, ws.dataset(plan.dataset), replace(ctx, seed=plan.seed), original=original)
+    root = _root(ws, project, plan.inputs[0])
+    return models, None if root == plan.inputs[0] else ws.model(root)
+
+
+def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Receipt, ctx: Context) -> None:
+    from surgery.receipt import sentence
+
     ctx.report({"stage": "saving", "done": 0, "total": 1, "seconds": 0.0})
     ws.commit(
         job.project,
@@ -46,6 +86,7 @@ def plan(ws: Workspace, job: Job, ctx: Context) -> None:
         receipt=receipt.to_json(),
         kept=outcome.kept,
         tables=outcome.tables,
+        make_current=job.task.get("current", True),
         expected_current=job.task["expected_current"],
         outcome=sentence(receipt.table),
         job=job.id,

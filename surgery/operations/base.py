@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
+from pydantic.config import JsonDict
 
 from surgery.errors import PlanError
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
     from surgery.network.model import Model
+
+
+FINER: JsonDict = {"finer": True}  # as json_schema_extra of a field: few people change it, forms fold it away
 
 
 class Selection(BaseModel):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from surgery.errors import DataError, SelectionError
-from surgery.operations.base import Operation, Outcome, Selection
+from surgery.operations.base import FINER, Operation, Outcome, Selection
 
 if TYPE_CHECKING:
     from surgery.context import Context
@@ -41,6 +41,7 @@ class Compress(Operation):
         lt=1,
         title="Time left, at most",
         description="Share of the time of one sample, measured while it runs: it stops as soon as this is reached.",
+        json_schema_extra=FINER,
     )
     tolerance: float | None = Field(
         2.0,
@@ -50,7 +51,12 @@ class Compress(Operation):
         description="Of accuracy (or R² × 100) on validation samples; the last step within it is the result.",
     )
     floor: float | None = Field(
-        None, ge=0, le=1, title="Quality that must stay", description="Accuracy (or R²) on validation samples, 0 to 1."
+        None,
+        ge=0,
+        le=1,
+        title="Quality that must stay",
+        description="Accuracy (or R²) on validation samples, 0 to 1.",
+        json_schema_extra=FINER,
     )
     order: Order = Field(
         "effect",
@@ -59,16 +65,30 @@ class Compress(Operation):
         "smallest weights. lamp, global, uniform+, erk: the pruners the paper combines with. random: a control.",
     )
     layers: Literal["together", "alike"] = Field(
-        "together", title="Layers", description="Rank all layers together, or take the same share of each."
+        "together",
+        title="Layers",
+        description="Rank all layers together, or take the same share of each.",
+        json_schema_extra=FINER,
     )
     slices: bool = Field(
-        True, title="Begin with what no class needs", description="Neurons outside every class's slice go first."
+        True,
+        title="Begin with what no class needs",
+        description="Neurons outside every class's slice go first.",
+        json_schema_extra=FINER,
     )
     theta: float = Field(
-        0.99, ge=0.5, lt=1, title="Slices keep (Θ)", description="Similarity that a class's slice keeps of each layer."
+        0.99,
+        ge=0.5,
+        lt=1,
+        title="Slices keep (Θ)",
+        description="Similarity that a class's slice keeps of each layer.",
+        json_schema_extra=FINER,
     )
     twins: bool = Field(
-        True, title="Merge twins", description="Of two neurons that always say the same, one takes over for both."
+        True,
+        title="Merge twins",
+        description="Of two neurons that always say the same, one takes over for both.",
+        json_schema_extra=FINER,
     )
     protect: Selection = Field(
         default_factory=Selection, title="Never touch these", description="Neurons that stay, with those coupled."
@@ -81,17 +101,33 @@ class Compress(Operation):
         title="Tuning per step (epochs)",
         description="Training after each step, to heal; 0.5 is half.",
     )
-    rate: float = Field(4e-4, gt=0, le=1, title="Learning rate", description="Of the tuning, at the start of a step.")
+    rate: float = Field(
+        4e-4,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Of the tuning, at the start of a step.",
+        json_schema_extra=FINER,
+    )
     result: Literal["smaller", "masked"] = Field(
         "smaller",
         title="Result",
         description="smaller: neurons are gone, bytes and time fall. masked: they are silenced only; the file stays as "
         "large and as slow as it was.",
+        json_schema_extra=FINER,
     )
     controls: bool = Field(
         False,
         title="Run the controls too",
         description="Without slices, random neurons, and equal training without surgery: takes four times as long.",
+    )
+
+    candidate: int | None = Field(
+        None,
+        ge=1,
+        title="End at candidate",
+        description="Stop at this step of the way, whether within the limits or not.",
+        json_schema_extra=FINER,
     )
 
     def check(self, models: Sequence[Model]) -> list[str]:

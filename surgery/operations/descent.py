@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,14 +61,20 @@ class State:
 class Descent:
     """One walk. `walk` may be called once; `table` then tells of every candidate."""
 
-    def __init__(self, plan: Compress, model: Model, data: Dataset, ctx: Context, *, run: str = OWN) -> None:
-        self.plan, self.model, self.data, self.ctx, self.run = plan, model, data, ctx, run
+    def __init__(
+        self, plan: Compress, model: Model, data: Dataset, ctx: Context, *, run: str = OWN, samples: int = SETTLED
+    ) -> None:
+        self.plan, self.model, self.data, self.ctx, self.run, self.samples = plan, model, data, ctx, run, samples
         self.rows: list[dict[str, Any]] = []
         assert model.index is not None
         self.start = State(model, torch.arange(model.index.n))
         self.whole = 0.0, 0.0
         self.positions: Mapping[str, int] = {}
-        self.before = quality(model, data, data.ids("val"), ctx, "validating")
+
+    @cached_property
+    def before(self) -> float:
+        """The quality that the plan starts from."""
+        return quality(self.model, self.data, self.data.ids("val"), self.ctx, "validating")
 
     def walk(self) -> Candidate | None:
         """The last candidate that was accepted; None when the first one was not."""
@@ -83,6 +90,8 @@ class Descent:
             if self.plan.epochs:
                 state = replace(state, model=self._tuned(state.model, number))
             candidate = self._judge(number, name, state)
+            if self.plan.candidate == number:
+                return candidate
             if not candidate.accepted:
                 return best
             best = candidate
@@ -91,8 +100,18 @@ class Descent:
             seen = self._seen(state)
         return best
 
+    def sketch(self) -> tuple[Tensor, Model]:
+        """The whole way in one cut without tuning: bool[N], what stays, and the model that it leaves."""
+        seen = self._seen(self.start)
+        sizes = self._sizes(self.start, seen)
+        self.whole = sizes.count(torch.ones(self.start.index.n, dtype=torch.bool))
+        parameters = self.plan.parameters * self.whole[0]
+        budget = Budget(parameters, None if self.plan.macs is None else self.plan.macs * self.whole[1])
+        keep = self._fitting(self.start, sizes, seen, budget)
+        return keep, self._without(self.start, keep, seen).model
+
     def table(self) -> DataFrame:
-        """One row per candidate, 0 is the input: run, candidate, stage, parameters, MACs, quality, change, accepted."""
+        """One row per candidate, 0 is the input: run, candidate, stage, sizes, quality, change, accepted."""
         import pandas as pd
 
         return pd.DataFrame(self.rows)
@@ -102,7 +121,7 @@ class Descent:
         import pandas as pd
 
         tables = [table]
-        reached = [row["parameters"] / self.whole[0] for row in self.rows[1:]]
+        reached = [row["left"] for row in self.rows[1:]]
         for name, changes in controls.items():
             self.ctx.log(f"control: {name}")
             free = self.plan.model_copy(update={"tolerance": None, "floor": None, "latency": None, **changes})
@@ -130,7 +149,7 @@ class Descent:
         """Why there is no result."""
         last = self.rows[-1]
         return (
-            f"Not even the first step stayed within the limits: with {last['parameters'] / self.whole[0]:.0%} of the "
+            f"Not even the first step stayed within the limits: with {last['left']:.0%} of the "
             f"parameters the quality on validation samples is {last['quality']:.3f}, before it was {self.before:.3f}."
         )
 
@@ -235,7 +254,6 @@ class Descent:
         accepted = within and (plan.floor is None or measured >= plan.floor)
         row = self._row(number, name or "step", state.model, measured) | {"accepted": accepted}
         self.rows.append(row)
-        self.ctx.point(parameters=row["parameters"] / self.whole[0], quality=measured)
         candidate = Candidate(number, state.model, state.kept, row, accepted)
         self.ctx.offer(candidate)
         return candidate
@@ -249,7 +267,9 @@ class Descent:
             "candidate": number,
             "stage": stage,
             "parameters": int(parameters),
+            "left": parameters / self.whole[0],
             "macs": int(macs),
+            "macs_left": macs / max(self.whole[1], 1.0),
             "quality": measured,
             "change": measured - self.before,
         }
@@ -261,7 +281,7 @@ class Descent:
         return took["now"].median <= self.plan.latency * took["before"].median
 
     def _seen(self, state: State) -> Inputs:
-        seen = inputs_of(state.model, self.data, self.ctx, limit=SETTLED)
+        seen = inputs_of(state.model, self.data, self.ctx, limit=self.samples)
         self.positions = seen.positions  # surgery leaves the sizes of maps as they are
         return seen
 

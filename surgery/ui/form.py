@@ -14,6 +14,9 @@ import streamlit as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from surgery.operations.base import FINER
+from surgery.ui.messages import _
+
 Widget = Callable[[str, FieldInfo, str], Any]  # label, field, key -> value
 
 
@@ -24,17 +27,25 @@ def form(
     given: Mapping[str, Any] | None = None,
     pickers: Mapping[object, Widget] | None = None,
 ) -> dict[str, Any]:
-    """Draw a widget for each field that is not `given` and return all values by name.
+    """Draw a widget for each field that is not `given` and return all values by name; FINER ones fold away.
 
     Raises:
         TypeError: a field's type has neither a widget nor a picker.
     """
     values = dict(given or {})
+    missing = {name: field for name, field in operation.model_fields.items() if name not in values}
+    finer = {name: field for name, field in missing.items() if field.json_schema_extra == FINER}
+
+    def draw(fields: Mapping[str, FieldInfo]) -> None:
+        for name, field in fields.items():
+            widget = chosen.get(name) or chosen.get(field.annotation) or _widget(name, field.annotation)
+            values[name] = widget(field.title or name.replace("_", " ").capitalize(), field, f"{key}_{name}")
+
     chosen = pickers or {}
-    for name, field in operation.model_fields.items():
-        if name not in values:
-            draw = chosen.get(name) or chosen.get(field.annotation) or _widget(name, field.annotation)
-            values[name] = draw(field.title or name.replace("_", " ").capitalize(), field, f"{key}_{name}")
+    draw({name: field for name, field in missing.items() if name not in finer})
+    if finer:
+        with st.expander(_("Finer settings")):
+            draw(finer)
     return values
 
 

@@ -53,8 +53,9 @@ def progress(job: Job) -> None:
 
 
 def cancel_button(ws: Workspace, job: Job) -> None:
-    """Offer to stop the job; nothing it did so far is kept."""
-    if st.button(_("Cancel"), icon=":material/stop:", key=f"cancel_{job.id}", help=_("Nothing half done is kept.")):
+    """Offer to stop the job; its best candidate becomes an unfinished version, anything else is not kept."""
+    hint = _("The best candidate so far is kept as an unfinished version; nothing half done is.")
+    if st.button(_("Cancel"), icon=":material/stop:", key=f"cancel_{job.id}", help=hint):
         jobs.cancel(ws, job.id)
         st.rerun()
 

@@ -51,10 +51,12 @@ def neurons(view: View, ids: selection.Ids) -> Widget:
 
     def draw(label: str, field: FieldInfo, key: str) -> Selection:
         offered = _offered(view, ids)
+        if not field.is_required():
+            offered = {"": (_("None"), ()), **offered}
         if not offered:
             st.info(_("No neurons are chosen yet."), icon=":material/scatter_plot:")
             return Selection()
-        linked = st.query_params.get(SAVED, "")
+        linked = st.query_params.get(SAVED, "") if field.is_required() else ""
         chosen = st.selectbox(
             label,
             list(offered),
@@ -86,4 +88,6 @@ def _offered(view: View, ids: selection.Ids) -> dict[str, tuple[str, selection.I
 
 
 def _spoken(name: str, ids: selection.Ids) -> str:
+    if not ids:
+        return plain(name)
     return f"{plain(name)} · " + plural("{count} neuron", "{count} neurons", len(ids))

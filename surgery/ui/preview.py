@@ -38,6 +38,8 @@ def _ask(_ws: Workspace, version: str, dataset: str, plan: str) -> dict[str, Any
 def show(answer: Answer, neurons: int) -> None:
     """Draw the preview of a plan on a version with `neurons` neurons besides its outputs."""
     st.markdown(f"#### {sentence(answer)}")
+    for words in advice(answer):
+        st.markdown(f":material/lightbulb: {words}")
     for reason in answer["reasons"]:
         st.markdown(f":gray[:material/link: {plain(reason)}]")
     st.markdown(shares(answer, neurons))
@@ -53,6 +55,9 @@ def show(answer: Answer, neurons: int) -> None:
 
 def sentence(answer: Answer) -> str:
     """`23 asked → 61 removed in 4 layers`."""
+    if answer["asked"] is None:
+        gone = plural("{count} neuron goes", "{count} neurons go", answer["removed"])
+        return f"{gone} {plural('in {count} layer', 'in {count} layers', len(answer['layers']))}"
     asked = plural("{count} neuron asked", "{count} neurons asked", answer["asked"])
     where = plural("{count} layer", "{count} layers", len(answer["layers"]))
     text = _("{asked} → {removed} removed in {where}").format(asked=asked, removed=answer["removed"], where=where)
@@ -61,8 +66,34 @@ def sentence(answer: Answer) -> str:
     return text
 
 
+def advice(answer: Answer) -> list[str]:
+    """What was found that speaks for or against the plan, with its figures."""
+    found = {one["what"]: one for one in answer.get("advice", ())}
+    words = []
+    if (small := found.get("small")) and small["saved"] > 0:
+        words.append(
+            _("It saves {saved} of {whole}: hardly worth a change, unless the device is tiny.").format(
+                saved=format.size(small["saved"]), whole=format.size(small["bytes"])
+            )
+        )
+    if free := found.get("free"):
+        words.append(
+            _("At Θ = {theta} no class needs {share} of the neurons; these go first.").format(
+                theta=f"{free['theta']:g}", share=format.percent(free["share"])
+            )
+            if free["share"]
+            else _(
+                "At Θ = {theta} some class needs each neuron: the slices free none, the steps rank them all."
+            ).format(theta=f"{free['theta']:g}")
+        )
+    return words
+
+
 def action(answer: Answer) -> str:
     """What the button says: the effect and its extent."""
+    if answer["asked"] is None:
+        left = next(row for row in answer["sizes"] if row["metric"] == "parameters")
+        return _("Compress to {share} of the parameters").format(share=format.percent(left["after"] / left["before"]))
     neurons = plural("Remove {count} neuron", "Remove {count} neurons", answer["removed"])
     return f"{neurons} {plural('in {count} layer', 'in {count} layers', len(answer['layers']))}"
 

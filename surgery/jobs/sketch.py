@@ -1,0 +1,87 @@
+"""What compressing would come to, before anything is trained: one cut down to the size, looked at on the probe set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from surgery.analysis import slices
+from surgery.context import Context
+from surgery.edit.evaluate import predict, training_ids
+from surgery.errors import PlanError
+from surgery.jobs.verdict import sizes
+from surgery.measure.cost import bytes_of
+from surgery.network.model import Model
+from surgery.operations.compress import Compress
+from surgery.operations.descent import SETTLED, Descent
+from surgery.plan import Plan
+
+if TYPE_CHECKING:
+    from surgery.jobs.whatif import WhatIf
+
+SEEN = 512  # training samples, instead of the operation's own
+STEP = 3.8  # a training step in forward passes
+SMALL = 1_000_000  # bytes: saving less than this is hardly worth a change
+
+
+def compressed(probe: WhatIf, operation: Compress, plan: Plan) -> dict[str, Any]:
+    """The answer of a preview (see `WhatIf.preview`), and besides advice: findings that speak for or against it.
+
+    The whole way is done in one cut and nothing is tuned, so that the job itself will do better than this.
+
+    Raises:
+        SelectionError: the size cannot be reached. PlanError: it cannot run on this model.
+    """
+    model, index = probe.model, probe.model.index
+    problems = operation.check([model])
+    if problems or index is None:
+        raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}", "Choose another version.")
+    descent = Descent(operation, model, probe.data, Context(probe.device, plan.seed), samples=SEEN)
+    keep, small = descent.sketch()
+    before = probe.recording.outputs
+    after = predict(small, probe.data, probe.probes.ids, Context(probe.device))
+    passes = (operation.steps + 2) * (SETTLED + operation.epochs * len(training_ids(probe.data)) * STEP)
+    return {
+        "title": operation.title,
+        "asked": None,
+        "removed": int((~keep).sum()),
+        "stay": 0,
+        "coupled": 0,
+        "reasons": [],
+        "advice": _advice(probe, operation, small),
+        "layers": _losses(probe, keep),
+        "rows": probe.probes.rows(model.task, before, after),
+        "flips": probe.probes.flips(model.task, before, after),
+        "split": probe.probes.split,
+        "n": len(probe.probes.ids),
+        "from_cut": 0.0,
+        "sizes": sizes(model, small),
+        "job_seconds": probe.seconds_for(passes * (4 if operation.controls else 1)),
+    }
+
+
+def _losses(probe: WhatIf, keep: Tensor) -> list[dict[str, Any]]:
+    from surgery.jobs.whatif import losses
+
+    assert probe.model.index is not None
+    return losses(probe.model.index, keep)
+
+
+def _advice(probe: WhatIf, operation: Compress, small: Model) -> list[dict[str, Any]]:
+    """{what, and its figures}: "small" (bytes, saved) and "free" (share, theta, of the neurons no class needs)."""
+    found: list[dict[str, Any]] = []
+    whole, saved = bytes_of(probe.model), bytes_of(probe.model) - bytes_of(small)
+    if saved < SMALL:
+        found.append({"what": "small", "bytes": whole, "saved": saved})
+    folder = probe.ws.scan_folder(probe.version, probe.dataset, {})
+    if (folder / slices.TABLES).exists() and probe.model.index is not None:
+        with safe_open(folder / slices.TABLES, "pt") as file:
+            level = file.get_tensor("taylor/mean")
+        points = probe.model.index.point
+        needed = slices.critical(level, operation.theta).any(1)
+        found.append(
+            {"what": "free", "share": float((~needed & points).sum() / points.sum()), "theta": operation.theta}
+        )
+    return found
