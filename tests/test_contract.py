@@ -47,7 +47,9 @@ def digits() -> Model:
 
 CASES = {
     "prune": Case({"remove": [0, 5], "epochs": 1}, lambda: [digits()]),
-    "compress": Case({"parameters": 0.6, "steps": 2, "tolerance": None, "theta": 0.9}, lambda: [digits()]),
+    "compress": Case(
+        {"parameters": 0.6, "steps": 2, "tolerance": None, "slices": "theta", "theta": 0.9}, lambda: [digits()]
+    ),
 }
 
 

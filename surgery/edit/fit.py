@@ -57,13 +57,15 @@ def fit(sizes: Sizes, worth: Tensor, budget: Budget) -> Tensor:
     return keep(high)
 
 
-def in_order(sizes: Sizes, importance: Tensor, budget: Budget) -> Tensor:
+def in_order(sizes: Sizes, importance: Tensor, budget: Budget, *, at_least: bool = True) -> Tensor:
     """bool[N]: what stays when neurons leave in the order of importance: float64[N] alone, as pruners do it.
+
+    at_least: the budget has to be met; else all go that may.
 
     Raises:
         SelectionError: the size cannot be reached.
     """
-    return _prefix(sizes, torch.where(_floor(sizes, importance), torch.inf, importance), budget)
+    return _prefix(sizes, torch.where(_floor(sizes, importance), torch.inf, importance), budget, at_least)
 
 
 def _floor(sizes: Sizes, worth: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ def _floor(sizes: Sizes, worth: Tensor) -> Tensor:
     return together[index.group]
 
 
-def _prefix(sizes: Sizes, order: Tensor, budget: Budget) -> Tensor:
+def _prefix(sizes: Sizes, order: Tensor, budget: Budget, at_least: bool = True) -> Tensor:
     """bool[N]: without the shortest beginning of an order: float64[N] that meets the budget; infinity never leaves."""
     index = sizes.index
     points = (index.point & ~index.fixed & torch.isfinite(order)).nonzero()[:, 0]
@@ -94,6 +96,8 @@ def _prefix(sizes: Sizes, order: Tensor, budget: Budget) -> Tensor:
 
     low, high = 0, len(points)
     if not met(high):
+        if not at_least:
+            return without(high)
         smallest, products = sizes.count(without(high))
         raise SelectionError(
             f"The network cannot get that small: with what must stay it has {smallest:,.0f} parameters and "

@@ -76,7 +76,7 @@ def _advice(probe: WhatIf, operation: Compress, small: Model) -> list[dict[str, 
     if saved < SMALL:
         found.append({"what": "small", "bytes": whole, "saved": saved})
     folder = probe.ws.scan_folder(probe.version, probe.dataset, {})
-    if (folder / slices.TABLES).exists() and probe.model.index is not None:
+    if operation.slices == "theta" and (folder / slices.TABLES).exists() and probe.model.index is not None:
         with safe_open(folder / slices.TABLES, "pt") as file:
             level = file.get_tensor("taylor/mean")
         points = probe.model.index.point

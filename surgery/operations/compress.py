@@ -70,11 +70,11 @@ class Compress(Operation):
         description="Rank all layers together, or take the same share of each.",
         json_schema_extra=FINER,
     )
-    slices: bool = Field(
-        True,
+    slices: Literal["ranked", "theta", "no"] = Field(
+        "ranked",
         title="Begin with what no class needs",
-        description="Neurons outside every class's slice go first.",
-        json_schema_extra=FINER,
+        description="ranked: the neurons least critical for every class, as many as may go at once for a loss of one "
+        "point. theta: those outside every class's slice at Θ, the paper's rule, which often frees nothing.",
     )
     theta: float = Field(
         0.99,

@@ -36,10 +36,13 @@ if TYPE_CHECKING:
 
 SCANNED = 2_000  # training samples for slices and Taylor
 SETTLED = 4_000  # training samples for what readers receive
+AT_ONCE = 0.01  # of quality that neurons which no class needs may cost before any tuning
+HALVINGS = 6  # of the share of parameters: to one percent
+ROUNDS = 3  # cuts of one step
 OWN = "this plan"
 CONTROLS: Mapping[str, Mapping[str, Any]] = {
-    "without slices": {"slices": False, "twins": False},
-    "random neurons": {"slices": False, "twins": False, "order": "random"},
+    "without slices": {"slices": "no", "twins": False},
+    "random neurons": {"slices": "no", "twins": False, "order": "random"},
     "equal tuning, no surgery": {},
 }
 
@@ -82,11 +85,11 @@ class Descent:
         seen = self._seen(state)
         self.whole = self._sizes(state, seen).count(torch.ones(state.index.n, dtype=torch.bool))
         self.rows.append(self._row(0, "as it is", state.model, self.before) | {"accepted": True})
-        for number, (name, share) in enumerate(self._stages(), 1):
-            cut = self._cut(name, share, state, seen)
-            if cut is None:
+        for name, share in self._stages():
+            lower = self._down(name, share, state, seen)
+            if lower is None:
                 continue
-            state = self._without(state, cut, seen)
+            number, state = len(self.rows), lower
             if self.plan.epochs:
                 state = replace(state, model=self._tuned(state.model, number))
             candidate = self._judge(number, name, state)
@@ -137,12 +140,12 @@ class Descent:
         seen = self._seen(state)
         self.whole = self._sizes(state, seen).count(torch.ones(state.index.n, dtype=torch.bool))
         for number, share in enumerate(shares, 1):
-            if surgery and (cut := self._cut("", share, state, seen)) is not None:
-                state = self._without(state, cut, seen)
+            if surgery:
+                state = self._down("", share, state, seen) or state
             if self.plan.epochs:
                 state = replace(state, model=self._tuned(state.model, number))
             measured = quality(state.model, self.data, self.data.ids("val"), self.ctx, "validating")
-            self.rows.append(self._row(number, "control", state.model, measured) | {"accepted": False})
+            self.rows.append(self._row(number, "control", state.model, measured) | {"accepted": None})
             seen = self._seen(state) if surgery else seen
 
     def refused(self) -> str:
@@ -156,7 +159,7 @@ class Descent:
     def _stages(self) -> list[tuple[str, float]]:
         """(name, share of parameters to reach): what no class needs, twins, then even ratios down to the size."""
         plan = self.plan
-        first = [("no class needs them", plan.parameters)] if plan.slices and self._classes else []
+        first = [("no class needs them", plan.parameters)] if plan.slices != "no" and self._classes else []
         second = [("twins", plan.parameters)] if plan.twins else []
         steps = [("", plan.parameters ** ((i + 1) / plan.steps)) for i in range(plan.steps)]
         return [*first, *second, *steps]
@@ -165,12 +168,30 @@ class Descent:
     def _classes(self) -> bool:
         return self.data.task == "classification"
 
+    def _down(self, name: str, share: float, state: State, seen: Inputs) -> State | None:
+        """The state after one stage, None when there is nothing to do.
+
+        A step by effect is made in ROUNDS cuts, each after a new look: what has been taken over changes what others
+        can predict.
+        """
+        now = self._sizes(state, seen).count(torch.ones(state.index.n, dtype=torch.bool))[0] / self.whole[0]
+        rounds = ROUNDS if not name and self.plan.order == "effect" and share < now else 1
+        lower = None
+        for turn in range(1, rounds + 1):
+            part = share if turn == rounds else now * (share / now) ** (turn / rounds)
+            cut = self._cut(name, part, state, seen)
+            if cut is not None:
+                state = lower = self._without(state, cut, seen)
+                if turn < rounds:
+                    seen = self._seen(state)
+        return lower
+
     def _cut(self, name: str, share: float, state: State, seen: Inputs) -> Tensor | None:
         """bool[n]: what stays after one stage; None when there is nothing to do."""
         sizes = self._sizes(state, seen)
         budget = Budget(share * self.whole[0], None if self.plan.macs is None else self._macs(share))
         if name == "no class needs them":
-            keep = self._critical(state, sizes)
+            keep = self._needed(state, sizes, seen)
         elif name == "twins":
             cut = twins(state.index, seen)
             keep = state.index.close((cut == torch.arange(len(cut))) | self._protected(state))
@@ -207,16 +228,16 @@ class Descent:
         by_cost = order == "effect" and self.plan.layers == "together"
         return fit(sizes, worth, budget) if by_cost else in_order(sizes, worth, budget)
 
-    def _critical(self, state: State, sizes: Sizes) -> Tensor:
-        """bool[n]: what some class needs at Θ; the strongest of each layer stays in any case."""
+    def _needed(self, state: State, sizes: Sizes, seen: Inputs) -> Tensor:
+        """bool[n]: what is left when neurons go that no class needs, by the plan's rule."""
         found = self._scan(state)
         scores = self._scores(state, found)
+        worth = torch.where(self._protected(state) | state.index.fixed, torch.inf, scores["taylor"].amax(1).double())
+        if self.plan.slices == "ranked":
+            return self._cheapest(state, sizes, seen, worth)
         level = slices.levels(state.model, self.data, found, scores["taylor"], self.ctx, fill="mean")
-        needed = slices.critical(level, self.plan.theta).any(1) | self._protected(state) | state.index.fixed
-        strongest = torch.zeros_like(needed)
-        for layer in state.index.layers.values():
-            strongest[layer.rows[scores["taylor"][layer.rows].amax(1).argmax()]] = True
-        keep = state.index.close(needed | strongest[state.index.group])
+        needed = slices.critical(level, self.plan.theta).any(1)
+        keep = in_order(sizes, torch.where(needed, torch.inf, worth), Budget(0.0), at_least=False)
         free = 1 - float(keep.double().mean())
         self.ctx.log(
             f"{free:.0%} of the neurons are needed by no class at Θ = {self.plan.theta:g}"
@@ -225,6 +246,22 @@ class Descent:
             "a smaller Θ frees more. The steps go on from the whole network."
         )
         return keep
+
+    def _cheapest(self, state: State, sizes: Sizes, seen: Inputs, worth: Tensor) -> Tensor:
+        """bool[n]: without as many neurons, the least critical first, as cost at most AT_ONCE before any tuning."""
+        whole = torch.ones(state.index.n, dtype=torch.bool)
+        parameters = sizes.count(whole)[0]
+        best, low, high = whole, self.plan.parameters, 1.0
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            keep = in_order(sizes, worth, Budget(middle * parameters), at_least=False)
+            without = self._without(state, keep, seen).model
+            if quality(without, self.data, self.data.ids("val"), self.ctx, "validating") >= self.before - AT_ONCE:
+                best, high = keep, middle
+            else:
+                low = middle
+        self.ctx.log(f"{1 - float(best.double().mean()):.0%} of the neurons may go at once")
+        return best
 
     def _scores(self, state: State, found: Scan) -> Mapping[str, Tensor]:
         return criticality(state.model, self.data, found, self.ctx, limit=SCANNED, fill="mean").scores

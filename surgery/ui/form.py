@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from surgery.operations.base import FINER
 from surgery.ui.messages import _
 
+FEW = 4  # options that stand side by side; more are listed
 Widget = Callable[[str, FieldInfo, str], Any]  # label, field, key -> value
 
 
@@ -63,6 +64,9 @@ def _widget(name: str, annotation: Any) -> Widget:
 
 def _choice(label: str, field: FieldInfo, key: str) -> Any:
     options = get_args(field.annotation)
+    if len(options) > FEW:
+        place = options.index(_default(field, options[0]))
+        return st.selectbox(label, options, index=place, key=key, help=field.description)
     return st.segmented_control(
         label, options, default=_default(field, options[0]), required=True, key=key, help=field.description
     )

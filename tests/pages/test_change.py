@@ -123,7 +123,7 @@ def test_a_failed_job_says_why_and_can_be_tried_again(
 def test_with_nothing_chosen_there_is_one_action_to_the_map(
     open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
 ) -> None:
-    page = open_page("change", **patient.link, operation="prune")
+    page = open_page("change", **patient.link, operation="Make it smaller: Remove neurons")
     assert failures(page) == []
     assert asked == []
     button(page, "Choose neurons").click().run()
