@@ -21,7 +21,10 @@ from typing import Any
 from benchmarks.bases import DataMissing
 
 HERE = Path(__file__).parent
-NAMES = ("scan", "whatif", "prune_exact", "pages", "jobs", "criticality", "coverage", "slices", "sensitivity", "map")
+NAMES = (
+    *("scan", "whatif", "prune_exact", "pages", "jobs", "criticality", "coverage", "slices", "sensitivity", "map"),
+    *("compress",),
+)
 
 
 def holds(value: float, target: dict[str, Any], quick: bool) -> bool:
