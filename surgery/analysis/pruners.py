@@ -103,7 +103,7 @@ def _by_share(index: NeuronIndex, size: Tensor, density: dict[str, float]) -> Te
     place = torch.full((index.n,), torch.inf, dtype=torch.float64)
     for own in layers_of(index):
         own = own[~index.fixed[own]]
-        ranks = size[own].argsort(descending=True, stable=True).argsort() + 1.0  # 1 = largest
+        ranks = size[own].argsort(descending=True, stable=True).argsort().double() + 1  # 1 = largest
         layer = names[int(index.layer_of[own[0]])] if len(own) else ""
         place[own] = density.get(layer, 1.0) * len(own) / ranks
     return place[index.group]
