@@ -1,0 +1,86 @@
+"""Maintaining a model in one browser tab: a goal, its preview, the job, before and after, undo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+import sample_models
+from surgery.network import store
+from surgery.workspace import Project, Version, Workspace
+from tests.browser.conftest import Server, opening, settle
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("maintain")]
+SLOW = 60_000  # ms
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One tab on the digits sample."""
+
+    page: Page
+    ws: Workspace
+    url: str
+    project: Project
+    original: Version
+
+    @property
+    def current(self) -> Version:
+        """The version in use."""
+        return self.ws.version(str(self.ws.project(self.project.id).current))
+
+    def change(self) -> None:
+        """Open the page Change on the original."""
+        self.page.goto(f"{self.url}/change?project={self.project.id}&version={self.original.id}")
+        settle(self.page)
+
+
+@pytest.fixture(scope="module")
+def desk(shared: Server, chromium: Browser) -> Iterator[Desk]:
+    ws = Workspace(shared.home)
+    project = ws.create_project("Maintained")
+    ws.add_dataset(project.id, "Digits", lambda folder: sample_models.make_data("digits", folder))
+    original = ws.commit(project.id, store.load(sample_models.model_folder("digits")), name="Original")
+    with opening(chromium, shared.url) as page:
+        yield Desk(page, ws, shared.url, project, original)
+
+
+def test_make_it_smaller_and_take_an_earlier_candidate(desk: Desk) -> None:
+    page = desk.page
+    desk.change()
+    expect(page.get_by_text("hardly worth a change")).to_be_visible(timeout=SLOW)
+    page.get_by_role("button", name=re.compile(r"Compress to \d+\.\d % of the parameters")).click()
+    expect(page.get_by_role("button", name="See before/after")).to_be_visible(timeout=SLOW)
+    smallest = desk.current
+    assert smallest.parameters <= 0.5 * desk.original.parameters
+
+    expect(page.locator(".js-plotly-plot")).to_have_count(1, timeout=SLOW)
+    page.get_by_role("combobox", name="Candidate").click()
+    page.get_by_role("option", name="1", exact=True).click()
+    settle(page)
+    page.get_by_role("button", name="Make it a version").click()
+    expect(page.get_by_text("candidate 1").first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_role("button", name="See before/after")).to_be_visible(timeout=SLOW)
+    taken = desk.current
+    assert smallest.parameters < taken.parameters < desk.original.parameters
+    assert taken.parent == desk.original.id
+
+    page.get_by_role("button", name="See before/after").click()
+    expect(page.get_by_text(re.compile(r"Accuracy \d.* → .* on \d+ test samples")).first).to_be_visible(timeout=SLOW)
+
+
+def test_undo_brings_the_original_back(desk: Desk) -> None:
+    page = desk.page
+    page.get_by_test_id("stSidebarNav").get_by_text("Versions").click()
+    smallest, taken = sorted(desk.ws.versions(desk.project.id), key=lambda version: version.number)[1:]
+    assert desk.current.id == taken.id
+    for back in (smallest, desk.original):
+        page.get_by_role("button", name="Undo").click()
+        expect(page.get_by_text(back.digest).first).to_be_visible(timeout=SLOW)
+        assert desk.current.id == back.id
+        settle(page)
+    assert desk.ws.verify(desk.original.id) == desk.original.digest
