@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Context", "Plan", "Prune", "Workspace", "gate", "load", "run", "save", "scan", "shrink"]
+__all__ = ["Compress", "Context", "Plan", "Prune", "Workspace", "gate", "load", "run", "save", "scan", "shrink"]
 
 if TYPE_CHECKING:
     from surgery.analysis.scan import scan
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from surgery.edit.gate import gate
     from surgery.edit.shrink import shrink
     from surgery.network.store import load, save
+    from surgery.operations.compress import Compress
     from surgery.operations.prune import Prune
     from surgery.plan import Plan, run
     from surgery.workspace import Workspace
@@ -28,6 +29,7 @@ _HOMES = {
     "shrink": "edit.shrink",
     "load": "network.store",
     "save": "network.store",
+    "Compress": "operations.compress",
     "Prune": "operations.prune",
     "Plan": "plan",
     "run": "plan",

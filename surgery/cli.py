@@ -13,19 +13,16 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from surgery.errors import JobError, MismatchError, PlanError, SurgeryError
+from surgery.cli_change import change, run
+from surgery.cli_jobs import existing, project_of, wait, workspace
+from surgery.errors import MismatchError, SurgeryError
 from surgery.network import config_file
 
-if TYPE_CHECKING:
-    from surgery.workspace import Workspace
-    from surgery.workspace.rows import Job
-
 APP = Path(__file__).resolve().parents[1] / "app.py"
-POLL = 0.2  # seconds between two looks at a job
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -95,6 +92,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("plan", type=Path, help="a JSON file, - for standard input")
     sub.add_argument("--name", help="name of the new version")
 
+    sub = add("change", change, "run an operation: compress VERSION parameters=0.5 steps=3")
+    sub.add_argument("operation", help="its name in a plan: prune, compress …")
+    sub.add_argument("version")
+    sub.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="its parameters; values are JSON")
+    sub.add_argument("--dataset", help="by default the project's")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--name", help="name of the new version")
+    sub.add_argument("--print", action="store_true", help="print the plan instead of running it")
+
     sub = add("versions", versions, "list projects, datasets and versions; move the current one")
     sub.add_argument("--project", help="id or name")
     sub.add_argument("--current", metavar="VERSION", help="make this version current")
@@ -113,6 +119,7 @@ def parser() -> argparse.ArgumentParser:
     sub = add("jobs", jobs_command, "list jobs; cancel or retry one")
     sub.add_argument("--cancel", metavar="JOB")
     sub.add_argument("--retry", metavar="JOB")
+    sub.add_argument("--take", nargs=2, metavar=("JOB", "CANDIDATE"), help="make a version of a job's candidate")
     return top
 
 
@@ -142,55 +149,6 @@ def _open(url: str, options: argparse.Namespace) -> None:
                 webbrowser.open(url)
                 return
         time.sleep(0.2)
-
-
-def workspace() -> Workspace:
-    """The workspace of SURGERY_HOME."""
-    from surgery.workspace import Workspace
-
-    return Workspace()
-
-
-def project_of(ws: Workspace, name: str | None, *, default: str = "") -> str:
-    """The id of a project by id or name; a new one when `default` gives it a name."""
-    projects = ws.projects()
-    for project in projects:
-        if name in (project.id, project.name):
-            return project.id
-    if name or default:
-        return ws.create_project(name or default).id if default else _no_project(name or "")
-    return projects[0].id if projects else _no_project("")
-
-
-def _no_project(name: str) -> str:
-    raise SurgeryError(f"There is no project {name!r}.", "Run `surgery versions` to see all.")
-
-
-def wait(ws: Workspace, task: Mapping[str, Any], *, project: str, title: str) -> Job:
-    """Submit a task and follow it to its end. Ctrl-C leaves it running.
-
-    Raises:
-        JobError: it failed or was cancelled, with its reason.
-    """
-    from surgery import jobs
-
-    job = jobs.submit(ws, task, project=project, title=title)
-    shown = ""
-    try:
-        while job.active:
-            time.sleep(POLL)
-            job = jobs.status(ws, job.id)
-            line = f"{job.state}: {job.stage or ''} {'' if job.percent is None else f'{job.percent:.0f} %'}"
-            if line != shown and sys.stderr.isatty():
-                print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-            shown = line
-    except KeyboardInterrupt:
-        raise JobError(f"Job {job.id} goes on.", f"Cancel it with `surgery jobs --cancel {job.id}`.") from None
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
-    if job.state != "done":
-        raise JobError(f"Job {job.id} {job.state}: {job.reason}", f"Try again with `surgery jobs --retry {job.id}`.")
-    return job
 
 
 def import_model(options: argparse.Namespace) -> None:
@@ -238,17 +196,6 @@ def import_data(options: argparse.Namespace) -> None:
         print(f"  left out {problem.where}: {problem.reason} {problem.fix}")
 
 
-def existing(path: Path) -> Path:
-    """The absolute path of something that is there.
-
-    Raises:
-        SurgeryError: nothing is.
-    """
-    if not path.exists():
-        raise SurgeryError(f"{path} does not exist.", "Check the path.")
-    return path.resolve()
-
-
 def scan(options: argparse.Namespace) -> None:
     """Scan a version on a dataset."""
     ws = workspace()
@@ -290,23 +237,6 @@ def sensitivity(options: argparse.Namespace) -> None:
     print(f"tested {result['tested']:,} of {result['all']:,} groups of neurons")
     for reason, count in table.loc[~table["tested"], "reason"].value_counts().items():
         print(f"{count:,} {reason}")
-
-
-def run(options: argparse.Namespace) -> None:
-    """Run a plan; print the outcome and the new version."""
-    from surgery.plan import Plan
-    from surgery.receipt import losing_class, sentence
-
-    ws = workspace()
-    plan = Plan.parse(sys.stdin.read() if str(options.plan) == "-" else existing(options.plan).read_text())
-    if not plan.inputs:
-        raise PlanError("The plan names no version.", "Put one version id into `inputs`.")
-    project = ws.version(plan.inputs[0]).project
-    title = options.name or plan.build().title
-    task = {"kind": "plan", "plan": plan.model_dump(mode="json")}
-    version = ws.version(wait(ws, task, project=project, title=title).result["version"])
-    table = (ws.receipt(version.id) or {})["table"]
-    print(f"version {version.id}  {version.digest}\n{sentence(table)}\n{losing_class(table)}".rstrip())
 
 
 def versions(options: argparse.Namespace) -> None:
@@ -378,6 +308,8 @@ def jobs_command(options: argparse.Namespace) -> None:
         jobs.cancel(ws, options.cancel)
     if options.retry:
         print(jobs.retry(ws, options.retry).id)
+    if options.take:
+        print(jobs.take(ws, options.take[0], int(options.take[1])).id)
     for job in jobs.jobs(ws):
         share = "" if job.percent is None else f"{job.percent:.0f} %"
         print(f"{job.id}  {job.state:<9} {share:>5}  {job.title}  {job.reason or job.stage or ''}".rstrip())

@@ -73,6 +73,34 @@ def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[s
     assert json.loads((home / "ids.json").read_text()) == ws.kept(made.id)
 
 
+def test_change_in_one_call_and_by_its_plan(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version, _ = bring(home)
+    capsys.readouterr()
+    words = ["change", "compress", version, "parameters=0.7", "tolerance=null", "order=effect", "steps=2", "--seed", "4"]
+    assert main([*words, "--print"]) == 0
+    plan = capsys.readouterr().out
+    assert json.loads(plan)["parameters"] == {"parameters": 0.7, "tolerance": None, "order": "effect", "steps": 2}
+    assert main(words) == 0
+    (home / "plan.json").write_text(plan)
+    assert main(["run", str(home / "plan.json")]) == 0
+    ws = Workspace()
+    first, second = ws.versions(ws.version(version).project)[-2:]
+    assert first.digest == second.digest
+    assert first.parameters < ws.version(version).parameters
+
+    job = next(line.split()[0] for line in listed(capsys) if "Compress" in line)
+    assert main(["jobs", "--take", job, "1"]) == 0
+    assert main(["change", "compress", version, "smaller"]) == 1
+    assert "'smaller' is no parameter" in capsys.readouterr().err
+
+
+def listed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of `surgery jobs`."""
+    capsys.readouterr()
+    assert main(["jobs"]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
 def test_compare_and_jobs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     version, _ = bring(home)
     assert main(["compare", version, version]) == 0

@@ -1,0 +1,74 @@
+"""Commands that change a model: run a plan, or name an operation and its parameters."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from surgery.cli_jobs import existing, wait, workspace
+from surgery.errors import PlanError
+
+if TYPE_CHECKING:
+    from surgery.plan import Plan
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run a plan; print the outcome and the new version."""
+    from surgery.plan import Plan
+
+    plan = Plan.parse(sys.stdin.read() if str(options.plan) == "-" else existing(options.plan).read_text())
+    if not plan.inputs:
+        raise PlanError("The plan names no version.", "Put one version id into `inputs`.")
+    execute(plan, options.name)
+
+
+def change(options: argparse.Namespace) -> None:
+    """Make a plan of an operation and `name=value` words, and run it (or print it)."""
+    from surgery.plan import Plan
+
+    ws = workspace()
+    version = ws.version(options.version)
+    dataset = options.dataset or ws.project(version.project).dataset
+    if not dataset:
+        raise PlanError("The project has no dataset.", "Import one with `surgery import-data`.")
+    given = parameters(options.parameters)
+    plan = Plan(operation=options.operation, parameters=given, inputs=(version.id,), dataset=dataset, seed=options.seed)
+    plan.build()
+    if options.print:
+        print(plan.model_dump_json(indent=2))
+    else:
+        execute(plan, options.name)
+
+
+def parameters(words: Sequence[str]) -> dict[str, Any]:
+    """`name=value` words as parameters; a value is JSON, else text.
+
+    Raises:
+        PlanError: a word without an equals sign.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise PlanError(f"{word!r} is no parameter.", "Write name=value, for instance parameters=0.5.")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def execute(plan: Plan, name: str | None) -> None:
+    """Run a plan as a job and print what came of it."""
+    from surgery.receipt import losing_class, sentence
+
+    ws = workspace()
+    project = ws.version(plan.inputs[0]).project
+    title = name or plan.build().title
+    task = {"kind": "plan", "plan": plan.model_dump(mode="json")}
+    version = ws.version(wait(ws, task, project=project, title=title).result["version"])
+    table = (ws.receipt(version.id) or {})["table"]
+    print(f"version {version.id}  {version.digest}\n{sentence(table)}\n{losing_class(table)}".rstrip())
