@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,10 @@ def test_change_in_one_call_and_by_its_plan(home: Path, capsys: pytest.CaptureFi
 
     job = next(line.split()[0] for line in listed(capsys) if "Compress" in line)
     assert main(["jobs", "--take", job, "1"]) == 0
+    while any(" running " in line or " queued " in line for line in listed(capsys)):
+        time.sleep(0.1)
+    taken = ws.versions(ws.version(version).project)[-1]
+    assert ws.plan(taken.id) == json.loads(plan) | {"parameters": {**json.loads(plan)["parameters"], "candidate": 1}}
     assert main(["change", "compress", version, "smaller"]) == 1
     assert "'smaller' is no parameter" in capsys.readouterr().err
 
