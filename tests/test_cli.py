@@ -77,7 +77,17 @@ def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[s
 def test_change_in_one_call_and_by_its_plan(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     version, _ = bring(home)
     capsys.readouterr()
-    words = ["change", "compress", version, "parameters=0.7", "tolerance=null", "order=effect", "steps=2", "--seed", "4"]
+    words = [
+        "change",
+        "compress",
+        version,
+        "parameters=0.7",
+        "tolerance=null",
+        "order=effect",
+        "steps=2",
+        "--seed",
+        "4",
+    ]
     assert main([*words, "--print"]) == 0
     plan = capsys.readouterr().out
     assert json.loads(plan)["parameters"] == {"parameters": 0.7, "tolerance": None, "order": "effect", "steps": 2}

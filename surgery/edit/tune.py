@@ -1,9 +1,10 @@
-"""Train a model a little on its training role, to heal it after a cut."""
+"""Train a model a little: to heal it after a cut, or to teach a part of it something new."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surgery.context import Context
+from surgery.edit.guard import Guard
+from surgery.edit.parts import Free, Held
 from surgery.errors import DataError, SurgeryError
 from surgery.network.model import Model
 
@@ -24,12 +27,25 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
-def tune(model: Model, data: Dataset, ctx: Context, *, epochs: float, rate: float, batch: int = 64) -> Model:
+def tune(
+    model: Model,
+    data: Dataset,
+    ctx: Context,
+    *,
+    epochs: float,
+    rate: float,
+    batch: int = 64,
+    free: Free | None = None,
+    guard: Guard | None = None,
+    loss: Loss | None = None,
+) -> Model:
     """A copy of `model` trained for `epochs` on the role train, with AdamW and a cosine schedule from `rate`.
 
-    Cross-entropy for classes, squared error in units of the target's spread for regression. Only normalisation and
-    dropout run in training mode, so that branches a network opens in training mode (auxiliary heads) stay closed.
-    epochs: a part of one takes that share of the samples, in a seeded order. Same seed, same weights.
+    Cross-entropy for classes, squared error in units of the target's spread for regression, or `loss` of outputs and
+    targets as the dataset has them. Only normalisation and dropout run in training mode, so that branches a network
+    opens in training mode (auxiliary heads) stay closed. epochs: a part of one takes that share of the samples, in a
+    seeded order. free: what may move, by `edit.parts`; all else stays bit for bit. guard: looks every few steps; when
+    it goes back, the rate is halved, and at the end the last state that it kept is the result. Same seed, same weights.
 
     Raises:
         DataError: there is nothing labelled to train on.
@@ -40,14 +56,20 @@ def tune(model: Model, data: Dataset, ctx: Context, *, epochs: float, rate: floa
         raise DataError("Tuning needs labelled training data; this dataset has none.", "Set the tuning epochs to 0.")
     module = copy.deepcopy(model.module).to(ctx.device)
     tuned = replace(model, module=module)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=0.0)
     chosen = _epochs(ids, epochs, ctx.seed)
     steps = sum(len(data.batches(own, model.input, size=batch)) for own in chosen)
+    loss_of = loss or (_cross_entropy(model, data) if model.task == "classification" else _squared_error(data))
+    movable = [parameter.requires_grad for parameter in module.parameters()]
+    held = Held(module, free) if free is not None else None
+    moving = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(moving, lr=rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-    loss_of = _cross_entropy(model, data) if model.task == "classification" else _squared_error(data)
-    _training(module)
-    with torch.random.fork_rng(devices=[]):
+    if guard is not None:
+        guard.begin(module)
+    done = 0
+    with torch.random.fork_rng(devices=[]), ExitStack() as stack:
         torch.manual_seed(ctx.seed)
+        stack.enter_context(_training(module, held))
         for epoch, own in enumerate(chosen):
             batches = data.batches(own, model.input, size=batch, device=ctx.device, seed=ctx.seed + epoch)
             for x, y, _ in ctx.track(batches, f"tuning, epoch {epoch + 1} of {len(chosen)}"):
@@ -55,14 +77,32 @@ def tune(model: Model, data: Dataset, ctx: Context, *, epochs: float, rate: floa
                     continue  # one sample has no batch statistics
                 if y is None:
                     raise DataError("Tuning met a batch without labels.", "Import the dataset again.")
-                loss = loss_of(tuned(x), y)
-                if not torch.isfinite(loss):
+                value = loss_of(tuned(x), y)
+                if not torch.isfinite(value):
                     raise SurgeryError("The loss became NaN while tuning.", "Lower the learning rate and run again.")
                 optimizer.zero_grad()
-                loss.backward()
+                value.backward()
                 optimizer.step()
                 schedule.step()
-                ctx.point(loss=float(loss.detach()))
+                if held is not None:
+                    held.put_back()
+                ctx.point(loss=float(value.detach()))
+                done += 1
+                if guard is not None and (done % guard.every == 0 or done == steps):
+                    stack.close()
+                    module.eval()
+                    if not guard.passes(module):
+                        optimizer.state.clear()
+                        schedule.base_lrs = [lr / 2 for lr in schedule.base_lrs]
+                    if guard.spent:
+                        break
+                    stack.enter_context(_training(module, held))
+            if guard is not None and guard.spent:
+                break
+    if guard is not None:
+        module.load_state_dict(guard.good)
+    for parameter, before in zip(module.parameters(), movable, strict=True):
+        parameter.requires_grad_(before)
     return replace(model, module=module.eval().to("cpu"))
 
 
@@ -74,11 +114,15 @@ def _epochs(ids: Ids, epochs: float, seed: int) -> list[Ids]:
     return [ids] * whole + rest
 
 
-def _training(module: nn.Module) -> None:
+@contextmanager
+def _training(module: nn.Module, held: Held | None) -> Iterator[None]:
+    """Inside it, normalisation and dropout run in training mode, for what may move."""
     module.eval()
     for part in module.modules():
         if isinstance(part, NORMS):
             part.train()
+    with held.statistics() if held is not None else nullcontext():
+        yield
 
 
 def _cross_entropy(model: Model, data: Dataset) -> Loss:
