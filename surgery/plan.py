@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class Plan(BaseModel):
-    """What to do to what. `inputs` are version ids, `dataset` a dataset id of the workspace."""
+    """What to do to what. `inputs` are version ids; `dataset`, and `new` where an operation learns from new data, are
+    dataset ids of the workspace.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,6 +31,7 @@ class Plan(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     inputs: tuple[str, ...]
     dataset: str
+    new: str = ""
     seed: int = Field(0, ge=0)
     device: str = "cpu"
 
@@ -78,6 +81,8 @@ def run(
     operation = plan.build()
     if problems := operation.check(models):
         raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}")
+    if operation.learns and data.new is None:
+        raise PlanError(f"{operation.title} learns from new data, and the plan names none.", "Name it in `new`.")
     start = time.monotonic()
     outcome = operation.operate(models, data.without_test(), ctx)
     return outcome, account(plan, outcome, models, data, ctx, original=original, seconds=time.monotonic() - start)

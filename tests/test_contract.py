@@ -29,6 +29,7 @@ class Case:
 
     parameters: Mapping[str, object]
     models: Callable[[], list[Model]]
+    new: bool = False  # it learns from new data
 
 
 def digits() -> Model:
@@ -50,6 +51,8 @@ CASES = {
     "compress": Case(
         {"parameters": 0.6, "steps": 2, "tolerance": None, "slices": "theta", "theta": 0.9}, lambda: [digits()]
     ),
+    "damage": Case({"degree": 0.5}, lambda: [digits()]),
+    "readapt": Case({"share": 0.5, "epochs": 1, "tolerance": 100}, lambda: [digits()], new=True),
 }
 
 
@@ -57,6 +60,11 @@ CASES = {
 def name(request: pytest.FixtureRequest) -> str:
     assert request.param in CASES, f"write a case for the operation {request.param!r}"
     return request.param
+
+
+@pytest.fixture
+def data(name: str, pico_images: Dataset) -> Dataset:
+    return pico_images.with_new(pico_images) if CASES[name].new else pico_images
 
 
 def plan_of(name: str) -> Plan:
@@ -88,16 +96,16 @@ def test_its_plan_survives_json(name: str) -> None:
     assert again.build() == plan.build()
 
 
-def test_it_leaves_its_inputs_alone_and_repeats(name: str, pico_images: Dataset) -> None:
+def test_it_leaves_its_inputs_alone_and_repeats(name: str, data: Dataset) -> None:
     models = CASES[name].models()
     before = [state(model) for model in models]
-    first, _ = run(plan_of(name), models, pico_images, Context(seed=5))
-    second, _ = run(plan_of(name), models, pico_images, Context(seed=5))
+    first, _ = run(plan_of(name), models, data, Context(seed=5))
+    second, _ = run(plan_of(name), models, data, Context(seed=5))
     assert all(equal(state(model), old) for model, old in zip(models, before, strict=True))
     assert equal(state(first.models[0]), state(second.models[0])), "same seed, same weights"
 
 
-def test_it_never_sees_the_test_split(name: str, pico_images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_never_sees_the_test_split(name: str, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     ids = Dataset.ids
 
@@ -107,35 +115,35 @@ def test_it_never_sees_the_test_split(name: str, pico_images: Dataset, monkeypat
 
     monkeypatch.setattr(Dataset, "ids", watched)
     operation = plan_of(name).build()
-    operation.operate(CASES[name].models(), pico_images.without_test(), Context(seed=5))
+    operation.operate(CASES[name].models(), data.without_test(), Context(seed=5))
     assert "test" not in opened
 
 
-def test_cancel_stops_it_within_one_step(name: str, pico_images: Dataset) -> None:
+def test_cancel_stops_it_within_one_step(name: str, data: Dataset) -> None:
     steps: list[object] = []
     ctx = Context(seed=5, report=steps.append, cancelled=lambda: len(steps) > 0)
     with pytest.raises(Cancelled):
-        run(plan_of(name), CASES[name].models(), pico_images, ctx)
+        run(plan_of(name), CASES[name].models(), data, ctx)
 
 
-def test_the_standard_rows_are_there(name: str, pico_images: Dataset) -> None:
-    _, receipt = run(plan_of(name), CASES[name].models(), pico_images, Context(seed=5))
+def test_the_standard_rows_are_there(name: str, data: Dataset) -> None:
+    _, receipt = run(plan_of(name), CASES[name].models(), data, Context(seed=5))
     metrics = {row["metric"] for row in receipt.table}
     assert {"accuracy", "agreement", "parameters", "bytes", "macs", "latency"} <= {m.lower() for m in metrics}
     accuracy = receipt.row("accuracy")
     assert accuracy is not None
-    assert (accuracy["split"], accuracy["n"]) == ("test", len(pico_images.ids("test")))
+    assert (accuracy["split"], accuracy["n"]) == ("test", len(data.ids("test")))
     again = Receipt.from_json(json.loads(json.dumps(receipt.to_json())))
     assert again.table == receipt.table
-    page = to_html(again, name="v2", parent="v1", data=pico_images)
+    page = to_html(again, name="v2", parent="v1", data=data)
     assert "Accuracy" in page
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_agreement_is_shown_with_the_input_and_with_the_original(name: str, pico_images: Dataset) -> None:
+def test_agreement_is_shown_with_the_input_and_with_the_original(name: str, data: Dataset) -> None:
     models = CASES[name].models()
-    _, receipt = run(plan_of(name), models, pico_images, Context(seed=5), original=models[0])
+    _, receipt = run(plan_of(name), models, data, Context(seed=5), original=models[0])
     with_input, with_original = receipt.row("agreement"), receipt.row("agreement", "original")
     assert with_input is not None
     assert with_original is not None
@@ -143,8 +151,8 @@ def test_agreement_is_shown_with_the_input_and_with_the_original(name: str, pico
     assert with_original["before"] == 1.0
 
 
-def test_its_outcome_can_be_saved_loaded_and_operated_on(name: str, pico_images: Dataset, tmp_path: Path) -> None:
-    outcome, _ = run(plan_of(name), CASES[name].models(), pico_images, Context(seed=5))
+def test_its_outcome_can_be_saved_loaded_and_operated_on(name: str, data: Dataset, tmp_path: Path) -> None:
+    outcome, _ = run(plan_of(name), CASES[name].models(), data, Context(seed=5))
     made = outcome.models[0]
     store.save(made, tmp_path / "v2")
     loaded = store.load(tmp_path / "v2")

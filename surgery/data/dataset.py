@@ -72,6 +72,7 @@ class Dataset(Heading):
     shape: tuple[int, ...]
     digest: str  # "sha256:…" of contents, targets, roles, classes and shape
     hidden: tuple[str, ...] = ()  # roles that this view refuses to open
+    new: Dataset | None = None  # data that came later, beside it: what an operation is to learn from
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
@@ -227,8 +228,21 @@ class Dataset(Heading):
         return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
     def without_test(self) -> Dataset:
-        """The same dataset with test closed: what operations receive."""
-        return replace(self, hidden=("test",))
+        """The same dataset with test closed, also of the new data beside it: what operations receive."""
+        return replace(self, hidden=("test",), new=self.new.without_test() if self.new else None)
+
+    def with_new(self, other: Dataset) -> Dataset:
+        """The same dataset with new data beside it.
+
+        Raises:
+            DataError: it is of another kind or task, or without labels.
+        """
+        if (other.kind, other.task) != (self.kind, self.task) or self.task == "unlabelled":
+            raise DataError(
+                f"{other.name!r} holds {other.kind} for {other.task}, {self.name!r} holds {self.kind} for {self.task}.",
+                "New data has to be labelled and of the same kind.",
+            )
+        return replace(self, new=other)
 
     @cached_property
     def _samples(self) -> RowFile:

@@ -22,13 +22,14 @@ MEANS_FROM = 2_000  # samples: the mean of a mean settles long before
 
 def predict(model: Model, data: Dataset, ids: np.ndarray, ctx: Context, stage: str = "evaluating") -> Tensor:
     """float[len(ids), outputs] on the CPU: logits, or the predicted target."""
+    home = next((parameter.device for parameter in model.module.parameters()), torch.device("cpu"))
     module = model.module.to(ctx.device)
     batches = data.batches(ids, model.input, device=ctx.device)
     try:
         with torch.inference_mode():
             outs = [model(x).float().cpu() for x, _, _ in ctx.track(batches, stage)]
     finally:
-        module.to("cpu")
+        module.to(home)  # where it was: it may be asked in the middle of its training
     return torch.cat(outs) if outs else torch.zeros(0, len(model.classes))
 
 

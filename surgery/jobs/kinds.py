@@ -63,7 +63,8 @@ def prepare_plan(ws: Workspace, project: str, task: Task) -> dict[str, Any]:
     plan = Plan.parse(work.text_of(task["plan"]))
     for version in plan.inputs:
         ws.version(version)
-    ws.dataset_row(plan.dataset)
+    for dataset in (plan.dataset, *([plan.new] if plan.new else [])):
+        ws.dataset_row(dataset)
     current = ws.project(project).current
     return {**task, "plan": plan.model_dump(mode="json"), "expected_current": current}
 

@@ -39,7 +39,7 @@ def plan(ws: Workspace, job: Job, ctx: Context) -> None:
     plan = Plan.parse(text_of(job.task["plan"]))
     models, original = _inputs(ws, job.project, plan, ctx)
     ctx = replace(ctx, seed=plan.seed, offer=candidates.keeper(job))
-    outcome, receipt = run(plan, models, ws.dataset(plan.dataset), ctx, original=original)
+    outcome, receipt = run(plan, models, data_of(ws, plan), ctx, original=original)
     _commit(ws, job, plan, outcome, receipt, ctx)
 
 
@@ -60,9 +60,15 @@ def take(ws: Workspace, job: Job, ctx: Context) -> None:
     models, original = _inputs(ws, job.project, plan, ctx)
     model, kept = candidates.load(source, number)
     outcome = Outcome((model,), kept, {"candidates": pd.DataFrame(candidates.listing(source))})
-    data, ctx = ws.dataset(plan.dataset), replace(ctx, seed=plan.seed)
+    data, ctx = data_of(ws, plan), replace(ctx, seed=plan.seed)
     receipt = account(plan, outcome, models, data, ctx, original=original, seconds=candidates.seconds(source))
     _commit(ws, job, plan, outcome, receipt, ctx)
+
+
+def data_of(ws: Workspace, plan: Plan) -> Dataset:
+    """The dataset of a plan, with the new data beside it that the plan may name."""
+    data = ws.dataset(plan.dataset)
+    return data.with_new(ws.dataset(plan.new)) if plan.new else data
 
 
 def _inputs(ws: Workspace, project: str, plan: Plan, ctx: Context) -> tuple[list[Model], Model | None]:

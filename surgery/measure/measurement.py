@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ALL = "overall"
 COLUMNS = ("metric", "model", "scope", "value", "unit", "better", "split", "n")
 BATCHES = (1, 32)
+NEW = "new data"  # the scope of what was measured on data beside the dataset
 ORIGINAL = "original"  # a model of this name is the root of a lineage: agreement is shown with it too
 _KEY = ["metric", "scope", "split"]
 
@@ -63,6 +64,7 @@ def measure(models: Mapping[str, Model], data: Dataset, ctx: Context, *, latency
             rows += [(metric, name, *rest, split, n) for metric, *rest, n in quality_rows(data, answers[name], truth)]
         rows += [("agreement", name, *rest, split, len(ids)) for rest in _agreement(model, answers, name)]
         rows += _preserved(name, model, data, ctx)
+        rows += _on_new(name, model, data.new, ctx)
         rows += _costs(name, model)
     if latency:
         rows += _times(models, ctx)
@@ -139,6 +141,25 @@ def _preserved(name: str, model: Model, data: Dataset, ctx: Context) -> list[tup
     value = quality(model.task, run(model, data, ids, ctx, "measuring must-keep cases"), data.labels(ids))
     unit = "fraction" if model.task == "classification" else ""
     return [("must-keep cases", name, ALL, value, unit, "higher", "preserve", len(ids))]
+
+
+def _on_new(name: str, model: Model, new: Dataset | None, ctx: Context) -> list[tuple[Any, ...]]:
+    """Quality on new data, overall and per class, of a model that knows its classes."""
+    from surgery.measure.quality import meaning_of, run
+
+    if new is None:
+        return []
+    try:
+        meaning_of(model, new)
+    except MeasureError:
+        return []  # classes that it has yet to learn
+    split, ids = _opened(new)
+    truth = new.labels(ids)
+    answers = run(model, new, ids, ctx, "measuring new data")
+    found = list(quality_rows(new, answers, truth))
+    return [
+        (metric, name, NEW if scope == ALL else f"{NEW}: {scope}", *rest, split, n) for metric, scope, *rest, n in found
+    ]
 
 
 def _costs(name: str, model: Model) -> list[tuple[Any, ...]]:

@@ -92,6 +92,7 @@ class Operation(BaseModel):
     title: ClassVar[str]
     paper: ClassVar[str] = ""
     takes: ClassVar[int] = 1
+    learns: ClassVar[bool] = False  # from new data, which a plan then names and `data.new` holds
 
     def check(self, models: Sequence[Model]) -> list[str]:
         """Why it cannot run here; [] = fine."""

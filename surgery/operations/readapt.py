@@ -1,0 +1,91 @@
+"""Make a network fit data that has changed, by training only the neurons that carry what suffered (NeuSemSlice)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from surgery.errors import DataError, TraceError
+from surgery.operations.base import FINER, Operation, Outcome
+
+if TYPE_CHECKING:
+    from surgery.context import Context
+    from surgery.data.dataset import Dataset
+    from surgery.network.model import Model
+
+Choice = Literal["carrying", "random", "all"]
+
+
+class Readapt(Operation):
+    """Fit the model to new data without breaking the old: only the neurons that carry what suffered are trained.
+
+    Everything else stays bit for bit. The quality on the old data is watched while training; when it sinks below the
+    tolerance, the last good state comes back.
+    """
+
+    title: ClassVar[str] = "Readapt to new data"
+    paper: ClassVar[str] = "NeuSemSlice (arXiv 2407.20281), re-adaptation"
+    learns: ClassVar[bool] = True
+
+    share: float = Field(
+        0.6, gt=0, le=1, title="Parameters that may change, at most", description="Share of all: 0.6 is 60 %."
+    )
+    choose: Choice = Field(
+        "carrying",
+        title="Which neurons",
+        description="carrying: those on which the loss on what suffered depends most. random, all: controls.",
+    )
+    suffered: float = Field(
+        5.0,
+        ge=0,
+        le=100,
+        title="Suffered (points)",
+        description="A class suffered when it is worse on new data by this much; when none did, all classes count.",
+        json_schema_extra=FINER,
+    )
+    tolerance: float = Field(
+        2.0,
+        ge=0,
+        le=100,
+        title="Old quality that may be lost (points)",
+        description="On validation samples of the old data; beyond it training goes back to the last good state.",
+    )
+    epochs: float = Field(5.0, gt=0, le=200, title="Epochs", description="Over the new training samples.")
+    rate: float = Field(1e-3, gt=0, le=1, title="Learning rate", description="At its start.", json_schema_extra=FINER)
+
+    def check(self, models: Sequence[Model]) -> list[str]:
+        """Why it cannot run here; [] = fine."""
+        problems = super().check(models)
+        if not problems and models[0].index is None:
+            problems = [f"The neurons of this network are not numbered: {models[0].support.reason}."]
+        return problems
+
+    def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
+        """Choose, train, watch.
+
+        Raises:
+            DataError: there is no new data, it has classes that the model does not know, or too few samples.
+        """
+        from surgery.operations.relearn import Relearning
+
+        model = models[0]
+        if model.index is None:
+            raise TraceError(f"The neurons of this network are not numbered: {model.support.reason}.")
+        new = data.new
+        if new is None:
+            raise DataError("There is no new data to learn from.", "Choose a dataset as the new data.")
+        strange = sorted(set(new.classes) - set(model.classes)) if new.task == "classification" else []
+        if strange and len(new.classes) != len(model.classes):
+            raise DataError(
+                f"The new data has classes that the model does not know: {', '.join(strange[:5])}.",
+                "To teach new classes choose that goal instead; else name the classes as the model does.",
+            )
+        for role, least in (("train", 2), ("val", 1)):
+            if len(new.ids(role)) < least:
+                raise DataError(
+                    f"{new.name!r} has {len(new.ids(role))} {role} samples: too few to learn from and judge by.",
+                    "Bring at least a few dozen new samples; a part is kept for validation by itself.",
+                )
+        return Relearning(self, model, data, new, ctx).run()

@@ -1,0 +1,193 @@
+"""The work of `Readapt`: what suffered, which neurons carry it, training them under watch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from surgery.context import Context
+from surgery.edit.evaluate import predict, quality
+from surgery.edit.guard import Guard
+from surgery.edit.parts import rows_of, share_of
+from surgery.edit.tune import tune
+from surgery.network.model import Model
+from surgery.operations.base import Outcome
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Dataset
+    from surgery.data.rows import Ids
+    from surgery.operations.readapt import Readapt
+
+JUDGED = 1_000  # validation samples of each kind that a look takes
+LOOKS = 4  # per epoch
+WEIGHED = 4_000  # new training samples from which the choice of neurons is made
+BATCH = 32
+
+
+class Relearning:
+    """One run of the operation."""
+
+    def __init__(self, plan: Readapt, model: Model, data: Dataset, new: Dataset, ctx: Context) -> None:
+        self.plan, self.model, self.data, self.new, self.ctx = plan, model, data, new, ctx
+        assert model.index is not None
+        self.index = model.index
+        self.quiet = Context(device=ctx.device, seed=ctx.seed, cancelled=ctx.cancelled)
+
+    def run(self) -> Outcome:
+        """Choose, train, tell."""
+        classes = self.classes
+        chosen = self.chosen(self.suffering(classes))
+        free = rows_of(self.model, chosen)
+        share = share_of(self.model, free)
+        self.ctx.log(f"{int((chosen & self.index.point).sum())} neurons, {share:.1%} of the parameters may change")
+        guard = self.guard()
+        tuned = tune(
+            self.model, self.new, self.ctx, epochs=self.plan.epochs, rate=self.plan.rate, free=free, guard=guard
+        )
+        if guard.returns:
+            self.ctx.log(f"the old quality sank too far {guard.returns} times; the last good state came back")
+        after = self.per_class(tuned)
+        table = classes.assign(old_after=after["old"], new_after=after["new"])
+        facts = pd.DataFrame(
+            [{"parameters trained": share, "neurons": int((chosen & self.index.point).sum()), "returns": guard.returns}]
+        )
+        return Outcome((tuned,), None, {"classes": table, "trained": facts})
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """class, old, new: the model's quality before, on validation samples; one row for a regression."""
+        return self.per_class(self.model)
+
+    def per_class(self, model: Model) -> pd.DataFrame:
+        """class, old, new."""
+        if model.task == "regression":
+            both = [quality(model, d, self.judged(d), self.quiet) for d in (self.data, self.new)]
+            return pd.DataFrame({"class": [model.classes[0]], "old": [both[0]], "new": [both[1]]})
+        table = pd.DataFrame({"class": list(model.classes)})
+        for name, data in (("old", self.data), ("new", self.new)):
+            ids = self.judged(data)
+            place = model.outputs_of(data.classes)
+            truth = place[torch.as_tensor(data.labels(ids))]
+            right = predict(model, data, ids, self.quiet).argmax(1) == truth
+            shares = [
+                float(right[truth == c].double().mean()) if bool((truth == c).any()) else np.nan for c in table.index
+            ]
+            table[name] = shares
+        return table
+
+    def suffering(self, classes: pd.DataFrame) -> list[int]:
+        """The outputs whose class is worse on new data by the plan's measure; all when none is."""
+        found = classes.index[classes["new"] < classes["old"] - self.plan.suffered / 100].tolist()
+        names = ", ".join(str(classes["class"][c]) for c in found[:8])
+        self.ctx.log(f"suffered: {names}" if found else "no class suffered by that much; all are learnt from")
+        return found or [c for c in classes.index if not np.isnan(classes["new"][c])]
+
+    def chosen(self, suffering: list[int]) -> Tensor:
+        """bool[N]: the neurons that may change, with all coupled to them, and the outputs that suffered."""
+        outputs = self.index.logits & self._outputs(suffering)
+        if self.plan.choose == "all":
+            return torch.ones(self.index.n, dtype=torch.bool)
+        points = (self.index.point & ~self.index.logits).nonzero()[:, 0]
+        if self.plan.choose == "random":
+            worth = torch.rand(self.index.n, generator=torch.Generator().manual_seed(self.ctx.seed))
+        else:
+            worth = self.carried(suffering)
+        order = points[worth[points].argsort(descending=True, stable=True)]
+        low, high = 0, len(order)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if share_of(self.model, rows_of(self.model, self._with(outputs, order[:middle]))) <= self.plan.share:
+                low = middle
+            else:
+                high = middle - 1
+        return self._with(outputs, order[:low])
+
+    def _with(self, outputs: Tensor, points: Tensor) -> Tensor:
+        return outputs | torch.isin(self.index.group, points)
+
+    def _outputs(self, suffering: list[int]) -> Tensor:
+        """bool[N]: the neurons of the outputs at these places."""
+        found = torch.zeros(self.index.n, dtype=torch.bool)
+        last = list(self.index.layers.values())[-1]
+        rows = last.rows[self.index.logits[last.rows]]
+        if self.model.task == "regression" or len(rows) != len(self.model.classes):
+            return self.index.logits
+        found[rows[suffering]] = True
+        return found
+
+    def carried(self, suffering: list[int]) -> Tensor:
+        """float64[N]: how much the loss on new samples of these classes depends on what writes each neuron.
+
+        The mean over batches of the squared gradient, per parameter of its group: where a step helps most.
+        """
+        module = self.model.module.to(self.ctx.device)
+        ids = self._of(suffering)
+        sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in module.named_parameters()}
+        batches = self.new.batches(ids, self.model.input, size=BATCH, device=self.ctx.device, seed=self.ctx.seed)
+        place = self.model.outputs_of(self.new.classes).to(self.ctx.device) if self.model.task != "regression" else None
+        try:
+            for x, y, _ in self.ctx.track(batches, "looking for what carries it"):
+                assert y is not None
+                out = self.model(x)
+                loss = F.mse_loss(out[:, 0], y.float()) if place is None else F.cross_entropy(out, place[y])
+                gradients = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
+                for name, gradient in zip(sums, gradients, strict=True):
+                    if gradient is not None:
+                        sums[name] += gradient.double().square()
+        finally:
+            module.to("cpu")
+        return self._per_neuron({name: total.cpu() for name, total in sums.items()})
+
+    def _per_neuron(self, sums: dict[str, Tensor]) -> Tensor:
+        """float64[N]: the mean over the parameters that write a neuron's group."""
+        total, count = torch.zeros(2, self.index.n, dtype=torch.float64)
+        for name, layer in self.index.layers.items():
+            weight = sums.get(f"{name}.weight", sums.get(name))
+            if weight is None:
+                continue
+            axes = self.index.axes.get(f"{name}.weight", self.index.axes.get(name, ()))
+            axis = next((a for a, ids in enumerate(axes) if ids is not None and torch.equal(ids, layer.rows)), 0)
+            own = weight.movedim(axis, 0).flatten(1)
+            total.index_add_(0, self.index.group[layer.rows], own.sum(1))
+            count.index_add_(0, self.index.group[layer.rows], torch.full((len(own),), float(own.shape[1])).double())
+        mean: Tensor = total / count.clamp(min=1)
+        return mean[self.index.group]
+
+    def _of(self, suffering: list[int]) -> Ids:
+        ids = self.new.ids("train")
+        if self.model.task != "regression":
+            place = self.model.outputs_of(self.new.classes).numpy()
+            own = ids[np.isin(place[self.new.labels(ids)], suffering)]
+            ids = own if len(own) else ids
+        return np.sort(np.random.default_rng(self.ctx.seed).permutation(ids)[:WEIGHED])
+
+    def judged(self, data: Dataset) -> Ids:
+        """The validation samples that looks take, spread over classes."""
+        from surgery.data.splits import spread
+
+        ids = data.ids("val")
+        return ids[np.sort(spread(data.strata(ids), JUDGED, 0))]
+
+    def guard(self) -> Guard:
+        """Old quality within the tolerance, and of such states the best on new data."""
+        old, new = self.judged(self.data), self.judged(self.new)
+        before = quality(self.model, self.data, old, self.quiet) if len(old) else 0.0
+
+        def on(data: Dataset, ids: Ids, module: nn.Module) -> float:
+            return quality(replace(self.model, module=module), data, ids, self.quiet) if len(ids) else 1.0
+
+        steps = -(-len(self.new.ids("train")) // 64)
+        return Guard(
+            look=lambda module: on(self.data, old, module),
+            prefer=lambda module: on(self.new, new, module),
+            least=before - self.plan.tolerance / 100,
+            every=max(1, steps // LOOKS),
+            report=lambda a, b: self.ctx.point(old=a, new=b if b is not None else float("nan")),
+        )
