@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +24,16 @@ if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
     from surgery.data.rows import Ids
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]  # of outputs and of the output (or target) that is right
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Training samples of an older dataset, to make up a share (below 1) of every batch."""
+
+    data: Dataset
+    share: float
 
 
 def tune(
@@ -38,14 +47,16 @@ def tune(
     free: Free | None = None,
     guard: Guard | None = None,
     loss: Loss | None = None,
+    replay: Replay | None = None,
 ) -> Model:
     """A copy of `model` trained for `epochs` on the role train, with AdamW and a cosine schedule from `rate`.
 
     Cross-entropy for classes, squared error in units of the target's spread for regression, or `loss` of outputs and
-    targets as the dataset has them. Only normalisation and dropout run in training mode, so that branches a network
+    right outputs. Only normalisation and dropout run in training mode, so that branches a network
     opens in training mode (auxiliary heads) stay closed. epochs: a part of one takes that share of the samples, in a
     seeded order. free: what may move, by `edit.parts`; all else stays bit for bit. guard: looks every few steps; when
-    it goes back, the rate is halved, and at the end the last state that it kept is the result. Same seed, same weights.
+    it goes back, the rate is halved, and at the end the last state that it kept is the result. replay: older samples
+    mixed into every batch. Same seed, same weights.
 
     Raises:
         DataError: there is nothing labelled to train on.
@@ -58,7 +69,8 @@ def tune(
     tuned = replace(model, module=module)
     chosen = _epochs(ids, epochs, ctx.seed)
     steps = sum(len(data.batches(own, model.input, size=batch)) for own in chosen)
-    loss_of = loss or (_cross_entropy(model, data) if model.task == "classification" else _squared_error(data))
+    loss_of = loss or (F.cross_entropy if model.task == "classification" else _squared_error(data))
+    right = _right(model, data)
     movable = [parameter.requires_grad for parameter in module.parameters()]
     held = Held(module, free) if free is not None else None
     moving = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -66,6 +78,7 @@ def tune(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     if guard is not None:
         guard.begin(module)
+    older = _Older(model, replay, batch, ctx) if replay is not None else None
     done = 0
     with torch.random.fork_rng(devices=[]), ExitStack() as stack:
         torch.manual_seed(ctx.seed)
@@ -77,6 +90,9 @@ def tune(
                     continue  # one sample has no batch statistics
                 if y is None:
                     raise DataError("Tuning met a batch without labels.", "Import the dataset again.")
+                y = right(y)
+                if older is not None:
+                    x, y = older.into(x, y)
                 value = loss_of(tuned(x), y)
                 if not torch.isfinite(value):
                     raise SurgeryError("The loss became NaN while tuning.", "Lower the learning rate and run again.")
@@ -125,9 +141,33 @@ def _training(module: nn.Module, held: Held | None) -> Iterator[None]:
         yield
 
 
-def _cross_entropy(model: Model, data: Dataset) -> Loss:
+class _Older:
+    """An endless supply of older samples."""
+
+    def __init__(self, model: Model, replay: Replay, batch: int, ctx: Context) -> None:
+        self.size = max(1, round(batch * replay.share / (1 - replay.share)))
+        self.right = _right(model, replay.data)
+        ids = replay.data.ids("train")
+        turns = (
+            replay.data.batches(ids, model.input, size=self.size, device=ctx.device, seed=ctx.seed + 7_919 * turn)
+            for turn in itertools.count(1)
+        )
+        self.supply = itertools.chain.from_iterable(turns)
+
+    def into(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch with older samples added to it."""
+        old, truth, _ = next(self.supply)
+        if truth is None:
+            raise DataError("The older samples have no labels.", "Set the share of old samples to 0.")
+        return torch.cat([x, old]), torch.cat([y, self.right(truth)])
+
+
+def _right(model: Model, data: Dataset) -> Callable[[Tensor], Tensor]:
+    """From a dataset's labels to the outputs that are right; targets of a regression stay."""
+    if model.task == "regression":
+        return lambda y: y
     place = model.outputs_of(data.classes)
-    return lambda out, y: F.cross_entropy(out, place.to(y.device)[y])
+    return lambda y: place.to(y.device)[y]
 
 
 def _squared_error(data: Dataset) -> Loss:

@@ -22,7 +22,8 @@ class Readapt(Operation):
     """Fit the model to new data without breaking the old: only the neurons that carry what suffered are trained.
 
     Everything else stays bit for bit. The quality on the old data is watched while training; when it sinks below the
-    tolerance, the last good state comes back.
+    tolerance, the last good state comes back. At the end a point between before and after is taken: as far back as the
+    new data hardly notices.
     """
 
     title: ClassVar[str] = "Readapt to new data"
@@ -30,7 +31,7 @@ class Readapt(Operation):
     learns: ClassVar[bool] = True
 
     share: float = Field(
-        0.6, gt=0, le=1, title="Parameters that may change, at most", description="Share of all: 0.6 is 60 %."
+        0.3, gt=0, le=1, title="Parameters that may change, at most", description="Share of all: 0.3 is 30 %."
     )
     choose: Choice = Field(
         "carrying",
@@ -51,6 +52,13 @@ class Readapt(Operation):
         le=100,
         title="Old quality that may be lost (points)",
         description="On validation samples of the old data; beyond it training goes back to the last good state.",
+    )
+    replay: float = Field(
+        0.25,
+        ge=0,
+        le=0.9,
+        title="Old samples mixed in",
+        description="Share of each training batch that comes from the old training samples; 0 = none are used.",
     )
     epochs: float = Field(5.0, gt=0, le=200, title="Epochs", description="Over the new training samples.")
     rate: float = Field(1e-3, gt=0, le=1, title="Learning rate", description="At its start.", json_schema_extra=FINER)

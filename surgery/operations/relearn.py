@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from surgery.context import Context
+from surgery.edit.blend import blend
 from surgery.edit.evaluate import predict, quality
 from surgery.edit.guard import Guard
 from surgery.edit.parts import rows_of, share_of
-from surgery.edit.tune import tune
+from surgery.edit.tune import Replay, tune
 from surgery.network.model import Model
 from surgery.operations.base import Outcome
 
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 JUDGED = 1_000  # validation samples of each kind that a look takes
 LOOKS = 4  # per epoch
+BLENDS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # of the way from before to after
 WEIGHED = 4_000  # new training samples from which the choice of neurons is made
 BATCH = 32
+HARDLY = 0.005  # of quality on new data
 
 
 class Relearning:
@@ -48,17 +51,47 @@ class Relearning:
         share = share_of(self.model, free)
         self.ctx.log(f"{int((chosen & self.index.point).sum())} neurons, {share:.1%} of the parameters may change")
         guard = self.guard()
+        old = Replay(self.data, self.plan.replay) if self.plan.replay and len(self.data.ids("train")) else None
         tuned = tune(
-            self.model, self.new, self.ctx, epochs=self.plan.epochs, rate=self.plan.rate, free=free, guard=guard
+            self.model,
+            self.new,
+            self.ctx,
+            epochs=self.plan.epochs,
+            rate=self.plan.rate,
+            free=free,
+            guard=guard,
+            replay=old,
         )
+        tuned, share_kept = self.blended(tuned)
         if guard.returns:
             self.ctx.log(f"the old quality sank too far {guard.returns} times; the last good state came back")
         after = self.per_class(tuned)
         table = classes.assign(old_after=after["old"], new_after=after["new"])
         facts = pd.DataFrame(
             [{"parameters trained": share, "neurons": int((chosen & self.index.point).sum()), "returns": guard.returns}]
-        )
+        ).assign(blend=share_kept)
         return Outcome((tuned,), None, {"classes": table, "trained": facts})
+
+    def blended(self, tuned: Model) -> tuple[Model, float]:
+        """The point nearest to before, on the way to after, that serves the new data within HARDLY of the best of them;
+        and how far it lies.
+        """
+        points = {share: blend(self.model, tuned, share) for share in BLENDS}
+        new = {share: self.on_new(model) for share, model in points.items()}
+        near = min(share for share in BLENDS if new[share] >= max(new.values()) - HARDLY)
+        if self.on_old(points[near]) < self.on_old(tuned):
+            near = 1.0
+        self.ctx.log(f"{near:.0%} of the way serves old and new best")
+        return points[near], near
+
+    def on_old(self, model: Model) -> float:
+        """Quality on old validation samples; 1 without any."""
+        ids = self.judged(self.data)
+        return quality(model, self.data, ids, self.quiet) if len(ids) else 1.0
+
+    def on_new(self, model: Model) -> float:
+        """Quality on new validation samples."""
+        return quality(model, self.new, self.judged(self.new), self.quiet)
 
     @cached_property
     def classes(self) -> pd.DataFrame:
@@ -177,17 +210,11 @@ class Relearning:
 
     def guard(self) -> Guard:
         """Old quality within the tolerance, and of such states the best on new data."""
-        old, new = self.judged(self.data), self.judged(self.new)
-        before = quality(self.model, self.data, old, self.quiet) if len(old) else 0.0
-
-        def on(data: Dataset, ids: Ids, module: nn.Module) -> float:
-            return quality(replace(self.model, module=module), data, ids, self.quiet) if len(ids) else 1.0
-
         steps = -(-len(self.new.ids("train")) // 64)
         return Guard(
-            look=lambda module: on(self.data, old, module),
-            prefer=lambda module: on(self.new, new, module),
-            least=before - self.plan.tolerance / 100,
+            look=lambda module: self.on_old(replace(self.model, module=module)),
+            prefer=lambda module: self.on_new(replace(self.model, module=module)),
+            least=self.on_old(self.model) - self.plan.tolerance / 100,
             every=max(1, steps // LOOKS),
             report=lambda a, b: self.ctx.point(old=a, new=b if b is not None else float("nan")),
         )
