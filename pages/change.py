@@ -7,13 +7,19 @@ from surgery.errors import NotFoundError
 from surgery.jobs import Job
 from surgery.operations.base import Operation, Selection, operations
 from surgery.plan import Plan
-from surgery.ui import format, frontier, panels, pickers, preview, progress, selection, shell
+from surgery.ui import format, frontier, panels, pickers, preview, progress, selection, shell, trial
 from surgery.ui.form import form
 from surgery.ui.messages import _
 
 view = shell.page("change", needs=("version", "dataset"))
 ws, project, version, dataset = view.workspace, view.project, view.version, view.dataset
-GOALS = {"compress": _("Make it smaller"), "prune": _("Make it smaller")}
+ICONS = {"readapt": ":material/model_training:", "damage": ":material/healing:"}
+GOALS = {
+    "compress": _("Make it smaller"),
+    "prune": _("Make it smaller"),
+    "readapt": _("Fit new data"),
+    "damage": _("Try it out"),
+}
 
 
 def choose(in_hand: bool) -> tuple[str, type[Operation]]:
@@ -42,6 +48,7 @@ def fill_in() -> Plan | None:
     """Draw the form of a surgery and return the plan it makes; None while nothing is chosen."""
     ids = selection.chosen(view, {i: i for i in range(version.neurons)})
     name, operation = choose(bool(ids) or pickers.SAVED in st.query_params)
+    new = new_data() if operation.learns else ""
     values = form(operation, key=f"{name}_{version.id}", pickers=pickers.pickers(view, ids))
     device = pickers.device(view, key="device")
     with st.expander(_("More")):
@@ -53,19 +60,60 @@ def fill_in() -> Plan | None:
             key="seed",
             help=_("The same plan with the same seed gives the same weights."),
         )
+    if operation.learns and not new:
+        return None
     if takes_neurons(operation) and not any(isinstance(one, Selection) and one.ids for one in values.values()):
         return None
     parameters = operation.model_validate(values).model_dump(mode="json")
     return Plan(
-        operation=name, parameters=parameters, inputs=(version.id,), dataset=dataset.id, seed=int(seed), device=device
+        operation=name,
+        parameters=parameters,
+        inputs=(version.id,),
+        dataset=dataset.id,
+        new=new,
+        seed=int(seed),
+        device=device,
     )
 
 
+def new_data() -> str:
+    """Choose the dataset to learn from."""
+    others = {row.id: row for row in ws.datasets(project.id) if row.id != dataset.id}
+    if not others:
+        st.info(_("There is no other dataset in this project."), icon=":material/dataset:")
+        return ""
+    linked = st.query_params.get("new", "")
+    chosen = str(
+        st.selectbox(
+            _("New data"),
+            list(others),
+            index=list(others).index(linked) if linked in others else len(others) - 1,
+            format_func=lambda id: f"{others[id].name} · {others[id].samples:,}",
+            key="new_data",
+        )
+    )
+    with st.expander(_("Trial data")):
+        trial.drift(view)
+    return chosen
+
+
 def choose_first() -> None:
-    """Nothing is chosen: the way to the map."""
+    """Nothing is chosen: the way to where it can be."""
+    if operations()[str(st.session_state.get("operation"))].learns:
+        bring_first()
+        return
     panels.empty(_("Choose the neurons to remove on the map; the preview then shows what goes and which class pays."))
     if st.button(_("Choose neurons"), type="primary", icon=":material/scatter_plot:"):
         shell.go("neurons", view)
+
+
+def bring_first() -> None:
+    """There is no new data: bring some, or make a drifted copy for a trial."""
+    panels.empty(_("Bring the new data as a dataset of its own, or try it on a copy of yours that drifted."))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if st.button(_("Bring new data"), type="primary", icon=":material/upload:"):
+            shell.go("model_data", view)
+        trial.drift(view)
 
 
 def look_ahead(plan: Plan) -> None:
@@ -76,7 +124,9 @@ def look_ahead(plan: Plan) -> None:
     with place.container():
         preview.show(answer, version.neurons - len(ws.inspect(version.id)["classes"]))
         with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button(preview.action(answer), type="primary", icon=":material/content_cut:"):
+            if st.button(
+                preview.action(answer), type="primary", icon=ICONS.get(plan.operation, ":material/content_cut:")
+            ):
                 run(plan, preview.action(answer))
             st.caption(
                 _("about {time} on {device}; v{number} stays as it is").format(

@@ -156,6 +156,9 @@ def sentence(table: Sequence[Mapping[str, Any]]) -> str:
         parts.append(f"Accuracy {before:.1f} → {after:.1f} % on {row['n']:,} {row['split']} samples")
     if row := found.get(("r2", "overall")):
         parts.append(f"R² {row['before']:.3f} → {row['after']:.3f} on {row['n']:,} {row['split']} samples")
+    if row := found.get(("new accuracy", "overall")):
+        old = "" if row["before"] is None else f"{100 * row['before']:.1f} → "
+        parts.append(f"new data {old}{100 * row['after']:.1f} % on {row['n']:,} {row['split']} samples")
     if (row := found.get(("parameters", "overall"))) and row["before"]:
         share = 1 - row["after"] / row["before"]
         parts.append(f"{100 * share:.0f} % fewer parameters" if share > 0 else "as many parameters")

@@ -10,7 +10,12 @@ from surgery.charts.palette import OKABE_ITO, ink
 
 
 def loss_curve(
-    points: pd.DataFrame, *, title: str = "Loss while tuning", dark: bool = False, height: int = 220
+    points: pd.DataFrame,
+    *,
+    title: str = "Loss while tuning",
+    unit: str = "loss",
+    dark: bool = False,
+    height: int = 220,
 ) -> Figure:
     """One line per column of `points`, over its reports in the order they came; a missing value leaves a gap closed."""
     figure = base(title, dark=dark, height=height)
@@ -28,5 +33,7 @@ def loss_curve(
             )
         )
     figure.update_layout(showlegend=len(points.columns) > 1, margin={"t": 64 if len(points.columns) > 1 else 40})
-    figure.update_layout(xaxis=axis("report", dark=dark), yaxis=axis("loss", dark=dark, rangemode="tozero"))
+    figure.update_layout(
+        xaxis=axis("report", dark=dark), yaxis=axis(unit, dark=dark, rangemode="tozero" if unit == "loss" else "normal")
+    )
     return plain(figure)

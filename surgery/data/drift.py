@@ -81,7 +81,7 @@ def make(data: Dataset, folder: Path, change: Callable[[Ids], Block], ctx: Conte
     ids = np.array(sorted(roles), dtype=np.int64)
     heading = Heading(name=name, kind=data.kind, task=data.task, classes=data.classes, features=data.features)
     starts = range(0, len(ids), SIZE)
-    with Writer(folder, data.raw(ids[:1]).shape[1:]) as writer:
+    with Writer(folder, change(ids[:1]).shape[1:]) as writer:
         writer.reserve(len(ids))
         for start in ctx.track(starts, "changing samples"):
             own = ids[start : start + SIZE]

@@ -88,6 +88,11 @@ def disk_for_plan(ws: Workspace, task: Task) -> int:
     return 2 * sum(ws.version(version).bytes for version in task["plan"]["inputs"])
 
 
+def disk_for_drift(ws: Workspace, task: Task) -> int:
+    """Room for a dataset as large as the one that is changed."""
+    return ws.dataset_row(task["dataset"]).bytes
+
+
 def disk_for_import(_ws: Workspace, task: Task) -> int:
     """Room for a decoded copy of a file or folder."""
     source = Path(task["path"])
@@ -104,6 +109,7 @@ KINDS: dict[str, Kind] = {
     "slice_accuracy": Kind(masks.slice_accuracy),
     "score_comparison": Kind(masks.score_comparison),
     "projection": Kind(work.projection),
+    "drift": Kind(work.drift, disk=disk_for_drift),
     "import_model": Kind(work.import_model, disk=disk_for_import),
     "import_data": Kind(work.import_data, disk=disk_for_import),
     "inspect_model": Kind(reception.inspect_model, disk=disk_for_import),

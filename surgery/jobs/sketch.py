@@ -1,4 +1,4 @@
-"""What compressing would come to, before anything is trained: one cut down to the size, looked at on the probe set."""
+"""What a surgery that trains would come to, before anything is trained: previews of compressing and readapting."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from torch import Tensor
 from surgery.analysis import slices
 from surgery.context import Context
 from surgery.edit.evaluate import predict, training_ids
+from surgery.edit.parts import rows_of, share_of
 from surgery.errors import PlanError
 from surgery.jobs.verdict import sizes
 from surgery.measure.cost import bytes_of
 from surgery.network.model import Model
 from surgery.operations.compress import Compress
 from surgery.operations.descent import SETTLED, Descent
+from surgery.operations.readapt import Readapt
 from surgery.plan import Plan
 
 if TYPE_CHECKING:
@@ -59,6 +61,38 @@ def compressed(probe: WhatIf, operation: Compress, plan: Plan) -> dict[str, Any]
         "from_cut": 0.0,
         "sizes": sizes(model, small),
         "job_seconds": probe.seconds_for(passes * (4 if operation.controls else 1)),
+    }
+
+
+def relearned(probe: WhatIf, operation: Readapt, plan: Plan) -> dict[str, Any]:
+    """What readapting would train, and why: title, classes {scope, before = old, after = new, in %}, suffered,
+    neurons and share (of the parameters) that would be trained, n (validation samples looked at), train, job_seconds.
+
+    Raises:
+        DataError: the new data does not fit. PlanError: none is named.
+    """
+    if not plan.new:
+        raise PlanError(f"{operation.title} learns from new data.", "Choose a dataset as the new data.")
+    model, new = probe.model, probe.ws.dataset(plan.new)
+    data = probe.data.with_new(new).without_test()
+    relearning = operation.on(model, data, Context(probe.device, plan.seed))
+    classes = relearning.classes
+    suffering = relearning.suffering(classes)
+    chosen = relearning.chosen(suffering)
+    assert model.index is not None
+    train = len(new.ids("train"))
+    return {
+        "title": operation.title,
+        "classes": [
+            {"scope": str(row["class"]), "before": 100 * row["old"], "after": 100 * row["new"]}
+            for row in classes.dropna().to_dict("records")
+        ],
+        "suffered": [str(classes["class"][place]) for place in suffering],
+        "neurons": int((chosen & model.index.point & ~model.index.logits).sum()),
+        "share": share_of(model, rows_of(model, chosen)),
+        "train": train,
+        "n": len(relearning.judged(new)),
+        "job_seconds": probe.seconds_for(operation.epochs * train * (STEP + 1) + 2 * SETTLED),
     }
 
 

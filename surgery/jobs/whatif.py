@@ -35,6 +35,7 @@ from surgery.network.model import Model
 from surgery.network.slicing import Means
 from surgery.operations.compress import Compress
 from surgery.operations.prune import Prune, Resolution
+from surgery.operations.readapt import Readapt
 from surgery.plan import Plan
 from surgery.workspace import Workspace
 
@@ -155,6 +156,8 @@ class WhatIf:
         """
         parsed = Plan.parse(json.dumps({"inputs": [self.version], "dataset": self.dataset, **plan}))
         operation = parsed.build()
+        if isinstance(operation, Readapt):
+            return sketch.relearned(self, operation, parsed)
         if isinstance(operation, Compress):
             return sketch.compressed(self, operation, parsed)
         if not isinstance(operation, Prune):

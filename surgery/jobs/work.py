@@ -17,7 +17,10 @@ from surgery.workspace.files import full_disk_refused
 from surgery.workspace.rows import Job
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from surgery.data.dataset import Dataset
+    from surgery.data.rows import Ids
     from surgery.network.model import Model
     from surgery.operations.base import Outcome
     from surgery.plan import Plan
@@ -226,6 +229,29 @@ def import_data(ws: Workspace, job: Job, ctx: Context) -> None:
         job.project, name, lambda folder: import_data(path, folder, name=name, ctx=ctx, **options), job=job.id
     )
     _discard_upload(ws, path)
+
+
+def drift(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Make a changed copy of a dataset, for trials. Task: dataset, change, strength, name; for an attack version."""
+    from surgery.data import drift
+    from surgery.edit.attack import attacked
+
+    data, change, strength = ws.dataset(job.task["dataset"]), job.task["change"], float(job.task["strength"])
+    quiet = Context(device=ctx.device, cancelled=ctx.cancelled)
+    attack = change in ("fgsm", "pgd")
+    model = ws.model(job.task["version"]) if attack else None
+
+    def changed(ids: Ids) -> NDArray[Any]:
+        if model is not None:
+            return attacked(model, data, ids, change, 0.2 * strength, quiet)
+        return drift.drifted(data, ids, change, strength)
+
+    ws.add_dataset(
+        job.project,
+        job.task["name"],
+        lambda folder: drift.make(data, folder, changed, ctx, name=job.task["name"]),
+        job=job.id,
+    )
 
 
 def import_model(ws: Workspace, job: Job, ctx: Context) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ALL = "overall"
 COLUMNS = ("metric", "model", "scope", "value", "unit", "better", "split", "n")
 BATCHES = (1, 32)
-NEW = "new data"  # the scope of what was measured on data beside the dataset
+NEW = "new "  # before the metrics of what was measured on the new data beside the dataset
 ORIGINAL = "original"  # a model of this name is the root of a lineage: agreement is shown with it too
 _KEY = ["metric", "scope", "split"]
 
@@ -156,10 +156,7 @@ def _on_new(name: str, model: Model, new: Dataset | None, ctx: Context) -> list[
     split, ids = _opened(new)
     truth = new.labels(ids)
     answers = run(model, new, ids, ctx, "measuring new data")
-    found = list(quality_rows(new, answers, truth))
-    return [
-        (metric, name, NEW if scope == ALL else f"{NEW}: {scope}", *rest, split, n) for metric, scope, *rest, n in found
-    ]
+    return [(NEW + metric, name, *rest, split, n) for metric, *rest, n in quality_rows(new, answers, truth)]
 
 
 def _costs(name: str, model: Model) -> list[tuple[Any, ...]]:

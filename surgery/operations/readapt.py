@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
     from surgery.network.model import Model
+    from surgery.operations.relearn import Relearning
 
 Choice = Literal["carrying", "random", "all"]
 
@@ -71,14 +72,18 @@ class Readapt(Operation):
         return problems
 
     def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
-        """Choose, train, watch.
+        """Choose, train, watch. Raises what `on` raises."""
+        return self.on(models[0], data, ctx).run()
+
+    def on(self, model: Model, data: Dataset, ctx: Context) -> Relearning:
+        """The work on a model, checked.
 
         Raises:
             DataError: there is no new data, it has classes that the model does not know, or too few samples.
+            TraceError: the network has no index.
         """
         from surgery.operations.relearn import Relearning
 
-        model = models[0]
         if model.index is None:
             raise TraceError(f"The neurons of this network are not numbered: {model.support.reason}.")
         new = data.new
@@ -96,4 +101,4 @@ class Readapt(Operation):
                     f"{new.name!r} has {len(new.ids(role))} {role} samples: too few to learn from and judge by.",
                     "Bring at least a few dozen new samples; a part is kept for validation by itself.",
                 )
-        return Relearning(self, model, data, new, ctx).run()
+        return Relearning(self, model, data, new, ctx)

@@ -16,6 +16,7 @@ from surgery.ui.messages import _
 
 Row = Mapping[str, Any]
 PER_CLASS = ("accuracy",)
+NEW = "new accuracy"  # of new data, per class too
 COSTS = ("parameters", "bytes", "MACs", "latency")  # changes are shares of what was there before
 SPREAD = "latency IQR"  # rows that belong to the latency of the same scope
 
@@ -26,6 +27,9 @@ def names() -> dict[str, str]:
         "accuracy": _("Accuracy"),
         "r2": _("R²"),
         "mse": _("Mean squared error"),
+        "new accuracy": _("Accuracy on new data"),
+        "new r2": _("R² on new data"),
+        "new mse": _("Mean squared error on new data"),
         "agreement": _("Agreement with the version before"),
         "parameters": _("Parameters"),
         "bytes": _("Size of the weights"),
@@ -39,7 +43,7 @@ def overall(table: Sequence[Row], before: str, after: str) -> pd.DataFrame:
     """The table of everything that is not one class, each change worded and coloured by good and bad."""
     spread = {row["scope"]: row for row in table if row["metric"] == SPREAD}
     shown = [row for row in table if row["metric"] != SPREAD]
-    shown = [row for row in shown if row["metric"] not in PER_CLASS or row["scope"] == "overall"]
+    shown = [row for row in shown if row["metric"] not in (*PER_CLASS, NEW) or row["scope"] == "overall"]
     return pd.DataFrame(
         {
             _("Measure"): [title(row) for row in shown],

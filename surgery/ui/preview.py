@@ -12,7 +12,7 @@ import streamlit as st
 from surgery import charts
 from surgery.jobs import probe
 from surgery.plan import Plan
-from surgery.ui import comparison, format
+from surgery.ui import comparison, format, relearn
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.whatif import QUALITY
@@ -37,6 +37,9 @@ def _ask(_ws: Workspace, version: str, dataset: str, plan: str) -> dict[str, Any
 
 def show(answer: Answer, neurons: int) -> None:
     """Draw the preview of a plan on a version with `neurons` neurons besides its outputs."""
+    if "suffered" in answer:
+        relearn.show(answer)
+        return
     st.markdown(f"#### {sentence(answer)}")
     for words in advice(answer):
         st.markdown(f":material/lightbulb: {words}")
@@ -91,6 +94,8 @@ def advice(answer: Answer) -> list[str]:
 
 def action(answer: Answer) -> str:
     """What the button says: the effect and its extent."""
+    if "suffered" in answer:
+        return relearn.action(answer)
     if answer["asked"] is None:
         left = next(row for row in answer["sizes"] if row["metric"] == "parameters")
         return _("Compress to {share} of the parameters").format(share=format.percent(left["after"] / left["before"]))

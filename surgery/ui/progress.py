@@ -51,9 +51,16 @@ def _live(ws: Workspace, job: Job) -> None:
 def curve(ws: Workspace, job: Job) -> None:
     """Draw the numbers that the job reported so far, when there are two or more."""
     points = pd.DataFrame(joblist.points(ws, job.id))
-    if len(points) > 1:
-        figure = charts.loss_curve(points, dark=st.context.theme.type == "dark")
+    dark = st.context.theme.type == "dark"
+    losses = points[[name for name in points if name == "loss"]].dropna().reset_index(drop=True)
+    if len(losses) > 1:
+        figure = charts.loss_curve(losses, dark=dark)
         st.plotly_chart(figure, theme=None, config=charts.CONFIG, key=f"curve_{job.id}", alt=_("Loss over time"))
+    watched = points[[name for name in points if name != "loss"]].dropna(how="all").reset_index(drop=True)
+    if len(watched):
+        title = _("Quality on old and new validation samples while training")
+        figure = charts.loss_curve(100 * watched, title=title, unit="%", dark=dark)
+        st.plotly_chart(figure, theme=None, config=charts.CONFIG, key=f"watched_{job.id}", alt=title)
 
 
 def _act(ws: Workspace, job: Job) -> None:
