@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-MOST = 4  # returns, after which training ends
+MOST = 3  # returns, after which training ends
+PATIENCE = 5  # looks in a row that may be too bad: the first steps disturb more than they will have in the end
 
 
 @dataclass
 class Guard:
-    """look: module in eval mode -> quality, 0–1. least: what it may not fall below. every: steps between two looks.
+    """look: module in eval mode -> quality, 0–1. least: what it may not stay below. every: steps between two looks.
 
-    best: among good states the one whose `prefer` (quality on what is being learnt) is highest is kept; without it the
-    last good one.
+    Of good states the one whose `prefer` (quality on what is being learnt) is highest is kept; without it the last
+    good one. last: the state of the last look, good or not.
     """
 
     look: Callable[[nn.Module], float]
@@ -24,32 +25,39 @@ class Guard:
     prefer: Callable[[nn.Module], float] | None = None
     report: Callable[[float, float | None], None] = lambda old, new: None
     returns: int = 0
+    strikes: int = 0
     good: dict[str, Tensor] = field(default_factory=dict)
+    last: dict[str, Tensor] = field(default_factory=dict)
     score: float = float("-inf")
 
     def begin(self, module: nn.Module) -> None:
         """The state to go back to, before the first step."""
-        self._keep(module)
+        self.good = self.last = _copy(module)
         self.score = self.prefer(module) if self.prefer else float("-inf")
 
     def passes(self, module: nn.Module) -> bool:
-        """Look; keep a good state, or put the last good one back and say so."""
+        """Look; keep a good state. After PATIENCE bad ones in a row put the last good one back, and say so: False."""
         old = self.look(module)
         new = self.prefer(module) if self.prefer else None
         self.report(old, new)
-        if old < self.least - 1e-9:
-            module.load_state_dict(self.good)
-            self.returns += 1
-            return False
-        if new is None or new >= self.score:
-            self._keep(module)
-            self.score = self.score if new is None else new
-        return True
+        self.last = _copy(module)
+        if old >= self.least - 1e-9:
+            self.strikes = 0
+            if new is None or new >= self.score:
+                self.good, self.score = self.last, self.score if new is None else new
+            return True
+        self.strikes += 1
+        if self.strikes < PATIENCE:
+            return True
+        module.load_state_dict(self.good)
+        self.returns, self.strikes = self.returns + 1, 0
+        return False
 
     @property
     def spent(self) -> bool:
         """Whether it has gone back so often that more training makes no sense."""
         return self.returns >= MOST
 
-    def _keep(self, module: nn.Module) -> None:
-        self.good = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}

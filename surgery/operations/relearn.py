@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 JUDGED = 1_000  # validation samples of each kind that a look takes
 LOOKS = 4  # per epoch
-BLENDS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # of the way from before to after
+BLENDS = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)  # of the way from before to after
 WEIGHED = 4_000  # new training samples from which the choice of neurons is made
 BATCH = 32
 HARDLY = 0.005  # of quality on new data
@@ -62,7 +63,7 @@ class Relearning:
             guard=guard,
             replay=old,
         )
-        tuned, share_kept = self.blended(tuned)
+        tuned, share_kept = self.blended(tuned, guard)
         if guard.returns:
             self.ctx.log(f"the old quality sank too far {guard.returns} times; the last good state came back")
         after = self.per_class(tuned)
@@ -72,17 +73,23 @@ class Relearning:
         ).assign(blend=share_kept)
         return Outcome((tuned,), None, {"classes": table, "trained": facts})
 
-    def blended(self, tuned: Model) -> tuple[Model, float]:
-        """The point nearest to before, on the way to after, that serves the new data within HARDLY of the best of them;
-        and how far it lies.
+    def blended(self, tuned: Model, guard: Guard) -> tuple[Model, float]:
+        """The best point on the ways from before to the guard's state and to the last one, and how far it lies.
+
+        Of the points whose old quality is within the tolerance, and whose new quality is within HARDLY of the best of
+        these, the one that is best on the old.
         """
-        points = {share: blend(self.model, tuned, share) for share in BLENDS}
-        new = {share: self.on_new(model) for share, model in points.items()}
-        near = min(share for share in BLENDS if new[share] >= max(new.values()) - HARDLY)
-        if self.on_old(points[near]) < self.on_old(tuned):
-            near = 1.0
-        self.ctx.log(f"{near:.0%} of the way serves old and new best")
-        return points[near], near
+        last = replace(tuned, module=copy.deepcopy(tuned.module))
+        last.module.load_state_dict({name: tensor.cpu() for name, tensor in guard.last.items()})
+        points = [(share, blend(self.model, end, share)) for end in (tuned, last) for share in BLENDS]
+        judged = [(self.on_old(model), self.on_new(model), share, model) for share, model in points]
+        within = [one for one in judged if one[0] >= guard.least - 1e-9]
+        if not within:
+            return tuned, 1.0
+        most = max(one[1] for one in within)
+        old, new, share, model = max((one for one in within if one[1] >= most - HARDLY), key=lambda one: one[0])
+        self.ctx.log(f"taken: {share:.0%} of the way; on validation samples {old:.1%} of the old, {new:.1%} of the new")
+        return model, share
 
     def on_old(self, model: Model) -> float:
         """Quality on old validation samples; 1 without any."""

@@ -27,7 +27,7 @@ def drift(view: View) -> None:
     images = ws.dataset(dataset.id).kind == "images"
     kinds = list(KINDS) if images else ["noise"]
     kind = st.selectbox(_("Trial data"), kinds, format_func=KINDS.__getitem__, key="drift_kind", width=180)
-    strength = st.number_input(_("Strength"), 0.01, 1.0, 0.3, step=0.05, key="drift_strength", width=120)
+    strength = st.number_input(_("Strength"), 0.01, 1.0, 0.5, step=0.05, key="drift_strength", width=120)
     if st.button(_("Make a drifted copy"), icon=":material/blur_on:"):
         task = {
             "kind": "drift",

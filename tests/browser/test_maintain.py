@@ -84,3 +84,31 @@ def test_undo_brings_the_original_back(desk: Desk) -> None:
         assert desk.current.id == back.id
         settle(page)
     assert desk.ws.verify(desk.original.id) == desk.original.digest
+
+
+def test_fit_drifted_data_without_breaking_the_old(desk: Desk) -> None:
+    page = desk.page
+    desk.change()
+    page.get_by_role("combobox", name="Goal").click()
+    page.get_by_role("option", name=re.compile("Fit new data")).click()
+    page.get_by_role("combobox", name="Trial data").click()
+    page.get_by_role("option", name="flatter").click()
+    page.get_by_role("button", name="Make a drifted copy").click()
+    expect(page.get_by_text(re.compile(r"\d+ classes suffered: "))).to_be_visible(timeout=SLOW)
+    page.get_by_role("button", name=re.compile(r"Readapt: train \d+\.\d % of the parameters")).click()
+    expect(page.get_by_role("button", name="See before/after")).to_be_visible(timeout=SLOW)
+    made = desk.current
+    receipt = desk.ws.receipt(made.id)
+    assert receipt is not None
+    table = {(row["metric"], row["scope"]): row for row in receipt["table"]}
+    old, new = table["accuracy", "overall"], table["new accuracy", "overall"]
+    assert new["change"] > 0.1
+    assert old["change"] > -0.05
+
+    page.get_by_role("button", name="See before/after").click()
+    expect(page.get_by_text(re.compile(r"new data \d.* → .* on \d+ test samples")).first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text("Accuracy on new data")).to_be_visible()
+    page.get_by_test_id("stSidebarNav").get_by_text("Versions").click()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text(desk.original.digest).first).to_be_visible(timeout=SLOW)
+    assert desk.current.id == desk.original.id
