@@ -9,7 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Compress", "Context", "Plan", "Prune", "Workspace", "gate", "load", "run", "save", "scan", "shrink"]
+__all__ = [
+    "Compress",
+    "Context",
+    "Plan",
+    "Prune",
+    "Readapt",
+    "Workspace",
+    "gate",
+    "load",
+    "run",
+    "save",
+    "scan",
+    "shrink",
+]
 
 if TYPE_CHECKING:
     from surgery.analysis.scan import scan
@@ -19,6 +32,7 @@ if TYPE_CHECKING:
     from surgery.network.store import load, save
     from surgery.operations.compress import Compress
     from surgery.operations.prune import Prune
+    from surgery.operations.readapt import Readapt
     from surgery.plan import Plan, run
     from surgery.workspace import Workspace
 
@@ -31,6 +45,7 @@ _HOMES = {
     "save": "network.store",
     "Compress": "operations.compress",
     "Prune": "operations.prune",
+    "Readapt": "operations.readapt",
     "Plan": "plan",
     "run": "plan",
     "Workspace": "workspace",

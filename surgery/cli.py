@@ -72,6 +72,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--target", help="target column of a table")
     sub.add_argument("--task", choices=("classification", "regression"))
 
+    sub = add("drift", drift, "make a changed copy of a dataset, for trials")
+    sub.add_argument("dataset")
+    sub.add_argument("change", choices=("noise", "blur", "brightness", "contrast", "fgsm", "pgd"))
+    sub.add_argument("--strength", type=float, default=0.5, help="0 to 1")
+    sub.add_argument("--version", help="whom fgsm and pgd attack")
+
     sub = add("scan", scan, "collect what every neuron does on a dataset")
     sub.add_argument("version")
     sub.add_argument("dataset")
@@ -97,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("version")
     sub.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="its parameters; values are JSON")
     sub.add_argument("--dataset", help="by default the project's")
+    sub.add_argument("--new", default="", metavar="DATASET", help="new data, for an operation that learns from it")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--name", help="name of the new version")
     sub.add_argument("--print", action="store_true", help="print the plan instead of running it")
@@ -194,6 +201,18 @@ def import_data(options: argparse.Namespace) -> None:
     print(f"dataset {row.id}  {row.task}, {len(row.classes)} classes, {sizes}")
     for problem in data.problems:
         print(f"  left out {problem.where}: {problem.reason} {problem.fix}")
+
+
+def drift(options: argparse.Namespace) -> None:
+    """Make a changed copy of a dataset."""
+    ws = workspace()
+    row = ws.dataset_row(options.dataset)
+    if options.change in ("fgsm", "pgd") and not options.version:
+        raise SurgeryError(f"{options.change} attacks a model.", "Name it with --version.")
+    name = f"{row.name[:60]}, {options.change} {options.strength:g}"
+    given = {"dataset": row.id, "change": options.change, "strength": options.strength, "version": options.version}
+    task = {"kind": "drift", "name": name, **given}
+    print("dataset", wait(ws, task, project=row.project, title="Make a drifted copy").result["dataset"], "", name)
 
 
 def scan(options: argparse.Namespace) -> None:

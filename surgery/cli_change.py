@@ -35,7 +35,14 @@ def change(options: argparse.Namespace) -> None:
     if not dataset:
         raise PlanError("The project has no dataset.", "Import one with `surgery import-data`.")
     given = parameters(options.parameters)
-    plan = Plan(operation=options.operation, parameters=given, inputs=(version.id,), dataset=dataset, seed=options.seed)
+    plan = Plan(
+        operation=options.operation,
+        parameters=given,
+        inputs=(version.id,),
+        dataset=dataset,
+        new=options.new,
+        seed=options.seed,
+    )
     plan.build()
     if options.print:
         print(plan.model_dump_json(indent=2))

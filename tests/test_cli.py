@@ -109,6 +109,19 @@ def test_change_in_one_call_and_by_its_plan(home: Path, capsys: pytest.CaptureFi
     assert "'smaller' is no parameter" in capsys.readouterr().err
 
 
+def test_readapt_to_a_drifted_copy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version, dataset = bring(home)
+    capsys.readouterr()
+    assert main(["drift", dataset, "noise", "--strength", "0.4"]) == 0
+    drifted = capsys.readouterr().out.split()[1]
+    assert main(["change", "readapt", version, "epochs=2", "--new", drifted]) == 0
+    assert "new data" in capsys.readouterr().out
+    assert main(["change", "readapt", version]) == 1
+    assert "learns from new data" in capsys.readouterr().err
+    assert main(["drift", dataset, "pgd"]) == 1
+    assert "Name it with --version" in capsys.readouterr().err
+
+
 def listed(capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of `surgery jobs`."""
     capsys.readouterr()
