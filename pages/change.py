@@ -82,7 +82,10 @@ def new_data() -> str:
     if not others:
         st.info(_("There is no other dataset in this project."), icon=":material/dataset:")
         return ""
-    linked = st.query_params.get("new", "")
+    linked, newest = st.query_params.get("new", ""), list(others)[-1]
+    if st.session_state.get("newest_data") not in (None, newest):
+        st.session_state["new_data"] = newest  # made while we looked on: it is what was wanted
+    st.session_state["newest_data"] = newest
     chosen = str(
         st.selectbox(
             _("New data"),
