@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surgery.context import Context
 from surgery.edit.compensate import RIDGE, owner_of
 from surgery.edit.inputs import Inputs, blocks
 from surgery.network.index import Layer, NeuronIndex
@@ -26,43 +27,53 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class _Reader:
-    """What one reader makes of its inputs. point: int64[in], who each input belongs to, −1 = nobody who may go."""
+    """What one reader makes of its inputs. point: int64[in], who each input belongs to, −1 = nobody who may go.
+
+    H and P are never rewritten: after t removals they are the first ones plus t outer products, of which only the
+    columns and the diagonal that are asked for are computed.
+    """
 
     def __init__(self, point: Tensor, weight: Tensor, variance: Tensor, covariance: Tensor | None) -> None:
         """weight: float64[out, in, k], scaled by the root of what each output matters; covariance: None = without
         taking over.
         """
         self.point = point.clone()
-        self.alone = 0.5 * weight.square().sum((0, 2)) * variance  # [in]
-        self.h: Tensor | None = None
-        self.p: Tensor | None = None
-        if covariance is not None:
-            ridge = RIDGE * covariance.diagonal().mean().clamp(min=1e-30)
-            self.h = torch.einsum("ock,odk->cd", weight, weight)
-            self.p = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype))
-
-    def costs(self) -> Tensor:
-        """float64[in]: what each input's removal would cost now."""
-        if self.h is None or self.p is None:
-            return self.alone
-        now: Tensor = 0.5 * self.h.diagonal().clamp(min=0) / self.p.diagonal().clamp(min=1e-30)
-        return now
+        self.count = 0  # of removals
+        self.taught = covariance is not None
+        if covariance is None:
+            self.now = 0.5 * weight.square().sum((0, 2)) * variance  # float64[in], what each removal would cost now
+            return
+        ridge = RIDGE * covariance.diagonal().mean().clamp(min=1e-30)
+        self.h = torch.einsum("ock,odk->cd", weight, weight)
+        self.p = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype))
+        self.own_h, self.own_p = self.h.diagonal().clone(), self.p.diagonal().clone()
+        self.share, self.column = torch.zeros(2, *self.h.shape, dtype=torch.float64)  # [removal, in]
+        self.pivot, self.own = torch.zeros(2, len(self.h), dtype=torch.float64)  # [removal]: P_cc, H_cc
+        self._reckon()
 
     def remove(self, column: int) -> None:
         """Take one input away; the others take over."""
         self.point[column] = -1
-        if self.h is None or self.p is None:
+        if not self.taught:
             return
-        p, h, pivot = self.p[:, column].clone(), self.h[:, column].clone(), self.p[column, column].clamp(min=1e-30)
-        share = p / pivot
-        self.h += h[column] * torch.outer(share, share) - torch.outer(h, share) - torch.outer(share, h)
-        self.p -= torch.outer(p, share)
-        for table in (self.h, self.p):
-            table[:, column] = 0
-            table[column] = 0
+        t = self.count
+        share, before = self.share[:t], self.column[:t]
+        there = share[:, column]
+        p = self.p[column] - (self.pivot[:t] * there) @ share
+        h = self.h[column] + (self.own[:t] * there - before[:, column]) @ share - there @ before
+        pivot = p[column].clamp(min=1e-30)
+        gone = p / pivot
+        self.own_p -= p * gone
+        self.own_h += h[column] * gone.square() - 2 * h * gone
+        self.share[t], self.column[t], self.pivot[t], self.own[t] = gone, h, pivot, h[column]
+        self.count = t + 1
+        self._reckon()
+
+    def _reckon(self) -> None:
+        self.now = 0.5 * self.own_h.clamp(min=0) / self.own_p.clamp(min=1e-30)
 
 
-def effects(model: Model, seen: Inputs) -> Tensor:
+def effects(model: Model, seen: Inputs, ctx: Context) -> Tensor:
     """float64[N]: the expected rise of the loss at which each neuron leaves, never falling within one set of readers.
 
     Neurons are removed one after the other from each set of points that share readers, the cheapest first, so a late
@@ -73,7 +84,7 @@ def effects(model: Model, seen: Inputs) -> Tensor:
     found = torch.full((index.n,), torch.inf, dtype=torch.float64)
     readers = [reader for name in index.layers for reader in _readers(model, index, seen, name)]
     for own in _sets(readers):
-        _leave(index, own, found)
+        _leave(index, own, found, ctx)
     unseen = index.point & ~index.fixed & torch.isinf(found)
     found[unseen] = 0.0  # nobody reads them: nothing is lost
     found = found[index.group]
@@ -118,18 +129,18 @@ def _sets(readers: list[_Reader]) -> list[list[_Reader]]:
     return [own for _, own in sets]
 
 
-def _leave(index: NeuronIndex, readers: list[_Reader], found: Tensor) -> None:
+def _leave(index: NeuronIndex, readers: list[_Reader], found: Tensor, ctx: Context) -> None:
     """Let the neurons of one set of readers leave, the cheapest first; write what each costs into found: float64[N]."""
     points = torch.cat([reader.point[reader.point >= 0] for reader in readers]).unique()
     place = torch.full((index.n,), -1, dtype=torch.long)
     place[points] = torch.arange(len(points))
     left = torch.ones(len(points), dtype=torch.bool)
     highest = 0.0
-    for _ in range(len(points)):
+    for _ in ctx.track(range(len(points)), "ranking neurons"):
         costs = torch.zeros(len(points), dtype=torch.float64)
         for reader in readers:
             own = reader.point >= 0
-            costs.index_add_(0, place[reader.point[own]], reader.costs()[own])
+            costs.index_add_(0, place[reader.point[own]], reader.now[own])
         costs[~left] = torch.inf
         going = int(costs.argmin())
         highest = max(highest, float(costs[going]))

@@ -201,7 +201,7 @@ class Descent:
                 return None  # the slices have brought it here already
             return self._fitting(state, sizes, seen, budget)
         if sizes.count(keep)[0] < budget.parameters:  # not below the size that was asked for
-            keep = in_order(sizes, torch.where(keep, torch.inf, effects(state.model, seen)), budget)
+            keep = in_order(sizes, torch.where(keep, torch.inf, effects(state.model, seen, self.ctx)), budget)
         return None if bool(keep.all()) else keep
 
     def _macs(self, share: float) -> float:
@@ -214,7 +214,7 @@ class Descent:
         """What stays when the plan's order is followed down to a budget."""
         order = self.plan.order
         if order == "effect":
-            worth = effects(state.model, seen)
+            worth = effects(state.model, seen, self.ctx)
         elif order == "random":
             generator = torch.Generator().manual_seed(self.ctx.seed)
             worth = torch.rand(state.index.n, generator=generator, dtype=torch.float64)[state.index.group]

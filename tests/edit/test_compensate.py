@@ -89,7 +89,7 @@ def test_readers_that_cannot_take_over_are_left_their_means(pico_images: Dataset
 def test_the_first_to_leave_costs_what_its_readers_cannot_predict(pico_table: Dataset) -> None:
     model = pico.pico_model(pico.mlp((4, 8, 3)), (4,))
     seen = inputs_of(model, pico_table, CTX)
-    found = effects(model, seen)
+    found = effects(model, seen, CTX)
     covariance, weight = seen.covariance["2"], model.module[2].weight.detach().double()
     expected = []
     for neuron in range(8):
@@ -109,7 +109,7 @@ def test_the_first_to_leave_costs_what_its_readers_cannot_predict(pico_table: Da
 def test_the_sum_of_an_order_is_what_leaving_together_costs(pico_table: Dataset) -> None:
     model = pico.pico_model(pico.mlp((4, 8, 3)), (4,))
     seen = inputs_of(model, pico_table, CTX)
-    found = effects(model, seen)[:8]
+    found = effects(model, seen, CTX)[:8]
     going = found.argsort()[:3]
     assert (found[going].diff() > 0).all(), "no maximum was carried on here, so the values are the steps themselves"
     stay = torch.ones(8, dtype=torch.bool).index_fill(0, going, False)
@@ -123,7 +123,7 @@ def test_the_sum_of_an_order_is_what_leaving_together_costs(pico_table: Dataset)
 @pytest.mark.parametrize("make", pico.NETWORKS)
 def test_every_neuron_that_may_go_has_an_effect(make: type[nn.Module], pico_images: Dataset) -> None:
     model = pico.pico_model(make())
-    found = effects(model, inputs_of(model, pico_images, CTX))
+    found = effects(model, inputs_of(model, pico_images, CTX), CTX)
     may_go = ~model.index.fixed
     assert torch.isfinite(found[may_go]).all()
     assert (found[may_go] >= 0).all()
