@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,3 +170,57 @@ def test_a_network_that_cannot_be_cut_says_why(
     assert failures(page) == []
     assert "the step view of Literal" in page.warning[0].value
     assert not any(found.label.startswith("Remove") for found in page.button)
+
+
+FIT = "Fit new data: Readapt to new data"
+
+
+def test_with_no_neurons_in_hand_compressing_comes_first(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("change", **patient.link)
+    assert failures(page) == []
+    assert planned(asked)["operation"] == "compress"
+    assert any(found.label.startswith("Compress to ") for found in page.button)
+    assert "neurons go in" in texts(page)
+    assert "hardly worth a change" in texts(page)
+    page.number_input(key=f"compress_{patient.version.id}_parameters").set_value(0.7).run()
+    assert planned(asked)["parameters"]["parameters"] == 0.7
+
+
+def test_a_size_that_cannot_be_reached_says_how_small_it_can_get(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("change", **patient.link)
+    page.number_input(key=f"compress_{patient.version.id}_parameters").set_value(0.01).run()
+    assert any("cannot get that small" in text for text in failures(page))
+    assert not any(found.label.startswith("Compress to ") for found in page.button)
+
+
+def test_without_new_data_there_is_the_way_to_bring_some_or_to_make_a_trial(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("change", **patient.link, operation=FIT)
+    assert failures(page) == []
+    assert asked == []
+    assert {"Bring new data", "Make a drifted copy"} <= {found.label for found in page.button}
+    button(page, "Make a drifted copy").click().run()
+    (job,) = jobs.jobs(patient.ws, patient.project.id)
+    assert (job.kind, job.task["change"], job.task["strength"]) == ("drift", "noise", 0.5)
+    jobs.cancel(patient.ws, job.id)
+
+
+def test_new_data_is_previewed_and_named_in_the_plan(
+    open_page: OpenPage, patient: Patient, pico_images: Dataset, asked: list[Mapping[str, Any]]
+) -> None:
+    def copied(folder: Path) -> Dataset:
+        shutil.copytree(pico_images.folder, folder, dirs_exist_ok=True)
+        return Dataset.open(folder)
+
+    later = patient.ws.add_dataset(patient.project.id, "later", copied)
+    page = open_page("change", **patient.link, operation=FIT)
+    assert failures(page) == []
+    plan = planned(asked)
+    assert (plan["operation"], plan["new"]) == ("readapt", later.id)
+    assert "No class is worse on the new data" in texts(page)
+    assert any(found.label.startswith("Readapt: train ") for found in page.button)
