@@ -248,15 +248,18 @@ class Descent:
         return keep
 
     def _cheapest(self, state: State, sizes: Sizes, seen: Inputs, worth: Tensor) -> Tensor:
-        """bool[n]: without as many neurons, the least critical first, as cost at most AT_ONCE before any tuning."""
+        """bool[n]: without as many neurons, the least critical first, as cost at most AT_ONCE before any tuning (or the
+        plan's tolerance, if that is less).
+        """
         whole = torch.ones(state.index.n, dtype=torch.bool)
         parameters = sizes.count(whole)[0]
         best, low, high = whole, self.plan.parameters, 1.0
+        least = self.before - min(AT_ONCE, 1.0 if self.plan.tolerance is None else self.plan.tolerance / 100)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             keep = in_order(sizes, worth, Budget(middle * parameters), at_least=False)
             without = self._without(state, keep, seen).model
-            if quality(without, self.data, self.data.ids("val"), self.ctx, "validating") >= self.before - AT_ONCE:
+            if quality(without, self.data, self.data.ids("val"), self.ctx, "validating") >= least - 1e-9:
                 best, high = keep, middle
             else:
                 low = middle

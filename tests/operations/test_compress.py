@@ -191,3 +191,8 @@ def test_a_selection_of_another_version_is_refused(trained: Model) -> None:
 def test_without_labels_it_cannot_know_when_to_stop(trained: Model, pico_images: Dataset) -> None:
     with pytest.raises(DataError, match="needs labelled validation samples"):
         run(trained, replace(pico_images, task="unlabelled"))
+
+
+def test_what_goes_at_once_costs_no_more_than_the_tolerance(trained: Model, pico_images: Dataset) -> None:
+    outcome = run(trained, pico_images, parameters=0.3, tolerance=0.0, twins=False, epochs=0, candidate=1)
+    assert outcome.tables["candidates"]["change"].iloc[1] >= 0
