@@ -68,6 +68,23 @@ def make_data(name: str, folder: Path, ctx: Context | None = None) -> Dataset:
     return MAKERS[name](folder, ctx or Context())
 
 
+def later() -> dict[str, str]:
+    """The samples whose data also comes as it might look later, and what that is called."""
+    from sample_models.datasets import LATER
+
+    return {name: title for name, (title, _kind, _strength) in LATER.items()}
+
+
+def make_later(name: str, data: Dataset, folder: Path, ctx: Context | None = None) -> Dataset:
+    """A sample's data as it might come later, to fit the model to. data: what `make_data` made."""
+    from sample_models.datasets import LATER
+    from surgery.context import Context
+    from surgery.data import drift
+
+    title, kind, strength = LATER[name]
+    return drift.make(data, folder, lambda ids: drift.drifted(data, ids, kind, strength), ctx or Context(), name=title)
+
+
 def open_finished(ws: Workspace) -> str:
     """Install the finished digits project in a workspace, unless it is there, and return its project id.
 

@@ -89,6 +89,11 @@ _DIABETES = {  # scikit-learn's short names, in its own description's words
     "s6": "blood sugar",
 }
 
+LATER = {  # what the data looks like after a change, its kind and strength (see `surgery.data.drift`)
+    "digits": ("Digits from a paler scanner", "contrast", 0.5),
+    "surface_inspection": ("Plates under a brighter lamp", "brightness", 0.6),
+}
+
 MAKERS: dict[str, Callable[[Path, Context], Dataset]] = {
     "digits": digits,
     "surface_inspection": surface_inspection,

@@ -19,6 +19,7 @@ from surgery.analysis import slices
 from surgery.analysis.criticality import Criticality
 from surgery.context import Context
 from surgery.data.dataset import Dataset
+from surgery.edit.evaluate import quality
 from surgery.errors import Cancelled, ModelFileError, NotFoundError
 from surgery.measure import measure
 from surgery.network import store
@@ -245,3 +246,15 @@ def _observable(model: Model) -> dict[str, Tensor]:
         bias = state.pop(name.replace("norm.running_mean", "conv.bias"), None)
         state[name] = state[name] if bias is None else state[name] - bias
     return {name: tensor.double() for name, tensor in state.items() if tensor.is_floating_point()}
+
+
+@pytest.mark.parametrize("name", ["digits", "surface_inspection"])
+def test_its_later_data_has_the_same_labels_and_is_harder(name: str, tmp_path: Path) -> None:
+    assert name in sample_models.later()
+    data = sample_models.make_data(name, tmp_path / "now")
+    later = sample_models.make_later(name, data, tmp_path / "later")
+    assert later.counts() == data.counts()
+    assert later.name == sample_models.later()[name]
+    model = store.load(sample_models.model_folder(name))
+    now, then = (quality(model, each, each.ids("val"), Context()) for each in (data, later))
+    assert now - 0.4 < then < now - 0.1

@@ -143,6 +143,11 @@ def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     title = str(sample_models.info(name)["title"])
     data = ws.add_dataset(job.project, title, lambda folder: sample_models.make_data(name, folder, ctx))
     version = ws.commit(job.project, store.load(sample_models.model_folder(name)), name="Original")
+    if name in sample_models.later():
+        own = ws.dataset(data.id)
+        ws.add_dataset(
+            job.project, sample_models.later()[name], lambda folder: sample_models.make_later(name, own, folder, ctx)
+        )
     return {"dataset": data.id, "version": version.id}
 
 
