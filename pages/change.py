@@ -7,6 +7,7 @@ from surgery.errors import NotFoundError
 from surgery.jobs import Job
 from surgery.operations.base import Operation, Selection, operations
 from surgery.plan import Plan
+from surgery.receipt import sentence
 from surgery.ui import format, frontier, panels, pickers, preview, progress, selection, shell, trial
 from surgery.ui.form import form
 from surgery.ui.messages import _
@@ -169,8 +170,10 @@ def watched(job: Job) -> None:
     if job.state != "done":
         progress.watch(ws, job)
     else:
+        receipt = ws.receipt(job.result["version"]) or {"table": []}
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f":material/check_circle: **{panels.plain(job.title)}**  \n{panels.plain(project.outcome)}")
+            said = panels.plain(sentence(receipt["table"]))
+            st.markdown(f":material/check_circle: **{panels.plain(job.title)}**  \n{said}")
             if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):
                 shell.go("compare", project=project.id, version=job.result["version"])
     frontier.watch(ws, job)
