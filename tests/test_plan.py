@@ -16,7 +16,10 @@ def test_a_plan_embeds_ids_and_digest() -> None:
     [
         ("nothing", "This is not a plan: the file: Invalid JSON"),
         (GOOD.replace('"dataset": "d"', '"data": "d"'), "dataset: Field required"),
-        (GOOD.replace("prune", "prone"), "There is no operation 'prone'; installed are prune"),
+        (
+            GOOD.replace("prune", "prone"),
+            "There is no operation 'prone'; installed are compress, damage, prune, readapt",
+        ),
         (GOOD.replace('"remove": [1]', '"remove": [-1]'), "remove.ids.0: Input should be greater than or equal to 0"),
         (GOOD.replace('"remove": [1]', '"remove": [1], "epochs": 1000'), "epochs: Input should be less than or equal"),
         (GOOD.replace('"remove": [1]', '"remove": [1], "speed": 1'), "speed: Extra inputs are not permitted"),
