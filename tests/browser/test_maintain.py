@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,6 +33,13 @@ class Desk:
     def current(self) -> Version:
         """The version in use."""
         return self.ws.version(str(self.ws.project(self.project.id).current))
+
+    def wait_for_another(self, before: Version) -> None:
+        """Until another version is in use."""
+        end = time.monotonic() + SLOW / 1000
+        while self.current.id == before.id:
+            assert time.monotonic() < end, "no version is made"
+            time.sleep(0.1)
 
     def change(self) -> None:
         """Open the page Change on the original."""
@@ -63,6 +71,7 @@ def test_make_it_smaller_and_take_an_earlier_candidate(desk: Desk) -> None:
     page.get_by_role("option", name="1", exact=True).click()
     settle(page)
     page.get_by_role("button", name="Make it a version").click()
+    desk.wait_for_another(smallest)  # the page shows the first job's end until the second has begun
     expect(page.get_by_text("candidate 1").first).to_be_visible(timeout=SLOW)
     expect(page.get_by_role("button", name="See before/after")).to_be_visible(timeout=SLOW)
     taken = desk.current
