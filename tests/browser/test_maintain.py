@@ -41,10 +41,15 @@ class Desk:
             assert time.monotonic() < end, "no version is made"
             time.sleep(0.1)
 
+    def open(self, name: str, query: str = "") -> None:
+        """Open a page of the project by its address, once the one before is at rest."""
+        settle(self.page)
+        self.page.goto(f"{self.url}/{name}?project={self.project.id}{query}")
+        settle(self.page)
+
     def change(self) -> None:
         """Open the page Change on the original."""
-        self.page.goto(f"{self.url}/change?project={self.project.id}&version={self.original.id}")
-        settle(self.page)
+        self.open("change", f"&version={self.original.id}")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,7 @@ def test_make_it_smaller_and_take_an_earlier_candidate(desk: Desk) -> None:
 
 def test_undo_brings_the_original_back(desk: Desk) -> None:
     page = desk.page
-    page.get_by_test_id("stSidebarNav").get_by_text("Versions").click()
+    desk.open("versions")
     smallest, taken = sorted(desk.ws.versions(desk.project.id), key=lambda version: version.number)[1:]
     assert desk.current.id == taken.id
     for back in (smallest, desk.original):
@@ -117,7 +122,7 @@ def test_fit_drifted_data_without_breaking_the_old(desk: Desk) -> None:
     page.get_by_role("button", name="See before/after").click()
     expect(page.get_by_text(re.compile(r"new data \d.* → .* on \d+ test samples")).first).to_be_visible(timeout=SLOW)
     expect(page.get_by_text("Accuracy on new data")).to_be_visible()
-    page.get_by_test_id("stSidebarNav").get_by_text("Versions").click()
+    desk.open("versions")
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text(desk.original.digest).first).to_be_visible(timeout=SLOW)
     assert desk.current.id == desk.original.id
