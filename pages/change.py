@@ -84,18 +84,20 @@ def new_data() -> str:
         st.info(_("There is no other dataset in this project."), icon=":material/dataset:")
         return ""
     linked, newest = st.query_params.get("new", ""), list(others)[-1]
-    if st.session_state.get("newest_data") not in (None, newest):
-        st.session_state["new_data"] = newest  # made while we looked on: it is what was wanted
-    st.session_state["newest_data"] = newest
+    key = f"new_data_{dataset.id}"
+    if st.session_state.get(f"newest_{dataset.id}") not in (None, newest):
+        st.session_state[key] = newest  # made while we looked on: it is what was wanted
+    st.session_state[f"newest_{dataset.id}"] = newest
     chosen = str(
         st.selectbox(
             _("New data"),
             list(others),
             index=list(others).index(linked) if linked in others else len(others) - 1,
             format_func=lambda id: f"{others[id].name} · {others[id].samples:,}",
-            key="new_data",
+            key=key,
         )
     )
+    st.query_params["new"] = chosen
     with st.expander(_("Trial data")):
         trial.drift(view)
     return chosen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +67,16 @@ def drifted(data: Dataset, ids: Ids, kind: str, strength: float, seed: int = 0) 
     raw = data.raw(ids)
     chance = np.random.default_rng([seed, *np.asarray(ids[:1]).tolist()])
     if data.kind == "table":
-        spread = np.asarray(data.statistics()[1])
-        rows: Block = (raw + chance.normal(0.0, 1.0, raw.shape) * strength * spread).astype(np.float32)
+        rows: Block = (raw + chance.normal(0.0, 1.0, raw.shape) * strength * _spread(data)).astype(np.float32)
         return rows
     changed = KINDS[kind](raw / 255.0, strength, chance)
     pixels: Block = (changed.clip(0, 1) * 255).round().astype(np.uint8)
     return pixels
+
+
+@lru_cache(maxsize=2)  # asked for every block
+def _spread(data: Dataset) -> Block:
+    return np.asarray(data.statistics()[1])
 
 
 def make(data: Dataset, folder: Path, change: Callable[[Ids], Block], ctx: Context, *, name: str) -> Dataset:
@@ -88,5 +92,4 @@ def make(data: Dataset, folder: Path, change: Callable[[Ids], Block], ctx: Conte
             targets = None if data.task == "unlabelled" else data.labels(own)
             sources = [data.source(int(i)) for i in own] if len(ids) <= SIZE else [f"sample {i}" for i in own]
             writer.add(change(own), targets, sources, role=[roles[int(i)] for i in own])
-        made = writer.finish(heading, Findings())
-    return replace(made, name=name)
+        return writer.finish(heading, Findings())

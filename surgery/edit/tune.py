@@ -46,17 +46,15 @@ def tune(
     batch: int = 64,
     free: Free | None = None,
     guard: Guard | None = None,
-    loss: Loss | None = None,
     replay: Replay | None = None,
 ) -> Model:
     """A copy of `model` trained for `epochs` on the role train, with AdamW and a cosine schedule from `rate`.
 
-    Cross-entropy for classes, squared error in units of the target's spread for regression, or `loss` of outputs and
-    right outputs. Only normalisation and dropout run in training mode, so that branches a network
-    opens in training mode (auxiliary heads) stay closed. epochs: a part of one takes that share of the samples, in a
-    seeded order. free: what may move, by `edit.parts`; all else stays bit for bit. guard: looks every few steps; when
-    it goes back, the rate is halved, and at the end the last state that it kept is the result. replay: older samples
-    mixed into every batch. Same seed, same weights.
+    Cross-entropy for classes, squared error in units of the target's spread for regression. Only normalisation and
+    dropout run in training mode, so that branches a network opens in training mode (auxiliary heads) stay closed.
+    epochs: a part of one takes that share of the samples, in a seeded order. free: what may move, by `edit.parts`; all
+    else stays bit for bit. guard: looks every few steps; when it goes back, the rate is halved, and at the end the
+    last state that it kept is the result. replay: older samples mixed into every batch. Same seed, same weights.
 
     Raises:
         DataError: there is nothing labelled to train on.
@@ -69,7 +67,7 @@ def tune(
     tuned = replace(model, module=module)
     chosen = _epochs(ids, epochs, ctx.seed)
     steps = sum(len(data.batches(own, model.input, size=batch)) for own in chosen)
-    loss_of = loss or (F.cross_entropy if model.task == "classification" else _squared_error(data))
+    loss_of = F.cross_entropy if model.task == "classification" else _squared_error(data)
     right = _right(model, data)
     movable = [parameter.requires_grad for parameter in module.parameters()]
     held = Held(module, free) if free is not None else None
@@ -109,7 +107,8 @@ def tune(
                     module.eval()
                     if not guard.passes(module):
                         optimizer.state.clear()
-                        schedule.base_lrs = [lr / 2 for lr in schedule.base_lrs]
+                        for group in optimizer.param_groups:
+                            group["lr"] /= 2  # the schedule goes on from there
                     if guard.spent:
                         break
                     stack.enter_context(_training(module, held))

@@ -16,6 +16,7 @@ from surgery.jobs.verdict import sizes
 from surgery.measure.cost import bytes_of
 from surgery.network.model import Model
 from surgery.operations.compress import Compress
+from surgery.operations.damage import Damage
 from surgery.operations.descent import SETTLED, Descent
 from surgery.operations.readapt import Readapt
 from surgery.plan import Plan
@@ -93,6 +94,22 @@ def relearned(probe: WhatIf, operation: Readapt, plan: Plan) -> dict[str, Any]:
         "train": train,
         "n": len(relearning.judged(new)),
         "job_seconds": probe.seconds_for(operation.epochs * train * (STEP + 1) + 2 * SETTLED),
+    }
+
+
+def spoilt(probe: WhatIf, operation: Damage, plan: Plan) -> dict[str, Any]:
+    """How much worse the damaged model is on the probe set: title, rows, flips, split, n, job_seconds."""
+    model, ctx = probe.model, Context(probe.device, plan.seed)
+    hurt = operation.operate([model], probe.data, ctx).models[0]
+    before, after = probe.recording.outputs, predict(hurt, probe.data, probe.probes.ids, Context(probe.device))
+    return {
+        "title": operation.title,
+        "degree": operation.degree,
+        "rows": probe.probes.rows(model.task, before, after),
+        "flips": probe.probes.flips(model.task, before, after),
+        "split": probe.probes.split,
+        "n": len(probe.probes.ids),
+        "job_seconds": probe.seconds_for(0),
     }
 
 

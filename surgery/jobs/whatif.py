@@ -34,6 +34,7 @@ from surgery.network.index import NeuronIndex
 from surgery.network.model import Model
 from surgery.network.slicing import Means
 from surgery.operations.compress import Compress
+from surgery.operations.damage import Damage
 from surgery.operations.prune import Prune, Resolution
 from surgery.operations.readapt import Readapt
 from surgery.plan import Plan
@@ -158,6 +159,8 @@ class WhatIf:
         operation = parsed.build()
         if isinstance(operation, Readapt):
             return sketch.relearned(self, operation, parsed)
+        if isinstance(operation, Damage):
+            return sketch.spoilt(self, operation, parsed)
         if isinstance(operation, Compress):
             return sketch.compressed(self, operation, parsed)
         if not isinstance(operation, Prune):

@@ -171,7 +171,6 @@ class Compress(Operation):
             DataError: there is nothing to validate on. SelectionError: the size cannot be reached, or not even the
             first step was within the tolerance.
         """
-        from surgery.edit.expand import expand
         from surgery.operations.descent import CONTROLS, Descent
 
         if data.task == "unlabelled" or not len(data.ids("val")):
@@ -186,9 +185,6 @@ class Compress(Operation):
             raise SelectionError(descent.refused(), "Allow more loss, tune longer, take more steps, or a larger size.")
         if self.controls:
             table = descent.with_controls(table, CONTROLS)
-        model, kept = best.model, best.kept
         if self.result == "masked":
-            assert kept is not None
             ctx.log("masked only: neither the file nor the computing time gets smaller")
-            model, kept = expand(model, models[0], kept), None
-        return Outcome((model,), kept, {"candidates": table})
+        return Outcome((best.model,), best.kept, {"candidates": table})

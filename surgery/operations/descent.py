@@ -17,6 +17,7 @@ from surgery.context import Context
 from surgery.edit.compensate import compensate
 from surgery.edit.effect import effects
 from surgery.edit.evaluate import quality
+from surgery.edit.expand import expand
 from surgery.edit.fit import Budget, fit, in_order
 from surgery.edit.inputs import Inputs, inputs_of
 from surgery.edit.shrink import shrink
@@ -294,9 +295,15 @@ class Descent:
         accepted = within and (plan.floor is None or measured >= plan.floor)
         row = self._row(number, name or "step", state.model, measured) | {"accepted": accepted}
         self.rows.append(row)
-        candidate = Candidate(number, state.model, state.kept, row, accepted)
+        candidate = Candidate(number, *self._delivered(state), row, accepted)
         self.ctx.offer(candidate)
         return candidate
+
+    def _delivered(self, state: State) -> tuple[Model, Tensor | None]:
+        """What the plan's result makes of a state: the smaller model and its old ids, or the whole one, masked."""
+        if self.plan.result == "smaller":
+            return state.model, state.kept
+        return expand(state.model, self.model, state.kept), None
 
     def _row(self, number: int, stage: str, model: Model, measured: float) -> dict[str, Any]:
         assert model.index is not None

@@ -40,6 +40,9 @@ def show(answer: Answer, neurons: int) -> None:
     if "suffered" in answer:
         relearn.show(answer)
         return
+    if "degree" in answer:
+        _damage(answer)
+        return
     st.markdown(f"#### {sentence(answer)}")
     for words in advice(answer):
         st.markdown(f":material/lightbulb: {words}")
@@ -54,6 +57,14 @@ def show(answer: Answer, neurons: int) -> None:
         st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="preview_layers", alt=_("Neurons per layer"))
     with right:
         _per_class(answer, dark)
+
+
+def _damage(answer: Answer) -> None:
+    """What is left of a model that is spoilt on purpose."""
+    st.markdown("#### " + _("A trial: this version stays, the new one is worse on purpose"))
+    quality = [row for row in answer["rows"] if row["metric"] in (*QUALITY, "mse")]
+    st.table(comparison.overall(quality, _("Now"), _("After")), border="horizontal", hide_index=True)
+    _per_class(answer, st.context.theme.type == "dark")
 
 
 def sentence(answer: Answer) -> str:
@@ -96,6 +107,8 @@ def action(answer: Answer) -> str:
     """What the button says: the effect and its extent."""
     if "suffered" in answer:
         return relearn.action(answer)
+    if "degree" in answer:
+        return _("Damage by degree {degree}").format(degree=f"{answer['degree']:g}")
     if answer["asked"] is None:
         left = next(row for row in answer["sizes"] if row["metric"] == "parameters")
         return _("Compress to {share} of the parameters").format(share=format.percent(left["after"] / left["before"]))

@@ -142,6 +142,12 @@ def test_masked_is_as_large_as_before_and_answers_like_the_smaller_one(trained: 
     assert masked.index.n == trained.index.n
 
 
+def test_candidates_of_a_masked_result_are_masked_too(trained: Model, pico_images: Dataset) -> None:
+    taken, outcome = offered(trained, pico_images, result="masked")
+    assert all(parameters(one.model) >= parameters(trained) and one.kept is None for one in taken)
+    assert same(taken[-1].model, outcome.models[0])
+
+
 def test_a_plan_that_ends_at_a_candidate_gives_its_weights(trained: Model, pico_images: Dataset) -> None:
     taken, _ = offered(trained, pico_images, parameters=0.3, steps=6, slices="no")
     again = run(trained, pico_images, parameters=0.3, steps=6, slices="no", candidate=1)

@@ -222,5 +222,19 @@ def test_new_data_is_previewed_and_named_in_the_plan(
     assert failures(page) == []
     plan = planned(asked)
     assert (plan["operation"], plan["new"]) == ("readapt", later.id)
+    assert page.query_params["new"] in (later.id, [later.id])
     assert "No class is worse on the new data" in texts(page)
     assert any(found.label.startswith("Readapt: train ") for found in page.button)
+
+
+def test_damage_for_a_trial_is_previewed_and_can_be_run(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("change", **patient.link, operation="Try it out: Damage for a trial")
+    assert failures(page) == []
+    assert planned(asked)["operation"] == "damage"
+    assert "worse on purpose" in texts(page)
+    button(page, "Damage by degree 0.5").click().run()
+    (job,) = jobs.jobs(patient.ws, patient.project.id)
+    assert job.task["plan"]["operation"] == "damage"
+    jobs.cancel(patient.ws, job.id)
