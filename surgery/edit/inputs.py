@@ -6,6 +6,7 @@ cost (`effect`). Letters: in / out = input positions and outputs of one reader, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,8 @@ class Inputs:
 
     mean, variance: float64[in]. covariance: float64[in, in], only of layers with at most WIDEST inputs. weight:
     float64[out], the mean over samples of Σ (∂L/∂z)² over positions, z the layer's output and L the loss for an answer
-    drawn from the model's own distribution (the diagonal of Fisher's information). positions: of the output.
+    drawn from the model's own distribution (the diagonal of Fisher's information). positions: of the output, over all
+    uses of the layer (of the input for a transposed convolution).
     taps: float64[in, k], what each place of the kernel reads on average over output positions, padding included; and
     read: float64[k], how often it reads no padding. Both only of linear layers and convolutions (k = 1 for linear).
     """
@@ -79,6 +81,7 @@ class _Moments:
         """One batch: forward, and backward to the readers' outputs."""
         outs: list[tuple[str, Tensor, int]] = []
         kernels = dict(self.model.module.named_modules())
+        upward = {name for name, part in kernels.items() if isinstance(part, nn.modules.conv._ConvTransposeNd)}
 
         def before(layer: str, x: Tensor, axis: int) -> Tensor:
             self._count(layer, x.detach().movedim(axis, -1).flatten(0, -2))
@@ -92,12 +95,15 @@ class _Moments:
 
         with torch.enable_grad(), Readers(self.model.module, before, after):
             loss = self._drawn(self.model(x))
+        self.positions = {}
         gradients = torch.autograd.grad(loss, [out for _, out, _ in outs], allow_unused=True)
         for (layer, out, axis), gradient in zip(outs, gradients, strict=True):
             if gradient is not None:
                 power = gradient.movedim(axis, -1).flatten(0, -2).double().square().sum(0)
                 self.fisher[layer] = self.fisher.get(layer, 0) + power
-                self.positions[layer] = out.numel() // out.shape[axis] // len(x)
+                places = out.numel() // out.shape[axis] // len(x)
+                stride = getattr(kernels.get(layer), "stride", (1,)) if layer in upward else (1,)
+                self.positions[layer] = self.positions.get(layer, 0) + places // math.prod(stride)
 
     def _count(self, layer: str, rows: Tensor) -> None:
         """rows: float[b · positions, in]."""

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Model
+from surgery.network.readers import layer_name
 
 
 @dataclass(frozen=True)
 class Sizes:
     """What any keep of a network comes to.
 
-    shapes: parameter -> its shape, a tied tensor once. positions: layer -> outputs per sample and neuron. Products
-    without a weight (attention scores) have no part in the multiply-accumulates.
+    shapes: parameter -> its shape, a tied tensor once. positions: layer -> how often its weight is used per sample.
+    Products without a weight (attention scores) have no part in the multiply-accumulates.
     """
 
     index: NeuronIndex
@@ -57,9 +58,7 @@ class Sizes:
 
     def _times(self, name: str) -> int:
         """How often a parameter is multiplied per sample."""
-        owner, _, leaf = name.rpartition(".")
-        layer = owner if leaf == "weight" else name
-        return self.positions.get(layer, 0)
+        return self.positions.get(layer_name(name), 0)
 
     def _axes(self, name: str, shape: tuple[int, ...]) -> tuple[Tensor | None, ...]:
         return self.index.axes.get(name, (None,) * len(shape))

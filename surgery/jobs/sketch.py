@@ -92,7 +92,7 @@ def relearned(probe: WhatIf, operation: Readapt, plan: Plan) -> dict[str, Any]:
         "neurons": int((chosen & model.index.point & ~model.index.logits).sum()),
         "share": share_of(model, rows_of(model, chosen)),
         "train": train,
-        "n": len(relearning.judged(new)),
+        "n": len(relearning.new_ids),
         "job_seconds": probe.seconds_for(operation.epochs * train * (STEP + 1) + 2 * SETTLED),
     }
 

@@ -42,6 +42,7 @@ class Relearning:
         self.plan, self.model, self.data, self.new, self.ctx = plan, model, data, new, ctx
         assert model.index is not None
         self.index = model.index
+        self.old_ids, self.new_ids = self.judged(data), self.judged(new)
         self.quiet = Context(device=ctx.device, seed=ctx.seed, cancelled=ctx.cancelled)
 
     def run(self) -> Outcome:
@@ -93,12 +94,11 @@ class Relearning:
 
     def on_old(self, model: Model) -> float:
         """Quality on old validation samples; 1 without any."""
-        ids = self.judged(self.data)
-        return quality(model, self.data, ids, self.quiet) if len(ids) else 1.0
+        return quality(model, self.data, self.old_ids, self.quiet) if len(self.old_ids) else 1.0
 
     def on_new(self, model: Model) -> float:
         """Quality on new validation samples."""
-        return quality(model, self.new, self.judged(self.new), self.quiet)
+        return quality(model, self.new, self.new_ids, self.quiet)
 
     @cached_property
     def classes(self) -> pd.DataFrame:
@@ -108,11 +108,9 @@ class Relearning:
     def per_class(self, model: Model) -> pd.DataFrame:
         """class, old, new."""
         if model.task == "regression":
-            both = [quality(model, d, self.judged(d), self.quiet) for d in (self.data, self.new)]
-            return pd.DataFrame({"class": [model.classes[0]], "old": [both[0]], "new": [both[1]]})
+            return pd.DataFrame({"class": [model.classes[0]], "old": [self.on_old(model)], "new": [self.on_new(model)]})
         table = pd.DataFrame({"class": list(model.classes)})
-        for name, data in (("old", self.data), ("new", self.new)):
-            ids = self.judged(data)
+        for name, data, ids in (("old", self.data, self.old_ids), ("new", self.new, self.new_ids)):
             place = model.outputs_of(data.classes)
             truth = place[torch.as_tensor(data.labels(ids))]
             right = predict(model, data, ids, self.quiet).argmax(1) == truth

@@ -136,6 +136,23 @@ def test_a_guard_goes_back_to_the_last_good_state(pico_images: Dataset) -> None:
     assert all(torch.equal(tensor, kept[0][name]) for name, tensor in tuned.module.state_dict().items())
 
 
+def test_each_return_halves_the_rate(pico_images: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, closure: None = None) -> None:
+        rates.append(self.param_groups[0]["lr"])
+        step(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    looks = iter([*[0.0] * 5, *[1.0] * 1000])
+    guard = Guard(lambda _: next(looks), least=0.5, every=1)
+    tune(pico.pico_model(), pico_images, Context(seed=2), epochs=200, rate=1e-2, guard=guard)
+    assert guard.returns == 1
+    assert rates[4] == pytest.approx(1e-2, rel=0.01)
+    assert rates[5] == pytest.approx(0.5e-2, rel=0.01)
+
+
 def test_a_guard_keeps_the_state_that_is_best_at_the_new(pico_images: Dataset) -> None:
     model = pico.pico_model()
     scores = iter([0.1, 0.5, 0.9, 0.3, *[0.2] * 50])
