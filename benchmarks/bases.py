@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.rows import cache_folder
+from surgery.data.arrays import from_arrays
 from surgery.data.dataset import Dataset
 from surgery.data.load import import_data
 from surgery.network.architectures import build
@@ -29,7 +31,7 @@ from surgery.network.trace import trace
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 BATCH = 128
 SHIFT = 4  # pixels of random translation in training
-Made = Callable[[], nn.Module]
+Made = Callable[[int], nn.Module]  # of so many classes
 
 
 class DataMissing(Exception):
@@ -45,6 +47,7 @@ class Recipe:
     rate: float
     least: float  # accuracy on test below which a base is refused
     decay: float = 5e-4
+    half: bool = False  # it learns the first half of the classes only
 
     @property
     def digest(self) -> str:
@@ -56,7 +59,9 @@ RECIPES = {
     "cnn": Recipe("cnn", epochs=7, rate=0.1, least=0.76),
     "thin_resnet": Recipe("thin_resnet", epochs=7, rate=0.1, least=0.74),
     "resnet18": Recipe("resnet18", epochs=10, rate=0.05, least=0.72),
+    "cnn_half": Recipe("cnn", epochs=10, rate=0.1, least=0.78, half=True),
 }
+CLASSES = 10
 
 
 class Block(nn.Module):
@@ -79,22 +84,23 @@ def normed(c_in: int, c_out: int, stride: int = 1, size: int = 3) -> nn.Sequenti
     return nn.Sequential(convolution, nn.BatchNorm2d(c_out))
 
 
-def cnn() -> nn.Module:
+def cnn(classes: int = CLASSES) -> nn.Module:
     """Six convolutions of 32/s2, 48, 64/s2, 96, 128/s2 and 128 channels, mean over space, one linear layer."""
     widths = ((3, 32, 2), (32, 48, 1), (48, 64, 2), (64, 96, 1), (96, 128, 2), (128, 128, 1))
     layers = [part for c_in, c_out, stride in widths for part in (normed(c_in, c_out, stride), nn.ReLU())]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
 
 
-def thin_resnet() -> nn.Module:
+def thin_resnet(classes: int = CLASSES) -> nn.Module:
     """A stem and three residual blocks of 16, 32 and 64 channels."""
     blocks = [Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2)]
-    return nn.Sequential(normed(3, 16), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    end = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes))
+    return nn.Sequential(normed(3, 16), nn.ReLU(), *blocks, *end)
 
 
-def resnet18() -> nn.Module:
+def resnet18(classes: int = CLASSES) -> nn.Module:
     """torchvision's, at 32 × 32."""
-    return build(Architecture("torchvision/resnet18", {"num_classes": 10}))
+    return build(Architecture("torchvision/resnet18", {"num_classes": classes}))
 
 
 NETWORKS: dict[str, Made] = {"cnn": cnn, "thin_resnet": thin_resnet, "resnet18": resnet18}
@@ -120,20 +126,42 @@ def cifar10() -> Dataset:
     return Dataset.open(folder)
 
 
+@cache
+def half(second: bool) -> Dataset:
+    """CIFAR-10 with the first five or the last five of its classes, in the same roles."""
+    data = cifar10()
+    folder = cache_folder() / f"cifar10-half-{int(second)}"
+    if not (folder / "dataset.json").exists():
+        roles = {int(i): role for role in data.counts() for i in data.ids(role)}
+        ids = np.array(sorted(roles))
+        first = CLASSES // 2 if second else 0
+        own = ids[(data.labels(ids) >= first) & (data.labels(ids) < first + CLASSES // 2)]
+        from_arrays(
+            folder,
+            data.raw(own),
+            data.labels(own) - first,
+            classes=data.classes[first : first + CLASSES // 2],
+            name=f"CIFAR-10, {'last' if second else 'first'} five classes",
+            task="classification",
+            roles=[roles[int(i)] for i in own],
+        )
+    return Dataset.open(folder)
+
+
 def base(name: str, seed: int) -> Model:
     """The trained base, from the cache when it is there."""
     recipe = RECIPES[name]
     file = cache_folder() / f"base-{name}-{recipe.digest}-{seed}.pt"
+    data = half(second=False) if recipe.half else cifar10()
     torch.manual_seed(seed)
-    module = NETWORKS[name]()
+    module = NETWORKS[recipe.network](len(data.classes))
     if file.exists():
         module.load_state_dict(torch.load(file, weights_only=True))
     else:
-        train(module, recipe, seed, file)
+        train(module, recipe, data, seed, file)
     module.eval()
     index, support = trace(module, torch.zeros(2, 3, 32, 32))
     spec = InputSpec("image", (3, 32, 32), MEAN, STD)
-    data = cifar10()
     model = Model(module, Architecture(f"bases/{name}"), spec, "classification", data.classes, index, support)
     reached = accuracy(model, data, data.ids("test"))
     if reached < recipe.least:
@@ -149,9 +177,8 @@ def accuracy(model: Model, data: Dataset, ids: np.ndarray) -> float:
     return float((answers == truth).double().mean())
 
 
-def train(module: nn.Module, recipe: Recipe, seed: int, target: Path) -> None:
+def train(module: nn.Module, recipe: Recipe, data: Dataset, seed: int, target: Path) -> None:
     """Train from scratch, or from the last finished epoch; the result is put in place at once."""
-    data = cifar10()
     ids = data.ids("train")
     pictures, labels = torch.from_numpy(data.raw(ids)), torch.from_numpy(data.labels(ids))
     optimizer = torch.optim.SGD(module.parameters(), recipe.rate, 0.9, weight_decay=recipe.decay, nesterov=True)

@@ -68,21 +68,26 @@ def make_data(name: str, folder: Path, ctx: Context | None = None) -> Dataset:
     return MAKERS[name](folder, ctx or Context())
 
 
-def later() -> dict[str, str]:
-    """The samples whose data also comes as it might look later, and what that is called."""
-    from sample_models.datasets import LATER
+def further(name: str) -> list[str]:
+    """The names of a sample's other data sets: as its data might come later, and with classes yet to be taught."""
+    from sample_models.datasets import FURTHER
 
-    return {name: title for name, (title, _kind, _strength) in LATER.items()}
+    model_folder(name)
+    return list(FURTHER.get(name, ()))
 
 
-def make_later(name: str, data: Dataset, folder: Path, ctx: Context | None = None) -> Dataset:
-    """A sample's data as it might come later, to fit the model to. data: what `make_data` made."""
-    from sample_models.datasets import LATER
+def make_further(name: str, title: str, data: Dataset, folder: Path, ctx: Context | None = None) -> Dataset:
+    """Make one of a sample's other data sets. data: what `make_data` made.
+
+    Raises:
+        NotFoundError: the sample has none of that name.
+    """
+    from sample_models.datasets import FURTHER
     from surgery.context import Context
-    from surgery.data import drift
 
-    title, kind, strength = LATER[name]
-    return drift.make(data, folder, lambda ids: drift.drifted(data, ids, kind, strength), ctx or Context(), name=title)
+    if title not in further(name):
+        raise NotFoundError(f"The sample {name!r} has no data {title!r}.", f"It has {further(name) or 'none'}.")
+    return FURTHER[name][title](data, folder, ctx or Context())
 
 
 def open_finished(ws: Workspace) -> str:

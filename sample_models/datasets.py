@@ -1,5 +1,7 @@
 """The data sets of the samples: made by code into a dataset folder, so that none has to be shipped.
 
+Some samples have further ones: their data as it might come later, and classes that their model has yet to learn.
+
 Three come out of scikit-learn's own installation, one is drawn. Roles are dealt by the product's own hash of the
 content, so training, the app and every test see the same split.
 """
@@ -11,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sample_models.surface import CLASSES, pictures
+from sample_models import signs, surface
 from surgery.context import Context
+from surgery.data import drift
 from surgery.data.dataset import Dataset
 from surgery.data.load import from_arrays
 
-PER_DEFECT = 300
+PER_DEFECT, PER_SIGN = 300, 120
 
 
 def digits(folder: Path, ctx: Context) -> Dataset:
@@ -32,16 +35,20 @@ def digits(folder: Path, ctx: Context) -> Dataset:
 
 def surface_inspection(folder: Path, ctx: Context) -> Dataset:
     """1,800 drawn plates of 48×48 pixels, 300 of each defect."""
-    labels = np.tile(np.arange(len(CLASSES)), PER_DEFECT)
-    drawn = ctx.track(pictures(labels, seed=0), "drawing plates", total=len(labels))
+    return _plates(folder, ctx, surface.CLASSES, "Surface defects", seed=0)
+
+
+def _plates(folder: Path, ctx: Context, classes: tuple[str, ...], name: str, seed: int) -> Dataset:
+    labels = np.tile(np.arange(len(classes)), PER_DEFECT)
+    drawn = ctx.track(surface.pictures(labels, seed, classes), "drawing plates", total=len(labels))
     return from_arrays(
         folder,
         np.stack(list(drawn)),
         labels,
-        classes=CLASSES,
-        name="Surface defects",
+        classes=classes,
+        name=name,
         task="classification",
-        sources=[f"{CLASSES[label]} {number // len(CLASSES) + 1}" for number, label in enumerate(labels)],
+        sources=[f"{classes[label]} {number // len(classes) + 1}" for number, label in enumerate(labels)],
     )
 
 
@@ -89,9 +96,37 @@ _DIABETES = {  # scikit-learn's short names, in its own description's words
     "s6": "blood sugar",
 }
 
-LATER = {  # what the data looks like after a change, its kind and strength (see `surgery.data.drift`)
-    "digits": ("Digits from a paler scanner", "contrast", 0.5),
-    "surface_inspection": ("Plates under a brighter lamp", "brightness", 0.6),
+
+def more_defects(_: Dataset, folder: Path, ctx: Context) -> Dataset:
+    """600 drawn plates with defects that the sample's model does not know."""
+    return _plates(folder, ctx, surface.MORE_CLASSES, NEW_DEFECTS, seed=1)
+
+
+def more_signs(_: Dataset, folder: Path, ctx: Context) -> Dataset:
+    """480 drawn signs of arithmetic, which the sample's model does not know."""
+    labels = np.tile(np.arange(len(signs.CLASSES)), PER_SIGN)
+    drawn = ctx.track(signs.pictures(labels, seed=0), "drawing signs", total=len(labels))
+    return from_arrays(
+        folder, np.stack(list(drawn)), labels, classes=signs.CLASSES, name=NEW_SIGNS, task="classification"
+    )
+
+
+Further = Callable[[Dataset, Path, Context], Dataset]  # from a sample's data
+
+
+def _later(title: str, kind: str, strength: float) -> Further:
+    """The sample's data after a change (see `surgery.data.drift`)."""
+    return lambda data, folder, ctx: drift.make(
+        data, folder, lambda ids: drift.drifted(data, ids, kind, strength), ctx, name=title
+    )
+
+
+PALE, BRIGHT = "Digits from a paler scanner", "Plates under a brighter lamp"
+NEW_SIGNS, NEW_DEFECTS = "Signs beside the digits", "Defects of a new kind"
+
+FURTHER: dict[str, dict[str, Further]] = {
+    "digits": {NEW_SIGNS: more_signs, PALE: _later(PALE, "contrast", 0.5)},
+    "surface_inspection": {NEW_DEFECTS: more_defects, BRIGHT: _later(BRIGHT, "brightness", 0.6)},
 }
 
 MAKERS: dict[str, Callable[[Path, Context], Dataset]] = {

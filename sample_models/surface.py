@@ -1,4 +1,6 @@
-"""Six defects on brushed metal, drawn by this file: 48×48 gray pictures for the surface inspection sample.
+"""Defects on brushed metal, drawn by this file: 48×48 gray pictures for the surface inspection sample.
+
+Six kinds the sample's model knows; two more are there to be taught.
 
 Nothing here was photographed. Each picture is a plate (brushing along one direction, uneven light, sensor noise) plus
 one defect, a function of position that darkens or brightens the plate. Contrast, place, size and direction vary, and
@@ -9,7 +11,7 @@ Legacy `RandomState`, because NumPy promises its stream for ever: the same seed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -155,6 +157,26 @@ DEFECTS: dict[str, Callable[[RandomState], Field]] = {
 CLASSES = tuple(DEFECTS)
 
 
+def dent(rng: RandomState) -> Field:
+    """A smooth hollow: dark on the side of the light, bright on the other."""
+    x, y = _centre(rng)
+    angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(4, 8)
+    along, across = _turned(x, y, angle)
+    hollow = _ridge(np.hypot(along, across * rng.uniform(0.8, 1.25)), reach)
+    return 1.9 * (along / reach) * hollow
+
+
+def chatter(rng: RandomState) -> Field:
+    """Waves that a trembling tool leaves: fine parallel ripples across a patch of the plate."""
+    along, across = _turned(*_centre(rng), angle=rng.normal(np.pi / 2, 0.5))
+    wave = np.sin(2 * np.pi * along / rng.uniform(3.2, 5) + rng.uniform(0, 2 * np.pi))
+    return 0.5 * wave * _within(across, rng.uniform(9, 16), 2.0) * _within(along, rng.uniform(9, 16), 2.0)
+
+
+MORE_DEFECTS: dict[str, Callable[[RandomState], Field]] = {"chatter": chatter, "dent": dent}
+MORE_CLASSES = tuple(MORE_DEFECTS)
+
+
 def _grain(rng: RandomState, length: float) -> Field:
     """Horizontal streaks of about `length` pixels with unit deviation."""
     noise: Field = rng.standard_normal(X.shape)
@@ -187,15 +209,15 @@ def wear(rng: RandomState) -> Field:
 def picture(defect: str, rng: RandomState) -> NDArray[np.uint8]:
     """Draw one plate with one defect: uint8[48, 48, 1]."""
     strength = rng.uniform(0.13, 0.42)
-    fine = plate(rng) + wear(rng) + strength * DEFECTS[defect](rng)
+    fine = plate(rng) + wear(rng) + strength * (DEFECTS | MORE_DEFECTS)[defect](rng)
     coarse = fine.reshape(SIDE, FINE, SIDE, FINE).mean(axis=(1, 3))
     noisy = coarse + 0.018 * rng.standard_normal(coarse.shape)
     pixels: NDArray[np.uint8] = np.clip(np.rint(255 * noisy), 0, 255).astype(np.uint8)
     return pixels[:, :, None]
 
 
-def pictures(labels: NDArray[np.int64], seed: int) -> Iterator[NDArray[np.uint8]]:
+def pictures(labels: NDArray[np.int64], seed: int, classes: Sequence[str] = CLASSES) -> Iterator[NDArray[np.uint8]]:
     """Draw one plate for each class number in `labels`: uint8[48, 48, 1] each, the same for the same seed."""
     rng = RandomState(seed)
     for label in labels:
-        yield picture(CLASSES[label], rng)
+        yield picture(classes[label], rng)

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Compress",
     "Context",
+    "Extend",
     "Plan",
     "Prune",
     "Readapt",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from surgery.edit.shrink import shrink
     from surgery.network.store import load, save
     from surgery.operations.compress import Compress
+    from surgery.operations.extend import Extend
     from surgery.operations.prune import Prune
     from surgery.operations.readapt import Readapt
     from surgery.plan import Plan, run
@@ -44,6 +46,7 @@ _HOMES = {
     "load": "network.store",
     "save": "network.store",
     "Compress": "operations.compress",
+    "Extend": "operations.extend",
     "Prune": "operations.prune",
     "Readapt": "operations.readapt",
     "Plan": "plan",

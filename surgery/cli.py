@@ -78,6 +78,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--strength", type=float, default=0.5, help="0 to 1")
     sub.add_argument("--version", help="whom fgsm and pgd attack")
 
+    sub = add("join", join, "put datasets together: all their samples and classes")
+    sub.add_argument("datasets", nargs="+", metavar="DATASET")
+    sub.add_argument("--name", help="of the new dataset")
+
     sub = add("scan", scan, "collect what every neuron does on a dataset")
     sub.add_argument("version")
     sub.add_argument("dataset")
@@ -213,6 +217,15 @@ def drift(options: argparse.Namespace) -> None:
     given = {"dataset": row.id, "change": options.change, "strength": options.strength, "version": options.version}
     task = {"kind": "drift", "name": name, **given}
     print("dataset", wait(ws, task, project=row.project, title="Make a drifted copy").result["dataset"], "", name)
+
+
+def join(options: argparse.Namespace) -> None:
+    """Put datasets together."""
+    ws = workspace()
+    rows = [ws.dataset_row(id) for id in options.datasets]
+    name = options.name or " + ".join(row.name for row in rows)
+    task = {"kind": "join", "datasets": [row.id for row in rows], "name": name}
+    print("dataset", wait(ws, task, project=rows[0].project, title=name).result["dataset"], "", name)
 
 
 def scan(options: argparse.Namespace) -> None:

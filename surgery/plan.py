@@ -99,8 +99,10 @@ def account(
     seconds: float,
 ) -> Receipt:
     """Measure before and after, and write the receipt of an outcome that took `seconds`."""
+    from surgery.edit.extract import extract
     from surgery.measure import ORIGINAL, measure
 
     measured = {"before": models[0], "after": outcome.models[0]}
-    measurement = measure(measured | ({ORIGINAL: original} if original else {}), data, ctx)
+    parts = {"after": extract(outcome.models[0], outcome.parts[0])} if outcome.parts else None
+    measurement = measure(measured | ({ORIGINAL: original} if original else {}), data, ctx, parts=parts)
     return Receipt.make(plan.model_dump(mode="json"), plan.build().title, outcome, measurement, data, seconds)

@@ -25,6 +25,20 @@ def pico_images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def pico_more(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """60 drawings as `pico_images`, of two other classes: a cross and a frame."""
+    generator = np.random.default_rng(4)
+    clean = np.zeros((2, 8, 8, 1))
+    clean[0, 3:5], clean[0, :, 3:5] = 180, 180
+    clean[1, 1:7, 1:7] = 180
+    clean[1, 2:6, 2:6] = 0
+    y = np.arange(60) % 2
+    x = (clean[y] + generator.uniform(0, 60, (60, 8, 8, 1))).astype(np.uint8)
+    folder = tmp_path_factory.mktemp("data") / "more"
+    return from_arrays(folder, x, y, classes=("cross", "frame"), name="further drawings", task="classification")
+
+
+@pytest.fixture(scope="session")
 def pico_table(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """90 rows of four features in three classes; the class is the largest of the first three features."""
     x = np.random.default_rng(1).normal(5.0, 2.0, (90, 4)).astype(np.float32)

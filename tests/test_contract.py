@@ -29,17 +29,17 @@ class Case:
 
     parameters: Mapping[str, object]
     models: Callable[[], list[Model]]
-    new: bool = False  # it learns from new data
+    new: str = ""  # the fixture of the new data that it learns from
 
 
-def digits() -> Model:
+def digits(widths: tuple[int, int, int] = (4, 6, 6)) -> Model:
     """A sample architecture with random weights, so that it can be saved and loaded by name."""
     from surgery.network.architectures import build
     from surgery.network.model import Architecture, InputSpec
     from surgery.network.trace import trace
 
     torch.manual_seed(0)
-    architecture = Architecture("sample/digits_cnn", {"widths": [4, 6, 6], "classes": 3})
+    architecture = Architecture("sample/digits_cnn", {"widths": list(widths), "classes": 3})
     module = build(architecture).eval()
     index, support = trace(module, torch.zeros(1, 1, 8, 8))
     spec = InputSpec("image", (1, 8, 8), (0.5,), (0.5,))
@@ -52,7 +52,8 @@ CASES = {
         {"parameters": 0.6, "steps": 2, "tolerance": None, "slices": "theta", "theta": 0.9}, lambda: [digits()]
     ),
     "damage": Case({"degree": 0.5}, lambda: [digits()]),
-    "readapt": Case({"share": 0.5, "epochs": 1, "tolerance": 100}, lambda: [digits()], new=True),
+    "readapt": Case({"share": 0.5, "epochs": 1, "tolerance": 100}, lambda: [digits()], new="pico_images"),
+    "extend": Case({"epochs": 1, "tolerance": 100, "healing": 0}, lambda: [digits()], new="pico_more"),
 }
 
 
@@ -63,8 +64,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def data(name: str, pico_images: Dataset) -> Dataset:
-    return pico_images.with_new(pico_images) if CASES[name].new else pico_images
+def data(name: str, pico_images: Dataset, request: pytest.FixtureRequest) -> Dataset:
+    new = CASES[name].new
+    return pico_images.with_new(request.getfixturevalue(new)) if new else pico_images
 
 
 def plan_of(name: str) -> Plan:

@@ -250,11 +250,30 @@ def _observable(model: Model) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", ["digits", "surface_inspection"])
 def test_its_later_data_has_the_same_labels_and_is_harder(name: str, tmp_path: Path) -> None:
-    assert name in sample_models.later()
+    title = sample_models.further(name)[-1]
     data = sample_models.make_data(name, tmp_path / "now")
-    later = sample_models.make_later(name, data, tmp_path / "later")
+    later = sample_models.make_further(name, title, data, tmp_path / "later")
     assert later.counts() == data.counts()
-    assert later.name == sample_models.later()[name]
+    assert later.name == title
     model = store.load(sample_models.model_folder(name))
     now, then = (quality(model, each, each.ids("val"), Context()) for each in (data, later))
     assert now - 0.4 < then < now - 0.1
+
+
+@pytest.mark.parametrize("name", ["digits", "surface_inspection"])
+def test_its_other_data_has_classes_that_the_model_does_not_know(name: str, tmp_path: Path) -> None:
+    title = sample_models.further(name)[0]
+    data = sample_models.make_data(name, tmp_path / "now")
+    more = sample_models.make_further(name, title, data, tmp_path / "more")
+    again = sample_models.make_further(name, title, data, tmp_path / "again")
+    assert more.digest == again.digest
+    assert more.name == title
+    assert (more.shape, more.task) == (data.shape, data.task)
+    assert not set(more.classes) & set(data.classes)
+    assert all(len(more.ids(role)) for role in ("train", "val", "test"))
+
+
+def test_further_data_that_is_not_there_is_refused(tmp_path: Path, pico_table: Dataset) -> None:
+    assert sample_models.further("diabetes") == []
+    with pytest.raises(NotFoundError, match="no data 'Plates'"):
+        sample_models.make_further("diabetes", "Plates", pico_table, tmp_path / "x")

@@ -33,8 +33,18 @@ def predict(model: Model, data: Dataset, ids: np.ndarray, ctx: Context, stage: s
     return torch.cat(outs) if outs else torch.zeros(0, len(model.classes))
 
 
-def quality(model: Model, data: Dataset, ids: np.ndarray, ctx: Context, stage: str = "evaluating") -> float:
+def quality(
+    model: Model,
+    data: Dataset,
+    ids: np.ndarray,
+    ctx: Context,
+    stage: str = "evaluating",
+    *,
+    among: Tensor | None = None,
+) -> float:
     """0–1: accuracy on the samples `ids`, or R² (which may be negative) for a regression.
+
+    among: int64[k], the only outputs that are compared: for when it is known which classes come into question.
 
     Raises:
         DataError: there are no samples, or none with labels.
@@ -46,7 +56,8 @@ def quality(model: Model, data: Dataset, ids: np.ndarray, ctx: Context, stage: s
     if model.task == "regression":
         error = (out[:, 0].double() - truth).square().sum()
         return float(1 - error / (truth.double() - truth.double().mean()).square().sum().clamp(min=1e-12))
-    return float((out.argmax(1) == model.outputs_of(data.classes)[truth]).double().mean())
+    answers = out.argmax(1) if among is None else among[out[:, among].argmax(1)]
+    return float((answers == model.outputs_of(data.classes)[truth]).double().mean())
 
 
 def means_of(model: Model, data: Dataset, ctx: Context, limit: int = MEANS_FROM) -> Means:

@@ -15,6 +15,7 @@ def expand(small: Model, original: Model, kept: Tensor) -> Model:
     """A model of the size of `original` that answers like `small`: missing neurons are there, but nobody reads them.
 
     kept: int64[N_small], the old id of each neuron of `small`, rising. Nothing is saved by this: it is a mask.
+    Biases that `small` has gained by leaving means behind are numbered too.
     """
     index = original.index
     assert index is not None
@@ -23,13 +24,13 @@ def expand(small: Model, original: Model, kept: Tensor) -> Model:
     module = copy.deepcopy(original.module)
     tensors = small.module.state_dict()
     with torch.no_grad():
-        for name, layer in index.layers.items():
-            if f"{name}.bias" in tensors and f"{name}.bias" not in index.axes:  # gained by leaving means behind
-                module.get_submodule(name).bias = nn.Parameter(torch.zeros(len(layer.rows)))
-        biases = {f"{name}.bias": (layer.rows,) for name, layer in index.layers.items()}
+        gained = [n for n in index.layers if f"{n}.bias" in tensors and f"{n}.bias" not in index.axes]
+        for name in gained:
+            module.get_submodule(name).bias = nn.Parameter(torch.zeros(len(index.layers[name].rows)))
+        index = replace(index, axes={**index.axes, **{f"{name}.bias": (index.layers[name].rows,) for name in gained}})
         parameters = {name for name, _ in module.named_parameters()}
         for name, tensor in module.state_dict().items():
-            axes = index.axes.get(name, biases.get(name, (None,) * tensor.dim()))
+            axes = index.axes.get(name, (None,) * tensor.dim())
             places = [
                 torch.arange(size) if ids is None else ((ids < 0) | keep[ids.clamp(min=0)]).nonzero()[:, 0]
                 for size, ids in zip(tensor.shape, axes, strict=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.errors import DataError, TraceError
-from surgery.network.index import Layer
+from surgery.network.index import Layer, NeuronIndex
 from surgery.network.model import Model
 
 HEADS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -31,16 +31,9 @@ def grow(model: Model, classes: Sequence[str], seed: int = 0) -> Model:
         raise DataError(
             f"These classes are known already or named twice: {', '.join(known or classes)}.", "Name each new one once."
         )
-    index = model.index
-    if index is None or model.task != "classification":
-        raise TraceError("Only a classifier with numbered neurons can learn new classes.")
-    name, layer = list(index.layers.items())[-1]
+    name, layer, index = head_of(model)
     module = copy.deepcopy(model.module)
-    head: Any = module.get_submodule(name) if layer.shiftable else None
-    if not isinstance(head, HEADS) or not bool(index.logits[layer.rows].all()) or len(layer.rows) != len(model.classes):
-        raise TraceError(f"The outputs are not written by one linear layer or convolution ({name}).")
-    if getattr(head, "groups", 1) != 1:
-        raise TraceError(f"The outputs are written by a convolution in groups ({name}).")
+    head: Any = module.get_submodule(name)
     count = len(classes)
     drawn = torch.randn(count, *head.weight.shape[1:], generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
@@ -72,6 +65,24 @@ def grow(model: Model, classes: Sequence[str], seed: int = 0) -> Model:
         why_fixed={**index.why_fixed, **{int(i): "model output" for i in added}},
     )
     return replace(model, module=module, classes=(*model.classes, *classes), index=numbered)
+
+
+def head_of(model: Model) -> tuple[str, Layer, NeuronIndex]:
+    """The layer that writes the outputs of a classifier, and the numbering that it belongs to.
+
+    Raises:
+        TraceError: the outputs are not written by one linear layer or convolution.
+    """
+    index = model.index
+    if index is None or model.task != "classification":
+        raise TraceError("Only a classifier with numbered neurons can learn new classes.")
+    name, layer = list(index.layers.items())[-1]
+    head = model.module.get_submodule(name) if layer.shiftable else None
+    if not isinstance(head, HEADS) or not bool(index.logits[layer.rows].all()) or len(layer.rows) != len(model.classes):
+        raise TraceError(f"The outputs are not written by one linear layer or convolution ({name}).")
+    if getattr(head, "groups", 1) != 1:
+        raise TraceError(f"The outputs are written by a convolution in groups ({name}).")
+    return name, layer, index
 
 
 def _widen(head: Any, count: int) -> None:

@@ -47,6 +47,7 @@ def tune(
     free: Free | None = None,
     guard: Guard | None = None,
     replay: Replay | None = None,
+    among: Tensor | None = None,
 ) -> Model:
     """A copy of `model` trained for `epochs` on the role train, with AdamW and a cosine schedule from `rate`.
 
@@ -54,20 +55,21 @@ def tune(
     dropout run in training mode, so that branches a network opens in training mode (auxiliary heads) stay closed.
     epochs: a part of one takes that share of the samples, in a seeded order. free: what may move, by `edit.parts`; all
     else stays bit for bit. guard: looks every few steps; when it goes back, the rate is halved, and at the end the
-    last state that it kept is the result. replay: older samples mixed into every batch. Same seed, same weights.
+    last state that it kept is the result. replay: older samples mixed into every batch. among: int64[k], rising,
+    the only outputs that the loss compares; samples of other classes are left out. Same seed, same weights.
 
     Raises:
         DataError: there is nothing labelled to train on.
         SurgeryError: the loss became NaN.
     """
-    ids = data.ids("train")
+    ids = samples_among(model, data, data.ids("train"), among)
     if data.task == "unlabelled" or not len(ids):
         raise DataError("Tuning needs labelled training data; this dataset has none.", "Set the tuning epochs to 0.")
     module = copy.deepcopy(model.module).to(ctx.device)
     tuned = replace(model, module=module)
     chosen = _epochs(ids, epochs, ctx.seed)
     steps = sum(len(data.batches(own, model.input, size=batch)) for own in chosen)
-    loss_of = F.cross_entropy if model.task == "classification" else _squared_error(data)
+    loss_of = _cross_entropy(among) if model.task == "classification" else _squared_error(data)
     right = _right(model, data)
     movable = [parameter.requires_grad for parameter in module.parameters()]
     held = Held(module, free) if free is not None else None
@@ -121,6 +123,13 @@ def tune(
     return replace(model, module=module.eval().to("cpu"))
 
 
+def samples_among(model: Model, data: Dataset, ids: Ids, among: Tensor | None) -> Ids:
+    """Those of the samples whose class is one of the outputs `among: int64[k]`; all without it."""
+    if among is None:
+        return ids
+    return ids[np.isin(model.outputs_of(data.classes).numpy()[data.labels(ids)], among.numpy())]
+
+
 def _epochs(ids: Ids, epochs: float, seed: int) -> list[Ids]:
     """The samples of each epoch; the last one may have a part of them."""
     whole = int(epochs)
@@ -167,6 +176,12 @@ def _right(model: Model, data: Dataset) -> Callable[[Tensor], Tensor]:
         return lambda y: y
     place = model.outputs_of(data.classes)
     return lambda y: place.to(y.device)[y]
+
+
+def _cross_entropy(among: Tensor | None) -> Loss:
+    if among is None:
+        return F.cross_entropy
+    return lambda out, y: F.cross_entropy(out[:, among.to(out.device)], torch.searchsorted(among.to(y.device), y))
 
 
 def _squared_error(data: Dataset) -> Loss:

@@ -93,6 +93,11 @@ def disk_for_drift(ws: Workspace, task: Task) -> int:
     return ws.dataset_row(task["dataset"]).bytes
 
 
+def disk_for_join(ws: Workspace, task: Task) -> int:
+    """Room for a copy of every dataset."""
+    return sum(ws.dataset_row(id).bytes for id in task["datasets"])
+
+
 def disk_for_import(_ws: Workspace, task: Task) -> int:
     """Room for a decoded copy of a file or folder."""
     source = Path(task["path"])
@@ -110,6 +115,7 @@ KINDS: dict[str, Kind] = {
     "score_comparison": Kind(masks.score_comparison),
     "projection": Kind(work.projection),
     "drift": Kind(work.drift, disk=disk_for_drift),
+    "join": Kind(work.join, disk=disk_for_join),
     "import_model": Kind(work.import_model, disk=disk_for_import),
     "import_data": Kind(work.import_data, disk=disk_for_import),
     "inspect_model": Kind(reception.inspect_model, disk=disk_for_import),

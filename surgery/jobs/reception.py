@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,11 +144,10 @@ def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     title = str(sample_models.info(name)["title"])
     data = ws.add_dataset(job.project, title, lambda folder: sample_models.make_data(name, folder, ctx))
     version = ws.commit(job.project, store.load(sample_models.model_folder(name)), name="Original")
-    if name in sample_models.later():
-        own = ws.dataset(data.id)
-        ws.add_dataset(
-            job.project, sample_models.later()[name], lambda folder: sample_models.make_later(name, own, folder, ctx)
-        )
+    own = ws.dataset(data.id)
+    for title in sample_models.further(name):
+        make = partial(sample_models.make_further, name, title, own, ctx=ctx)
+        ws.add_dataset(job.project, title, make)
     return {"dataset": data.id, "version": version.id}
 
 

@@ -95,6 +95,7 @@ def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Rece
         receipt=receipt.to_json(),
         kept=outcome.kept,
         tables=outcome.tables,
+        parts=outcome.parts,
         make_current=job.task.get("current", True),
         expected_current=job.task["expected_current"],
         outcome=sentence(receipt.table),
@@ -252,6 +253,15 @@ def drift(ws: Workspace, job: Job, ctx: Context) -> None:
         lambda folder: drift.make(data, folder, changed, ctx, name=job.task["name"]),
         job=job.id,
     )
+
+
+def join(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Put datasets together into one. Task: datasets, name."""
+    from surgery.data.join import join
+
+    parts = [ws.dataset(id) for id in job.task["datasets"]]
+    name = job.task["name"]
+    ws.add_dataset(job.project, name, lambda folder: join(parts, folder, ctx, name=name), job=job.id)
 
 
 def import_model(ws: Workspace, job: Job, ctx: Context) -> None:

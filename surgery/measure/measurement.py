@@ -5,7 +5,7 @@ Models are measured in one go, so that agreement is with the first one given and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ ALL = "overall"
 COLUMNS = ("metric", "model", "scope", "value", "unit", "better", "split", "n")
 BATCHES = (1, 32)
 NEW = "new "  # before the metrics of what was measured on the new data beside the dataset
+KNOWN = ", task known"  # after the accuracy of who is told whether a sample is of a part's classes or of others
 ORIGINAL = "original"  # a model of this name is the root of a lineage: agreement is shown with it too
 _KEY = ["metric", "scope", "split"]
 
@@ -45,8 +46,17 @@ class Measurement:
     predictions: Mapping[str, NDArray[Any]]
 
 
-def measure(models: Mapping[str, Model], data: Dataset, ctx: Context, *, latency: bool = True) -> Measurement:
+def measure(
+    models: Mapping[str, Model],
+    data: Dataset,
+    ctx: Context,
+    *,
+    latency: bool = True,
+    parts: Mapping[str, Model] | None = None,
+) -> Measurement:
     """Measure quality on test (without one on val, as `split` says), agreement with the first model, and costs.
+
+    parts: model -> the part of it that answers when it is known that a sample is of that part's classes.
 
     Raises:
         MeasureError: no model, no samples, or a model that does not fit the dataset. Cancelled.
@@ -64,7 +74,9 @@ def measure(models: Mapping[str, Model], data: Dataset, ctx: Context, *, latency
             rows += [(metric, name, *rest, split, n) for metric, *rest, n in quality_rows(data, answers[name], truth)]
         rows += [("agreement", name, *rest, split, len(ids)) for rest in _agreement(model, answers, name)]
         rows += _preserved(name, model, data, ctx)
-        rows += _on_new(name, model, data.new, ctx)
+        rows += _on_new(name, model, models.values(), data.new, ctx)
+        if parts and truth is not None:
+            rows += _known(name, model, parts.get(name), data, ctx)
         rows += _costs(name, model)
     if latency:
         rows += _times(models, ctx)
@@ -143,11 +155,16 @@ def _preserved(name: str, model: Model, data: Dataset, ctx: Context) -> list[tup
     return [("must-keep cases", name, ALL, value, unit, "higher", "preserve", len(ids))]
 
 
-def _on_new(name: str, model: Model, new: Dataset | None, ctx: Context) -> list[tuple[Any, ...]]:
-    """Quality on new data, overall and per class, of a model that knows its classes."""
+def _on_new(
+    name: str, model: Model, others: Iterable[Model], new: Dataset | None, ctx: Context
+) -> list[tuple[Any, ...]]:
+    """Quality on new data, overall and per class, of a model that knows its classes: by name when one of them does."""
     from surgery.measure.quality import meaning_of, run
 
     if new is None:
+        return []
+    named = [set(new.classes) <= set(each.classes) for each in (model, *others)]
+    if any(named) and not named[0] and model.task == "classification":
         return []
     try:
         meaning_of(model, new)
@@ -157,6 +174,26 @@ def _on_new(name: str, model: Model, new: Dataset | None, ctx: Context) -> list[
     truth = new.labels(ids)
     answers = run(model, new, ids, ctx, "measuring new data")
     return [(NEW + metric, name, *rest, split, n) for metric, *rest, n in quality_rows(new, answers, truth)]
+
+
+def _known(name: str, model: Model, part: Model | None, data: Dataset, ctx: Context) -> Iterator[tuple[Any, ...]]:
+    """Accuracy of a model on its part's classes by the part alone, and on other classes of new data among these."""
+    from surgery.measure.quality import quality, run
+
+    stage = "measuring with the task known"
+    asked = part or model
+    if set(data.classes) <= set(asked.classes):
+        split, ids = _opened(data)
+        value = quality(model.task, run(asked, data, ids, ctx, stage, known=data.classes), data.labels(ids))
+        yield "accuracy" + KNOWN, name, ALL, value, "fraction", "higher", split, len(ids)
+    new = data.new
+    if new is not None and part is not None and set(new.classes) <= set(model.classes):
+        split, ids = _opened(new)
+        others = [label for label in new.classes if label not in part.classes]
+        ids = ids[np.isin(new.labels(ids), [new.classes.index(label) for label in others])]
+        if len(ids):
+            value = quality(model.task, run(model, new, ids, ctx, stage, known=others), new.labels(ids))
+            yield NEW + "accuracy" + KNOWN, name, ALL, value, "fraction", "higher", split, len(ids)
 
 
 def _costs(name: str, model: Model) -> list[tuple[Any, ...]]:

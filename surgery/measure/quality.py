@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +18,19 @@ if TYPE_CHECKING:
 Answers = NDArray[Any]
 
 
-def run(model: Model, data: Dataset, ids: NDArray[np.int64], ctx: Context, stage: str = "measuring") -> Answers:
+def run(
+    model: Model,
+    data: Dataset,
+    ids: NDArray[np.int64],
+    ctx: Context,
+    stage: str = "measuring",
+    *,
+    known: Sequence[str] | None = None,
+) -> Answers:
     """int64[n]: the class of the dataset that the model names for each sample; float32[n] for a regression.
 
-    A model that knows more classes than the dataset may answer one of those: −1.
+    A model that knows more classes than the dataset may answer one of those: −1. known: the only classes of the
+    dataset that come into question.
 
     Raises:
         MeasureError: model and dataset do not speak of the same classes or target.
@@ -34,6 +44,9 @@ def run(model: Model, data: Dataset, ids: NDArray[np.int64], ctx: Context, stage
             f"The model gives {list(outputs.shape[1:])} outputs per sample but names {len(model.classes)} classes.",
             "Import the model again with the right number of classes.",
         )
+    if known is not None:
+        allowed = [place for place, name in enumerate(data.classes) if name in known]
+        outputs = np.where(np.isin(meaning, allowed), outputs, -np.inf)
     answers: Answers = outputs[:, 0] if model.task == "regression" else meaning[outputs.argmax(1)]
     return answers
 

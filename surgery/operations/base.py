@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
     from surgery.network.model import Model
+    from surgery.network.part import Part
 
 
 FINER: JsonDict = {"finer": True}  # as json_schema_extra of a field: few people change it, forms fold it away
@@ -61,12 +62,13 @@ class Outcome:
     """What a surgery made.
 
     models: [0] is the new patient. kept: int64[N_new], the old id of each new neuron, so that selections, colours and
-    map positions survive; None when the neurons did not change.
+    map positions survive, −1 for a new one; None when the neurons did not change. parts: of the new patient.
     """
 
     models: tuple[Model, ...]
     kept: Tensor | None
     tables: Mapping[str, DataFrame] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)

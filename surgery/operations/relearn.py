@@ -16,6 +16,7 @@ from torch import Tensor
 from surgery.context import Context
 from surgery.edit.blend import blend
 from surgery.edit.evaluate import predict, quality
+from surgery.edit.extract import outputs
 from surgery.edit.guard import Guard
 from surgery.edit.parts import rows_of, share_of
 from surgery.edit.tune import Replay, tune
@@ -129,7 +130,7 @@ class Relearning:
 
     def chosen(self, suffering: list[int]) -> Tensor:
         """bool[N]: the neurons that may change, with all coupled to them, and the outputs that suffered."""
-        outputs = self.index.logits & self._outputs(suffering)
+        last = self.index.logits & self._outputs(suffering)
         if self.plan.choose == "all":
             return torch.ones(self.index.n, dtype=torch.bool)
         points = (self.index.point & ~self.index.logits).nonzero()[:, 0]
@@ -141,22 +142,21 @@ class Relearning:
         low, high = 0, len(order)
         while low < high:
             middle = (low + high + 1) // 2
-            if share_of(self.model, rows_of(self.model, self._with(outputs, order[:middle]))) <= self.plan.share:
+            if share_of(self.model, rows_of(self.model, self._with(last, order[:middle]))) <= self.plan.share:
                 low = middle
             else:
                 high = middle - 1
-        return self._with(outputs, order[:low])
+        return self._with(last, order[:low])
 
-    def _with(self, outputs: Tensor, points: Tensor) -> Tensor:
-        return outputs | torch.isin(self.index.group, points)
+    def _with(self, last: Tensor, points: Tensor) -> Tensor:
+        return last | torch.isin(self.index.group, points)
 
     def _outputs(self, suffering: list[int]) -> Tensor:
         """bool[N]: the neurons of the outputs at these places."""
-        found = torch.zeros(self.index.n, dtype=torch.bool)
-        last = list(self.index.layers.values())[-1]
-        rows = last.rows[self.index.logits[last.rows]]
-        if self.model.task == "regression" or len(rows) != len(self.model.classes):
+        rows = outputs(self.model) if self.model.task == "classification" else None
+        if rows is None:
             return self.index.logits
+        found = torch.zeros(self.index.n, dtype=torch.bool)
         found[rows[suffering]] = True
         return found
 

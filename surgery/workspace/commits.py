@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.network.model import Model
+    from surgery.network.part import Part
 
 ANY = "any"  # as `expected_current`: become current whatever is current now
 _LIBRARIES = ("model-surgery", "torch", "torchvision", "numpy", "safetensors")
@@ -53,6 +54,7 @@ class Draft:
     receipt: Mapping[str, Any] | None = None
     kept: Tensor | None = None
     tables: Mapping[str, DataFrame] = field(default_factory=dict)
+    parts: Sequence[Part] = ()
     make_current: bool = True
     expected_current: str | None = ANY
     outcome: str | None = None
@@ -81,6 +83,8 @@ def _write(store: Store, staged: Path, id: str, draft: Draft) -> dict[str, Any]:
     for name, document in (("plan", draft.plan), ("receipt", draft.receipt)):
         if document is not None:
             (staged / f"{name}.json").write_text(json.dumps(document, indent=1))
+    if draft.parts:
+        (staged / "parts.json").write_text(json.dumps([part.to_json() for part in draft.parts]))
     for name, table in draft.tables.items():
         (staged / "tables").mkdir(exist_ok=True)
         table.to_parquet(staged / "tables" / f"{name}.parquet")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from surgery.network.model import Model
+    from surgery.network.part import Part
 
 _FIELDS = (
     "id", "project", "name", "number", "parent", "digest", "bytes", "parameters", "neurons", "operation", "state",
@@ -92,6 +93,14 @@ def table(store: Store, id: str, name: str) -> DataFrame:
     if not path.exists():
         raise NotFoundError(f"Version {version.number} {version.name!r} has no table {name!r}.", "")
     return pandas.read_parquet(path)
+
+
+def parts(store: Store, id: str) -> tuple[Part, ...]:
+    """The parts that lie in a version, as its surgery left them."""
+    from surgery.network.part import Part
+
+    path = get(store, id).folder / "parts.json"
+    return tuple(map(Part.from_json, json.loads(path.read_bytes()))) if path.exists() else ()
 
 
 def document(store: Store, id: str, name: Literal["plan", "receipt"]) -> dict[str, Any] | None:

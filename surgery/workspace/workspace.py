@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from surgery.data.dataset import Dataset
     from surgery.network.model import Model
+    from surgery.network.part import Part
 
 
 class Workspace:
@@ -133,6 +134,7 @@ class Workspace:
         receipt: Mapping[str, Any] | None = None,
         kept: Tensor | None = None,
         tables: Mapping[str, DataFrame] | None = None,
+        parts: Sequence[Part] = (),
         make_current: bool = True,
         expected_current: str | None = ANY,
         outcome: str | None = None,
@@ -141,7 +143,7 @@ class Workspace:
         """Commit an immutable version: all of it, or nothing.
 
         operation: title shown for it; by default the plan's operation, or "import".
-        kept: int64[N], the parent's id of each neuron, −1 = new.
+        kept: int64[N], the parent's id of each neuron, −1 = new. parts: those that lie in the model.
         expected_current: it becomes current only while this version is; the work itself is never refused.
         outcome: the project's new one-line outcome.
         job: the job that this finishes, in the same transaction.
@@ -161,6 +163,7 @@ class Workspace:
             receipt=receipt,
             kept=kept,
             tables=tables or {},
+            parts=parts,
             make_current=make_current,
             expected_current=expected_current,
             outcome=outcome,
@@ -199,6 +202,10 @@ class Workspace:
     def table(self, version_id: str, name: str) -> DataFrame:
         """A table that the operation left with a version. Raises NotFoundError."""
         return versions.table(self.store, version_id, name)
+
+    def parts(self, version_id: str) -> tuple[Part, ...]:
+        """The parts that lie in a version, as its surgery left them; imports torch."""
+        return versions.parts(self.store, version_id)
 
     def kept(self, version_id: str) -> list[int] | None:
         """For each neuron its id in the parent, −1 = new; None when not known."""
