@@ -8,17 +8,22 @@ from surgery.jobs import Job
 from surgery.operations.base import Operation, Selection, operations
 from surgery.plan import Plan
 from surgery.receipt import sentence
-from surgery.ui import format, frontier, panels, pickers, preview, progress, selection, shell, trial
+from surgery.ui import format, frontier, panels, pickers, preview, progress, selection, shell, teach, trial
 from surgery.ui.form import form
 from surgery.ui.messages import _
 
 view = shell.page("change", needs=("version", "dataset"))
 ws, project, version, dataset = view.workspace, view.project, view.version, view.dataset
-ICONS = {"readapt": ":material/model_training:", "damage": ":material/healing:"}
+ICONS = {
+    "readapt": ":material/model_training:",
+    "extend": ":material/school:",
+    "damage": ":material/healing:",
+}
 GOALS = {
     "compress": _("Make it smaller"),
     "prune": _("Make it smaller"),
     "readapt": _("Fit new data"),
+    "extend": _("Teach it more"),
     "damage": _("Try it out"),
 }
 
@@ -49,7 +54,7 @@ def fill_in() -> Plan | None:
     """Draw the form of a surgery and return the plan it makes; None while nothing is chosen."""
     ids = selection.chosen(view, {i: i for i in range(version.neurons)})
     name, operation = choose(bool(ids) or pickers.SAVED in st.query_params)
-    new = new_data() if operation.learns else ""
+    new = new_data(name) if operation.learns else ""
     values = form(operation, key=f"{name}_{version.id}", pickers=pickers.pickers(view, ids))
     device = pickers.device(view, key="device")
     with st.expander(_("More")):
@@ -77,49 +82,59 @@ def fill_in() -> Plan | None:
     )
 
 
-def new_data() -> str:
-    """Choose the dataset to learn from."""
+def new_data(operation: str) -> str:
+    """Choose the dataset to learn from; one that suits the operation comes first."""
     others = {row.id: row for row in ws.datasets(project.id) if row.id != dataset.id}
     if not others:
         st.info(_("There is no other dataset in this project."), icon=":material/dataset:")
         return ""
-    linked, newest = st.query_params.get("new", ""), list(others)[-1]
-    key = f"new_data_{dataset.id}"
-    if st.session_state.get(f"newest_{dataset.id}") not in (None, newest):
+    known = set(ws.inspect(version.id)["classes"]) | set(ws.dataset(dataset.id).classes)
+    suited = [id for id in others if (set(ws.dataset(id).classes) <= known) != (operation == "extend")]
+    linked, newest = st.query_params.get("new", ""), (suited or list(others))[-1]
+    key = f"new_data_{operation}_{dataset.id}"
+    if st.session_state.get(f"newest_{key}") not in (None, newest):
         st.session_state[key] = newest  # made while we looked on: it is what was wanted
-    st.session_state[f"newest_{dataset.id}"] = newest
+    st.session_state[f"newest_{key}"] = newest
     chosen = str(
         st.selectbox(
             _("New data"),
             list(others),
-            index=list(others).index(linked) if linked in others else len(others) - 1,
+            index=list(others).index(linked if linked in suited else newest),
             format_func=lambda id: f"{others[id].name} · {others[id].samples:,}",
             key=key,
         )
     )
     st.query_params["new"] = chosen
-    with st.expander(_("Trial data")):
-        trial.drift(view)
+    if operation != "extend":  # a copy that drifted has no new classes
+        with st.expander(_("Trial data")):
+            trial.drift(view)
     return chosen
 
 
 def choose_first() -> None:
     """Nothing is chosen: the way to where it can be."""
-    if operations()[str(st.session_state.get("operation"))].learns:
-        bring_first()
+    name = str(st.session_state.get("operation"))
+    if operations()[name].learns:
+        bring_first(name)
         return
     panels.empty(_("Choose the neurons to remove on the map; the preview then shows what goes and which class pays."))
     if st.button(_("Choose neurons"), type="primary", icon=":material/scatter_plot:"):
         shell.go("neurons", view)
 
 
-def bring_first() -> None:
+def bring_first(operation: str) -> None:
     """There is no new data: bring some, or make a drifted copy for a trial."""
-    panels.empty(_("Bring the new data as a dataset of its own, or try it on a copy of yours that drifted."))
+    extends = operation == "extend"
+    panels.empty(
+        _("Bring samples of the new classes as a dataset of their own.")
+        if extends
+        else _("Bring the new data as a dataset of its own, or try it on a copy of yours that drifted.")
+    )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if st.button(_("Bring new data"), type="primary", icon=":material/upload:"):
             shell.go("model_data", view)
-        trial.drift(view)
+        if not extends:
+            trial.drift(view)
 
 
 def look_ahead(plan: Plan) -> None:
@@ -178,6 +193,7 @@ def watched(job: Job) -> None:
             st.markdown(f":material/check_circle: **{panels.plain(job.title)}**  \n{said}")
             if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):
                 shell.go("compare", project=project.id, version=job.result["version"])
+    teach.together(ws, job)
     frontier.watch(ws, job)
     if unfinished := progress.latest(ws, project.id, {"kind": "take", "job": job.id}):
         watched(unfinished)

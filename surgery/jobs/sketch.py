@@ -1,4 +1,4 @@
-"""What a surgery that trains would come to, before anything is trained: previews of compressing and readapting."""
+"""What a surgery that trains would come to, before anything is trained: compressing, readapting, teaching."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from surgery.errors import PlanError
 from surgery.jobs.verdict import sizes
 from surgery.measure.cost import bytes_of
 from surgery.network.model import Model
+from surgery.operations.capacity import TRIALS, free_share
 from surgery.operations.compress import Compress
 from surgery.operations.damage import Damage
 from surgery.operations.descent import SETTLED, Descent
+from surgery.operations.extend import Extend
+from surgery.operations.growth import JUDGED
 from surgery.operations.readapt import Readapt
 from surgery.plan import Plan
 
@@ -94,6 +97,38 @@ def relearned(probe: WhatIf, operation: Readapt, plan: Plan) -> dict[str, Any]:
         "train": train,
         "n": len(relearning.new_ids),
         "job_seconds": probe.seconds_for(operation.epochs * train * (STEP + 1) + 2 * SETTLED),
+    }
+
+
+def taught(probe: WhatIf, operation: Extend, plan: Plan) -> dict[str, Any]:
+    """What teaching new classes starts from: title, taught (names), known (number of old classes), free (0–1 of the
+    neurons, before any tuning), layers {layer, before, after} of the slice, samples {class: training samples},
+    tolerance, n (validation samples looked at), job_seconds.
+
+    Raises:
+        DataError: the new data does not fit. PlanError: none is named, or the model cannot be taught.
+    """
+    if not plan.new:
+        raise PlanError(f"{operation.title} learns from new data.", "Choose a dataset with the new classes.")
+    if problems := operation.check([probe.model]):
+        raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}", "Choose another version.")
+    new = probe.ws.dataset(plan.new)
+    growth = operation.on(probe.model, probe.data.with_new(new).without_test(), Context(probe.device, plan.seed))
+    capacity = growth.capacity(SEEN, JUDGED)
+    keep = capacity.at_once()
+    labels = new.labels(new.ids("train"))
+    old = len(training_ids(probe.data))
+    search = TRIALS * (operation.healing * old * STEP + len(probe.data.ids("val")))
+    return {
+        "title": operation.title,
+        "taught": list(growth.classes),
+        "known": len(probe.model.classes),
+        "free": free_share(probe.model, keep),
+        "layers": _losses(probe, keep),
+        "samples": {name: int((labels == new.classes.index(name)).sum()) for name in growth.classes},
+        "tolerance": operation.tolerance,
+        "n": len(capacity.val),
+        "job_seconds": probe.seconds_for(2 * SETTLED + search + operation.epochs * len(labels) * (STEP + 1)),
     }
 
 

@@ -35,6 +35,7 @@ from surgery.network.model import Model
 from surgery.network.slicing import Means
 from surgery.operations.compress import Compress
 from surgery.operations.damage import Damage
+from surgery.operations.extend import Extend
 from surgery.operations.prune import Prune, Resolution
 from surgery.operations.readapt import Readapt
 from surgery.plan import Plan
@@ -159,6 +160,8 @@ class WhatIf:
         operation = parsed.build()
         if isinstance(operation, Readapt):
             return sketch.relearned(self, operation, parsed)
+        if isinstance(operation, Extend):
+            return sketch.taught(self, operation, parsed)
         if isinstance(operation, Damage):
             return sketch.spoilt(self, operation, parsed)
         if isinstance(operation, Compress):

@@ -28,6 +28,7 @@ from surgery.network.model import Model
 
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
+    from surgery.data.rows import Ids
     from surgery.operations.extend import Extend
 
 SCANNED = 2_000  # training samples for slices and Taylor
@@ -67,11 +68,11 @@ def free_share(model: Model, keep: Tensor) -> float:
 class Capacity:
     """The search for free neurons in one model, by the rule of a plan."""
 
-    def __init__(self, plan: Extend, model: Model, data: Dataset, ctx: Context, samples: int = SETTLED) -> None:
-        self.plan, self.model, self.data, self.ctx, self.samples = plan, model, data, ctx, samples
+    def __init__(self, plan: Extend, model: Model, data: Dataset, ctx: Context, val: Ids, samples: int) -> None:
+        """val: the validation samples to judge by. samples: of training, to observe what readers receive."""
+        self.plan, self.model, self.data, self.ctx, self.val, self.samples = plan, model, data, ctx, val, samples
         assert model.index is not None
         self.index = model.index
-        self.val = data.ids("val")
 
     @cached_property
     def before(self) -> float:

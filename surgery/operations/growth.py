@@ -45,9 +45,11 @@ class Growth:
         self.plan, self.model, self.data, self.new, self.classes, self.ctx = plan, model, data, new, classes, ctx
         self.quiet = Context(device=ctx.device, seed=ctx.seed, cancelled=ctx.cancelled)
 
-    def capacity(self, samples: int = SETTLED) -> Capacity:
-        """The search for what is free, looking at so many samples."""
-        return Capacity(self.plan, self.model, self.data, self.ctx, samples)
+    def capacity(self, samples: int = SETTLED, judged: int | None = None) -> Capacity:
+        """The search for what is free, on so many training and validation samples (None = all)."""
+        val = self.data.ids("val")
+        judged_on = val if judged is None else self._spread(self.data, val, judged)
+        return Capacity(self.plan, self.model, self.data, self.ctx, judged_on, samples)
 
     def run(self) -> Outcome:
         """Free, grow, train, calibrate, tell."""

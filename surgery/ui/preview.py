@@ -12,7 +12,7 @@ import streamlit as st
 from surgery import charts
 from surgery.jobs import probe
 from surgery.plan import Plan
-from surgery.ui import comparison, format, relearn
+from surgery.ui import comparison, format, relearn, teach
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.whatif import QUALITY
@@ -39,6 +39,9 @@ def show(answer: Answer, neurons: int) -> None:
     """Draw the preview of a plan on a version with `neurons` neurons besides its outputs."""
     if "suffered" in answer:
         relearn.show(answer)
+        return
+    if "taught" in answer:
+        teach.show(answer)
         return
     if "degree" in answer:
         _damage(answer)
@@ -107,6 +110,8 @@ def action(answer: Answer) -> str:
     """What the button says: the effect and its extent."""
     if "suffered" in answer:
         return relearn.action(answer)
+    if "taught" in answer:
+        return teach.action(answer)
     if "degree" in answer:
         return _("Damage by degree {degree}").format(degree=f"{answer['degree']:g}")
     if answer["asked"] is None:
