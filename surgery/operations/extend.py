@@ -74,11 +74,12 @@ class Extend(Operation):
         json_schema_extra=FINER,
     )
     replay: float = Field(
-        0.0,
+        0.25,
         ge=0,
         le=0.9,
         title="Old samples mixed in",
-        description="Share of each training batch that comes from the old training samples; 0 = none are used.",
+        description="Share of each training batch that comes from the old training samples, to tell new from old; 0 = "
+        "none are used.",
     )
     epochs: float = Field(5.0, gt=0, le=200, title="Epochs", description="Over the new training samples.")
     rate: float = Field(3e-3, gt=0, le=1, title="Learning rate", description="At its start.", json_schema_extra=FINER)
