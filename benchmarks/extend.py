@@ -44,7 +44,7 @@ from surgery.operations.extend import Extend
 
 SEEDS = (0, 1, 2)
 EPOCHS, CALIBRATION = 3, 50
-RATES = (1e-3, 3e-4, 1e-4)  # of naive training
+RATES = (3e-4, 1e-4, 3e-5)  # of naive training
 MIXES = ("in proportion", "half")  # of old samples in a batch
 RATE = 1e-3  # of training with old samples, and of redundant layers
 HALF = 5  # classes
@@ -113,7 +113,7 @@ def ours(name: str, seed: int, **given: Any) -> dict[str, Any]:
     model, a, b = base("cnn_half", seed), half(second=False), half(second=True)
     plan = Extend(epochs=EPOCHS, calibration=CALIBRATION, **given)
     outcome = plan.operate([model], a.without_test().with_new(b.without_test()), Context(seed=seed))
-    made, part = outcome.models[0], extract(outcome.models[0], outcome.parts[0])
+    made, part = outcome.models[0], extract(outcome.models[0], outcome.parts[0])[0]
     (facts,) = outcome.tables["slice"].to_dict("records")
     before = quality(model, a, a.ids("test"), Context())
     lost = before - quality(part, a, a.ids("test"), Context())

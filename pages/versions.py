@@ -16,6 +16,7 @@ with left, panels.panel():
     versions.lineage_table(view)
 with right, st.container(border=True, key="version_detail"), panels.panel():
     versions.heading(view)
+    versions.parts(view)
     versions.actions(view)
 with panels.panel():
     versions.receipt(view)

@@ -122,6 +122,31 @@ def test_readapt_to_a_drifted_copy(home: Path, capsys: pytest.CaptureFixture[str
     assert "Name it with --version" in capsys.readouterr().err
 
 
+def test_teach_new_classes_and_put_the_data_together(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version, dataset = bring(home)
+    x = np.random.default_rng(1).normal(size=(120, 4)).astype(np.float32)
+    y = np.array(["d", "e"])[(x[:, 3] > 0).astype(int)]
+    np.savez(home / "more.npz", x=x, y=y)
+    assert main(["import-data", str(home / "more.npz"), "--project", "trial"]) == 0
+    ws = Workspace()
+    project = ws.version(version).project
+    more = next(row.id for row in ws.datasets(project) if row.id != dataset)
+    capsys.readouterr()
+    words = ["change", "extend", version, "epochs=2", "tolerance=100", "--new", more]
+    assert main([*words, "--print"]) == 0
+    (home / "plan.json").write_text(capsys.readouterr().out)
+    assert main(words) == 0
+    assert "new data" in capsys.readouterr().out
+    assert main(["run", str(home / "plan.json")]) == 0
+    first, second = ws.versions(project)[-2:]
+    assert first.digest == second.digest, "the plan gives the same weights"
+    assert ws.inspect(first.id)["classes"][-2:] == ["d", "e"]
+    assert main(["change", "extend", version, "--new", dataset]) == 1
+    assert "knows all 3 classes" in capsys.readouterr().err
+    assert main(["join", dataset, more, "--name", "all"]) == 0
+    assert ws.dataset_row(capsys.readouterr().out.split()[1]).name == "all"
+
+
 def listed(capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of `surgery jobs`."""
     capsys.readouterr()

@@ -23,8 +23,10 @@ def outputs(model: Model) -> Tensor | None:
     return None
 
 
-def extract(model: Model, part: Part) -> Model:
-    """The part as a model. What the other neurons said is left out, without a mean in its place.
+def extract(model: Model, part: Part) -> tuple[Model, Tensor]:
+    """The part as a model, and int64[n], the old id of each of its neurons.
+
+    What the other neurons said is left out, without a mean in its place.
 
     Raises:
         SelectionError: the part belongs to another network. TraceError: the network cannot be shrunk, or its outputs
@@ -47,5 +49,5 @@ def extract(model: Model, part: Part) -> Model:
     groups = set(index.group[gone].tolist())
     why = {group: reason for group, reason in index.why_fixed.items() if group not in groups}
     loose = replace(index, fixed=index.fixed & ~gone, why_fixed=why)
-    small, _ = shrink(replace(model, index=loose), (part.keep | index.fixed) & ~gone)
-    return replace(small, classes=classes)
+    small, kept = shrink(replace(model, index=loose), (part.keep | index.fixed) & ~gone)
+    return replace(small, classes=classes), kept

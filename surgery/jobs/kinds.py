@@ -83,6 +83,18 @@ def prepare_take(ws: Workspace, project: str, task: Task) -> dict[str, Any]:
     return {**task, "expected_current": ws.project(project).current, "device": source.task["plan"].get("device", "")}
 
 
+def prepare_take_out(ws: Workspace, _project: str, task: Task) -> dict[str, Any]:
+    """Check that the part is there.
+
+    Raises:
+        NotFoundError: the version does not have it.
+    """
+    version = ws.version(task["version"])
+    if not 0 <= int(task["part"]) < len(ws.parts(version.id)):
+        raise NotFoundError(f"Version {version.number} {version.name!r} has no part {task['part']}.", "")
+    return dict(task)
+
+
 def disk_for_plan(ws: Workspace, task: Task) -> int:
     """Room for a result as large as the inputs, twice: staged and committed."""
     return 2 * sum(ws.version(version).bytes for version in task["plan"]["inputs"])
@@ -107,6 +119,7 @@ def disk_for_import(_ws: Workspace, task: Task) -> int:
 KINDS: dict[str, Kind] = {
     "plan": Kind(work.plan, "long", 12 * HOUR, prepare_plan, disk_for_plan),
     "take": Kind(work.take, prepare=prepare_take),
+    "take_out": Kind(work.take_out, prepare=prepare_take_out),
     "compare": Kind(work.compare),
     "scan": Kind(work.scan, then="projection"),
     "criticality": Kind(work.criticality),

@@ -68,6 +68,20 @@ def take(ws: Workspace, job: Job, ctx: Context) -> None:
     _commit(ws, job, plan, outcome, receipt, ctx)
 
 
+def take_out(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Make a version of a part that lies in another. Task: version, part (its place), and optionally name."""
+    from surgery.edit.extract import extract
+    from surgery.network.part import Part
+
+    ctx.report({"stage": "taking out", "done": 0, "total": 1, "seconds": 0.0})
+    version, parts = job.task["version"], ws.parts(job.task["version"])
+    small, kept = extract(ws.model(version), Part.from_json(parts[int(job.task["part"])]))
+    name = job.task.get("name") or job.title
+    ws.commit(
+        job.project, small, name=name, parent=version, operation="part", kept=kept, make_current=False, job=job.id
+    )
+
+
 def data_of(ws: Workspace, plan: Plan) -> Dataset:
     """The dataset of a plan, with the new data beside it that the plan may name."""
     data = ws.dataset(plan.dataset)

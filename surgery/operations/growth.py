@@ -146,7 +146,7 @@ class Growth:
 
     def tables(self, start: Model, made: Model, part: Part, room: Room, share: float) -> dict[str, pd.DataFrame]:
         """slice: what became of the old; layers: where the free neurons are; classes: the new ones."""
-        before, after = (predict(extract(m, part), self.data, self.old_ids, self.quiet) for m in (start, made))
+        before, after = (predict(extract(m, part)[0], self.data, self.old_ids, self.quiet) for m in (start, made))
         facts = {
             "free": room.share,
             "parameters trained": share,

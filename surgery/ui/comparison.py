@@ -28,6 +28,8 @@ def names() -> dict[str, str]:
         "r2": _("R²"),
         "mse": _("Mean squared error"),
         "new accuracy": _("Accuracy on new data"),
+        "accuracy, task known": _("Accuracy of the old slice alone"),
+        "new accuracy, task known": _("Accuracy on new data, among its new classes"),
         "new r2": _("R² on new data"),
         "new mse": _("Mean squared error on new data"),
         "agreement": _("Agreement with the version before"),

@@ -58,13 +58,13 @@ def sentence(answer: Answer) -> str:
 
 def room(answer: Answer) -> str:
     """`At least 42 % of the neurons are free: …`."""
-    points = f"{answer['tolerance']:g}"
+    points = f"{answer['tolerance']:g} {_('point') if answer['tolerance'] == 1 else _('points')}"
     if not answer["free"]:
         return _(
-            "Without tuning no neuron is free at a loss of at most {points} points; the job tunes the slice first."
+            "Without tuning no neuron is free at a loss of at most {points}; the job tunes the slice first."
         ).format(points=points)
     return _(
-        "At least {share} of the neurons are free: without them the old classes lose at most {points} points, before "
+        "At least {share} of the neurons are free: without them the old classes lose at most {points}, before "
         "any tuning. The slice that is left stays exactly as it is while the others learn."
     ).format(share=format.percent(answer["free"]), points=points)
 

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from surgery import jobs
 from surgery.errors import NotFoundError
 from surgery.receipt import sentence
-from surgery.ui import comparison, export, format, home, panels, shell
+from surgery.ui import comparison, export, format, home, panels, progress, shell
 from surgery.ui.lineage import tree
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.state import View
 from surgery.workspace import Project, Version, Workspace
 
+NAMED = 6  # classes in a sentence
 _PROOF = "surgery.proof"  # what the last step on this page did, told once below the buttons
 
 
@@ -119,6 +121,27 @@ def heading(view: View) -> None:
     facts = [version.operation, f"{version.created:%Y-%m-%d %H:%M} UTC", format.size(version.bytes)]
     st.caption(" · ".join(plain(fact) for fact in facts))
     st.caption(f"`{version.digest[:23]}…`", help=version.digest)
+
+
+def parts(view: View) -> None:
+    """The parts that lie in the version on view, each to be taken out as a version of its own."""
+    ws, version, project = view.workspace, view.version, view.project
+    if version is None or project is None:
+        return
+    for place, part in enumerate(ws.parts(version.id)):
+        classes = ", ".join(part["classes"][:NAMED]) + (" …" if len(part["classes"]) > NAMED else "")
+        st.markdown(
+            _(":material/layers: Holds the slice of {classes}, exactly: {share} of the neurons").format(
+                classes=plain(classes), share=format.percent(len(part["neurons"]) / part["of"])
+            )
+        )
+        task = {"kind": "take_out", "version": version.id, "part": place}
+        if progress.watch_latest(ws, project.id, task):
+            continue
+        if st.button(_("Take it out as a version"), icon=":material/output:", key=f"take_out_{version.id}_{place}"):
+            with panels.panel():
+                jobs.submit(ws, task, project=project.id, title=_("Slice of {classes}").format(classes=classes))
+                st.rerun()
 
 
 def actions(view: View) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from surgery.network.model import Model
-    from surgery.network.part import Part
 
 _FIELDS = (
     "id", "project", "name", "number", "parent", "digest", "bytes", "parameters", "neurons", "operation", "state",
@@ -95,12 +94,10 @@ def table(store: Store, id: str, name: str) -> DataFrame:
     return pandas.read_parquet(path)
 
 
-def parts(store: Store, id: str) -> tuple[Part, ...]:
-    """The parts that lie in a version, as its surgery left them."""
-    from surgery.network.part import Part
-
+def parts(store: Store, id: str) -> list[dict[str, Any]]:
+    """The parts that lie in a version, as its surgery left them; each for `network.part.Part.from_json`."""
     path = get(store, id).folder / "parts.json"
-    return tuple(map(Part.from_json, json.loads(path.read_bytes()))) if path.exists() else ()
+    return json.loads(path.read_bytes()) if path.exists() else []
 
 
 def document(store: Store, id: str, name: Literal["plan", "receipt"]) -> dict[str, Any] | None:

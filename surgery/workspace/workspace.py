@@ -203,8 +203,10 @@ class Workspace:
         """A table that the operation left with a version. Raises NotFoundError."""
         return versions.table(self.store, version_id, name)
 
-    def parts(self, version_id: str) -> tuple[Part, ...]:
-        """The parts that lie in a version, as its surgery left them; imports torch."""
+    def parts(self, version_id: str) -> list[dict[str, Any]]:
+        """The parts that lie in a version, as its surgery left them: name, of (neurons of the version), neurons,
+        classes; each for `network.part.Part.from_json`.
+        """
         return versions.parts(self.store, version_id)
 
     def kept(self, version_id: str) -> list[int] | None:

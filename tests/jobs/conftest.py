@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from surgery import jobs
+from surgery.context import Context
 from surgery.jobs import Job, kinds
 from surgery.workspace import Project, Workspace, queue
 from tests.jobs import sleeper
@@ -32,6 +35,21 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
 @pytest.fixture
 def project(ws: Workspace) -> Project:
     return ws.create_project("Sleep")
+
+
+def perform(ws: Workspace, project: str, kind: str, **given: Any) -> Job:
+    """Run a task in this process, as a worker would."""
+    task = kinds.KINDS[kind].prepare(ws, project, {"kind": kind, **given})
+    queued = queue.add(ws.store, task, project=project, title=f"A {kind}", lane="short", device="", limit=60)
+    with ws.store.write() as db:
+        queue.claim(ws.store, db, queue.waiting(db)[0], "cpu", lambda: (os.getpid(), time.time()))
+    job = queue.get(ws.store, queued.id)
+    job.folder.mkdir(exist_ok=True)
+    result = kinds.KINDS[kind].work(ws, job, Context())
+    if result is not None:
+        with ws.store.write() as db:
+            queue.finish(ws.store, db, job.id, result)
+    return queue.get(ws.store, job.id)
 
 
 @pytest.fixture

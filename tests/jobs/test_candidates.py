@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,16 +9,14 @@ import pytest
 import torch
 
 from surgery import jobs
-from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.errors import NotFoundError
 from surgery.jobs import Job, candidates
-from surgery.jobs.kinds import KINDS
 from surgery.jobs.local import LOCAL
 from surgery.operations.base import Candidate
 from surgery.plan import Plan
 from surgery.workspace import Version, Workspace, queue
-from tests.jobs.conftest import wait_until
+from tests.jobs.conftest import perform, wait_until
 from tests.pages.patients import Patient, admit
 
 WAY = {"parameters": 0.5, "steps": 3, "epochs": 0.5, "tolerance": None, "slices": "no", "twins": False}
@@ -40,19 +36,7 @@ def plan_of(patient: Patient, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def do(patient: Patient) -> Callable[..., Job]:
     """Run a task here, as a worker would."""
-    ws, project = patient.ws, patient.project
-
-    def do(kind: str, **given: Any) -> Job:
-        task = KINDS[kind].prepare(ws, project.id, {"kind": kind, **given})
-        queued = queue.add(ws.store, task, project=project.id, title=f"A {kind}", lane="short", device="", limit=60)
-        with ws.store.write() as db:
-            queue.claim(ws.store, db, queue.waiting(db)[0], "cpu", lambda: (os.getpid(), time.time()))
-        job = queue.get(ws.store, queued.id)
-        job.folder.mkdir(exist_ok=True)
-        KINDS[kind].work(ws, job, Context())
-        return queue.get(ws.store, job.id)
-
-    return do
+    return lambda kind, **given: perform(patient.ws, patient.project.id, kind, **given)
 
 
 def weights(ws: Workspace, version: str) -> dict[str, torch.Tensor]:

@@ -56,7 +56,7 @@ def test_it_learns_the_new_and_holds_the_old_exactly(
     made, (part,) = outcome.models[0], outcome.parts
     assert made.classes == ("bars", "columns", "square", "cross", "frame")
     assert on(made, pico_more, among=[3, 4]) > 0.8
-    old = extract(made, part)
+    old, _ = extract(made, part)
     assert old.classes == trained.classes
     assert on(old, pico_images) >= on(trained, pico_images) - 0.05 - 1e-9
     (facts,) = outcome.tables["slice"].to_dict("records")
@@ -70,7 +70,7 @@ def test_it_learns_the_new_and_holds_the_old_exactly(
 
 def test_more_training_leaves_the_very_same_slice(trained: Model, pico_images: Dataset, pico_more: Dataset) -> None:
     short, long = (
-        extract(outcome.models[0], outcome.parts[0])
+        extract(outcome.models[0], outcome.parts[0])[0]
         for outcome in (extend(trained, pico_images, pico_more, epochs=epochs) for epochs in (1, 20))
     )
     for name, tensor in short.module.state_dict().items():
@@ -103,7 +103,7 @@ def test_several_extensions_in_a_row(trained: Model, pico_images: Dataset, pico_
     made, (part,) = outcome.models[0], outcome.parts
     assert made.classes[-2:] == ("dots", "corner")
     assert part.classes == first.classes
-    assert on(extract(made, part), both) >= on(first, both) - 0.2 - 1e-9
+    assert on(extract(made, part)[0], both) >= on(first, both) - 0.2 - 1e-9
     assert on(made, third, among=[5, 6]) > 0.6
 
 
@@ -113,7 +113,7 @@ def test_the_receipt_tells_both_modes(trained: Model, pico_images: Dataset, pico
     rows = {row["metric"]: row for row in receipt.table if row["scope"] == "overall"}
     assert rows["accuracy, task known"]["before"] == rows["accuracy"]["before"]
     test = pico_images.ids("test")
-    slice_alone = quality(extract(outcome.models[0], outcome.parts[0]), pico_images, test, CTX)
+    slice_alone = quality(extract(outcome.models[0], outcome.parts[0])[0], pico_images, test, CTX)
     assert rows["accuracy, task known"]["after"] == pytest.approx(slice_alone)
     for metric in ("new accuracy", "new accuracy, task known"):
         assert rows[metric]["before"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from surgery.jobs.whatif import WhatIf
 from surgery.network.model import Support
 from surgery.plan import Plan
 from surgery.workspace import Job, Workspace
+from tests.jobs.conftest import perform
 from tests.pages.conftest import failures
 from tests.pages.patients import Patient, admit, answer_in_place
 
@@ -173,6 +175,7 @@ def test_a_network_that_cannot_be_cut_says_why(
 
 
 FIT = "Fit new data: Readapt to new data"
+TEACH = "Teach it more: Teach new classes"
 
 
 def test_with_no_neurons_in_hand_compressing_comes_first(
@@ -225,6 +228,65 @@ def test_new_data_is_previewed_and_named_in_the_plan(
     assert page.query_params["new"] in (later.id, [later.id])
     assert "No class is worse on the new data" in texts(page)
     assert any(found.label.startswith("Readapt: train ") for found in page.button)
+
+
+def test_new_classes_are_previewed_and_the_data_that_has_them_comes_first(
+    open_page: OpenPage,
+    patient: Patient,
+    pico_images: Dataset,
+    pico_more: Dataset,
+    asked: list[Mapping[str, Any]],
+) -> None:
+    def copied(source: Dataset) -> Callable[[Path], Dataset]:
+        return lambda folder: Dataset.open(Path(shutil.copytree(source.folder, folder, dirs_exist_ok=True)))
+
+    page = open_page("change", **patient.link, operation=TEACH)
+    assert failures(page) == []
+    assert "Bring new data" in {found.label for found in page.button}
+    assert "Make a drifted copy" not in {found.label for found in page.button}
+
+    more = patient.ws.add_dataset(patient.project.id, "more", copied(pico_more))
+    patient.ws.add_dataset(patient.project.id, "later", copied(pico_images))
+    page = open_page("change", **patient.link, operation=TEACH)
+    assert failures(page) == []
+    plan = planned(asked)
+    assert (plan["operation"], plan["new"]) == ("extend", more.id)
+    assert re.search("2 new classes beside the 3 it knows.*: cross, frame", texts(page))
+    assert re.search(r"(At least \d+\.\d % of the neurons are|no neuron is) free", texts(page))
+    assert any(found.label == "Teach 2 new classes" for found in page.button)
+
+
+def test_after_teaching_the_datasets_can_be_put_together(
+    open_page: OpenPage, patient: Patient, pico_more: Dataset, asked: list[Mapping[str, Any]]
+) -> None:
+    ws, project = patient.ws, patient.project.id
+
+    def copied(folder: Path) -> Dataset:
+        return Dataset.open(Path(shutil.copytree(pico_more.folder, folder, dirs_exist_ok=True)))
+
+    more = ws.add_dataset(project, "more", copied)
+    plan = Plan(
+        operation="extend",
+        parameters={"epochs": 1, "healing": 0, "tolerance": 100},
+        inputs=(patient.version.id,),
+        dataset=patient.dataset.id,
+        new=more.id,
+    )
+    job = perform(ws, project, "plan", plan=plan.model_dump(mode="json"))
+    page = open_page("change", **patient.link, job=job.id)
+    assert failures(page) == []
+    button(page, "Put both datasets together").click().run()
+    joining = max(jobs.jobs(ws, project), key=lambda job: job.number)
+    assert (joining.kind, joining.task["datasets"]) == ("join", [patient.dataset.id, more.id])
+    jobs.cancel(ws, joining.id)
+
+    page = open_page("versions", **patient.link, version=job.result["version"])
+    assert failures(page) == []
+    assert "Holds the slice of bars, columns, square, exactly" in texts(page)
+    button(page, "Take it out as a version").click().run()
+    taking = max(jobs.jobs(ws, project), key=lambda job: job.number)
+    assert (taking.kind, taking.task["part"]) == ("take_out", 0)
+    jobs.cancel(ws, taking.id)
 
 
 def test_damage_for_a_trial_is_previewed_and_can_be_run(
