@@ -83,14 +83,17 @@ def fill_in() -> Plan | None:
 
 
 def new_data(operation: str) -> str:
-    """Choose the dataset to learn from; one that suits the operation comes first."""
-    others = {row.id: row for row in ws.datasets(project.id) if row.id != dataset.id}
+    """Choose the dataset to learn from, among those that suit the operation."""
+    others = {row.id: row for row in ws.datasets(project.id) if row.id != dataset.id and suits(operation, row.id)}
     if not others:
-        st.info(_("There is no other dataset in this project."), icon=":material/dataset:")
+        st.info(
+            _("No other dataset of this project has classes that the model does not know.")
+            if operation == "extend"
+            else _("There is no other dataset with the model's classes in this project."),
+            icon=":material/dataset:",
+        )
         return ""
-    known = set(ws.inspect(version.id)["classes"]) | set(ws.dataset(dataset.id).classes)
-    suited = [id for id in others if (set(ws.dataset(id).classes) <= known) != (operation == "extend")]
-    linked, newest = st.query_params.get("new", ""), (suited or list(others))[-1]
+    linked, newest = st.query_params.get("new", ""), list(others)[-1]
     key = f"new_data_{operation}_{dataset.id}"
     if st.session_state.get(f"newest_{key}") not in (None, newest):
         st.session_state[key] = newest  # made while we looked on: it is what was wanted
@@ -99,7 +102,7 @@ def new_data(operation: str) -> str:
         st.selectbox(
             _("New data"),
             list(others),
-            index=list(others).index(linked if linked in suited else newest),
+            index=list(others).index(linked if linked in others else newest),
             format_func=lambda id: f"{others[id].name} · {others[id].samples:,}",
             key=key,
         )
@@ -109,6 +112,16 @@ def new_data(operation: str) -> str:
         with st.expander(_("Trial data")):
             trial.drift(view)
     return chosen
+
+
+def suits(operation: str, id: str) -> bool:
+    """Whether a dataset is what an operation can learn from: new classes to teach, or the model's own."""
+    own, other = ws.dataset(dataset.id), ws.dataset(id)
+    classes = ws.inspect(version.id)["classes"]
+    if (other.kind, other.task) != (own.kind, own.task):
+        return False
+    strange = set(other.classes) - set(classes) - set(own.classes)
+    return bool(strange) if operation == "extend" else not strange or len(other.classes) == len(classes)
 
 
 def choose_first() -> None:

@@ -56,7 +56,10 @@ class Desk:
 def desk(shared: Server, chromium: Browser) -> Iterator[Desk]:
     ws = Workspace(shared.home)
     project = ws.create_project("Maintained")
-    ws.add_dataset(project.id, "Digits", lambda folder: sample_models.make_data("digits", folder))
+    row = ws.add_dataset(project.id, "Digits", lambda folder: sample_models.make_data("digits", folder))
+    digits = ws.dataset(row.id)
+    signs = sample_models.further("digits")[0]
+    ws.add_dataset(project.id, signs, lambda folder: sample_models.make_further("digits", signs, digits, folder))
     original = ws.commit(project.id, store.load(sample_models.model_folder("digits")), name="Original")
     with opening(chromium, shared.url) as page:
         yield Desk(page, ws, shared.url, project, original)
@@ -98,6 +101,35 @@ def test_undo_brings_the_original_back(desk: Desk) -> None:
         assert desk.current.id == back.id
         settle(page)
     assert desk.ws.verify(desk.original.id) == desk.original.digest
+
+
+def test_teach_new_classes_without_forgetting(desk: Desk) -> None:
+    page = desk.page
+    desk.change()
+    page.get_by_role("combobox", name="Goal").click()
+    page.get_by_role("option", name=re.compile("Teach it more")).click()
+    expect(page.get_by_text("4 new classes beside the 10 it knows")).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile(r"At least \d+\.\d % of the neurons are free"))).to_be_visible()
+    page.get_by_role("button", name="Teach 4 new classes").click()
+    expect(page.get_by_role("button", name="See before/after")).to_be_visible(timeout=SLOW)
+    made = desk.current
+    assert desk.ws.inspect(made.id)["classes"][-4:] == ["+", "−", "×", "="]
+    receipt = desk.ws.receipt(made.id)
+    assert receipt is not None
+    (facts,) = receipt["tables"]["slice"]
+    assert facts["free"] > 0.2
+    assert facts["outputs moved by"] == 0.0
+    table = {(row["metric"], row["scope"]): row for row in receipt["table"]}
+    assert table["accuracy, task known", "overall"]["change"] > -0.05
+    assert table["new accuracy", "overall"]["after"] > 0.8
+
+    page.get_by_role("button", name="See before/after").click()
+    expect(page.get_by_text("Accuracy of the old slice alone")).to_be_visible(timeout=SLOW)
+    desk.open("versions")
+    expect(page.get_by_text("Holds the slice of 0, 1, 2, 3, 4, 5 …, exactly")).to_be_visible(timeout=SLOW)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text(desk.original.digest).first).to_be_visible(timeout=SLOW)
+    assert desk.current.id == desk.original.id
 
 
 def test_fit_drifted_data_without_breaking_the_old(desk: Desk) -> None:

@@ -1,7 +1,9 @@
-"""NeuSemSlice (arXiv 2407.20281), slow and literal: the five scores one neuron, one sample at a time."""
+"""NeuSemSlice (arXiv 2407.20281), slow and literal: one neuron, one sample, one weight at a time."""
 
 from __future__ import annotations
 
+import copy
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from surgery.analysis.slices import Fill, critical, levels
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.edit.gate import gate
+from surgery.edit.parts import Held, not_within
+from surgery.network.certificate import sample
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
 from tests import pico
@@ -211,3 +215,44 @@ def test_theta_by_cka_and_by_mass(pico_images: Dataset) -> None:
             assert float(by_mass[rows[u], c]) == pytest.approx(total, abs=1e-5)
             best = max(best, literal_cka(own[:, order[: k + 1]], own))
             total += float(score[rows[u], c] / score[rows, c].sum())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_step_of_the_incremental_task_weight_by_weight(seed: int) -> None:
+    """Held are weights from critical to critical neurons, critical biases, affine, statistics, A's logits on critical
+    inputs; here one scalar after the other, against `Held` around a momentum step with weight decay.
+    """
+    model = pico.pico_model()
+    index = model.index
+    critical = sample(index, 0.4, seed=seed)
+    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    y, rate, decay = torch.arange(8) % 3, 0.05, 0.1
+    module = copy.deepcopy(model.module)
+    F.cross_entropy(module(x), y).backward()
+    wanted = {name: value.clone() for name, value in module.state_dict().items()}
+    feeds = {"stem": None, "one": "stem", "two": "one", "head": "stem"}  # who writes what a layer reads
+    writers = {"norm": "stem", **{name: name for name in feeds}}
+    for name, parameter in module.named_parameters():
+        layer, _, kind = name.partition(".")
+        rows = index.layers[writers[layer]].rows
+        for place in itertools.product(*map(range, parameter.shape)):
+            held = bool(critical[rows[place[0]]])
+            if kind == "weight" and layer != "norm" and feeds[layer] is not None:
+                source = index.layers[feeds[layer]].rows[place[1]]
+                held = held and bool(critical[index.group[source]])
+            if not held:
+                old = parameter.detach()[place]
+                wanted[name][place] = old - rate * (parameter.grad[place] + decay * old)
+    trained = copy.deepcopy(model.module)
+    keeper = Held(trained, not_within(model, critical))
+    moving = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(moving, rate, momentum=0.9, weight_decay=decay)
+    F.cross_entropy(trained(x), y).backward()
+    optimizer.step()
+    keeper.put_back()
+    for name, value in trained.state_dict().items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-5, atol=1e-7, msg=name)
+        if not name.startswith("norm.running"):
+            assert torch.equal(
+                value == model.module.state_dict()[name], wanted[name] == model.module.state_dict()[name]
+            )
