@@ -16,7 +16,8 @@ class Guard:
     """look: module in eval mode -> quality, 0–1. least: what it may not stay below. every: steps between two looks.
 
     Of good states the one whose `prefer` (quality on what is being learnt) is highest is kept; without it the last
-    good one. last: the state of the last look, good or not.
+    good one. last: the state of the last look, good or not. most: looks after which training ends. after: told of the
+    guard after each look.
     """
 
     look: Callable[[nn.Module], float]
@@ -24,6 +25,9 @@ class Guard:
     every: int
     prefer: Callable[[nn.Module], float] | None = None
     report: Callable[[float, float | None], None] = lambda old, new: None
+    most: int | None = None
+    after: Callable[[Guard], None] = lambda guard: None
+    looks: int = 0
     returns: int = 0
     strikes: int = 0
     good: dict[str, Tensor] = field(default_factory=dict)
@@ -37,6 +41,12 @@ class Guard:
 
     def passes(self, module: nn.Module) -> bool:
         """Look; keep a good state. After PATIENCE bad ones in a row put the last good one back, and say so: False."""
+        passed = self._judge(module)
+        self.looks += 1
+        self.after(self)
+        return passed
+
+    def _judge(self, module: nn.Module) -> bool:
         old = self.look(module)
         new = self.prefer(module) if self.prefer else None
         self.report(old, new)
@@ -55,8 +65,8 @@ class Guard:
 
     @property
     def spent(self) -> bool:
-        """Whether it has gone back so often that more training makes no sense."""
-        return self.returns >= MOST
+        """Whether it has gone back so often that more training makes no sense, or has looked often enough."""
+        return self.returns >= MOST or (self.most is not None and self.looks >= self.most)
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.network.model import Model
+    from surgery.network.part import Part
     from surgery.operations.base import Candidate
 
 FOLDER = "candidates"
@@ -39,7 +40,12 @@ def keeper(job: Job) -> Callable[[Candidate], None]:
             try:
                 store.save(candidate.model, staged)
                 kept = None if candidate.kept is None else candidate.kept.tolist()
-                about = {"accepted": candidate.accepted, "figures": dict(candidate.figures), "kept": kept}
+                about = {
+                    "accepted": candidate.accepted,
+                    "figures": dict(candidate.figures),
+                    "kept": kept,
+                    "parts": [part.to_json() for part in candidate.parts],
+                }
                 (staged / "candidate.json").write_text(json.dumps(about), encoding="utf-8")
                 force_to_disk(staged)
                 publish(staged, target)
@@ -68,8 +74,8 @@ def seconds(job: Job) -> float:
     return ((job.ended or datetime.now(job.started.tzinfo)) - job.started).total_seconds()
 
 
-def load(job: Job, number: int) -> tuple[Model, Tensor | None]:
-    """A candidate's model, and int64[n], the old id of each of its neurons.
+def load(job: Job, number: int) -> tuple[Model, Tensor | None, tuple[Part, ...]]:
+    """A candidate's model, int64[n], the old id of each of its neurons, and its parts.
 
     Raises:
         NotFoundError: the job has no such candidate.
@@ -77,12 +83,14 @@ def load(job: Job, number: int) -> tuple[Model, Tensor | None]:
     import torch
 
     from surgery.network import store
+    from surgery.network.part import Part
 
     folder = job.folder / FOLDER / str(number)
     if not folder.exists():
         raise NotFoundError(f"Job {job.title!r} has no candidate {number}.", "Choose one that its table shows.")
-    kept = json.loads((folder / "candidate.json").read_text(encoding="utf-8"))["kept"]
-    return store.load(folder), None if kept is None else torch.tensor(kept, dtype=torch.long)
+    about = json.loads((folder / "candidate.json").read_text(encoding="utf-8"))
+    kept = None if about["kept"] is None else torch.tensor(about["kept"], dtype=torch.long)
+    return store.load(folder), kept, tuple(map(Part.from_json, about["parts"]))
 
 
 def _folders(job: Job) -> list[Path]:

@@ -61,8 +61,8 @@ def take(ws: Workspace, job: Job, ctx: Context) -> None:
     given = source.task["plan"]
     plan = Plan.parse(text_of({**given, "parameters": {**given["parameters"], "candidate": number}}))
     models, original = _inputs(ws, job.project, plan, ctx)
-    model, kept = candidates.load(source, number)
-    outcome = Outcome((model,), kept, {"candidates": pd.DataFrame(candidates.listing(source))})
+    model, kept, parts = candidates.load(source, number)
+    outcome = Outcome((model,), kept, {"candidates": pd.DataFrame(candidates.listing(source))}, parts)
     data, ctx = data_of(ws, plan), replace(ctx, seed=plan.seed)
     receipt = account(plan, outcome, models, data, ctx, original=original, seconds=candidates.seconds(source))
     _commit(ws, job, plan, outcome, receipt, ctx)

@@ -75,7 +75,7 @@ class Outcome:
 class Candidate:
     """A model on the way that a person may prefer to the last one; given to `ctx.offer` as soon as it is made.
 
-    kept: as in `Outcome`, from the plan's input. figures: what is known of it, as a row of a table.
+    kept, parts: as in `Outcome`, from the plan's input. figures: what is known of it, as a row of a table.
     accepted: it meets the plan's conditions.
     """
 
@@ -84,6 +84,7 @@ class Candidate:
     kept: Tensor | None
     figures: Mapping[str, Any]
     accepted: bool
+    parts: tuple[Part, ...] = ()
 
 
 class Operation(BaseModel):

@@ -92,6 +92,14 @@ class Extend(Operation):
         json_schema_extra=FINER,
     )
 
+    candidate: int | None = Field(
+        None,
+        ge=1,
+        title="End at candidate",
+        description="Stop at this one of the states that are kept on the way, about one per epoch.",
+        json_schema_extra=FINER,
+    )
+
     def check(self, models: Sequence[Model]) -> list[str]:
         """Why it cannot run here; [] = fine."""
         problems = super().check(models)

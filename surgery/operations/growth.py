@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from surgery.context import Context
 from surgery.data.splits import spread
@@ -23,7 +24,7 @@ from surgery.edit.tune import Replay, samples_among, tune
 from surgery.network.certificate import relative
 from surgery.network.model import Model
 from surgery.network.part import Part
-from surgery.operations.base import Outcome
+from surgery.operations.base import Candidate, Outcome
 from surgery.operations.capacity import SETTLED, Capacity, Room
 
 if TYPE_CHECKING:
@@ -53,28 +54,54 @@ class Growth:
 
     def run(self) -> Outcome:
         """Free, grow, train, calibrate, tell."""
-        room = self.capacity().find()
+        room = self.room
         self.ctx.log(
             f"{room.share:.0%} of the neurons are free; the slice has {room.after:.1%}, before {room.before:.1%}"
         )
-        start = grow(room.model, self.classes, self.ctx.seed)
-        part = Part(", ".join(self.model.classes[:3]), self.slice_in(start, room), self.model.classes)
-        free = self.free(start, part)
-        replay = self.plan.replay if len(self.data.ids("train")) else 0.0
+        replay = self.plan.replay
         made = tune(
-            start,
+            self.start,
             self.new,
             self.ctx,
             epochs=self.plan.epochs,
             rate=self.plan.rate,
-            free=free,
-            guard=self.guard(start),
+            free=self.free,
+            guard=self.guard(),
             replay=Replay(self.data, replay) if replay else None,
             among=self.fresh if self.plan.task == "known" and not replay else None,
         )
-        if self.plan.task == "unknown":
-            made = self.calibrated(made)
-        return Outcome((made,), self.kept(start), self.tables(start, made, part, room, share_of(start, free)), (part,))
+        made = self.finished(made)
+        return Outcome((made,), self.kept, self.tables(made), (self.part,))
+
+    @cached_property
+    def room(self) -> Room:
+        """What the old classes can spare."""
+        return self.capacity().find()
+
+    @cached_property
+    def start(self) -> Model:
+        """The network with free neurons and new outputs, before it learns."""
+        return grow(self.room.model, self.classes, self.ctx.seed)
+
+    @cached_property
+    def part(self) -> Part:
+        """The old slice within it."""
+        assert self.start.index is not None
+        added = torch.zeros(self.start.index.n - len(self.room.keep), dtype=torch.bool)
+        return Part("before", torch.cat([self.room.keep, added]), self.model.classes)
+
+    @cached_property
+    def free(self) -> Free:
+        """What may move."""
+        if self.plan.way == "beside":
+            return rows_of(self.start, ~self.part.keep)
+        return not_within(self.start, self.part.keep)
+
+    @property
+    def kept(self) -> Tensor:
+        """int64[N_new]: the old id of each neuron, −1 for the new outputs."""
+        ids = torch.arange(len(self.part.keep))
+        return torch.where(ids < len(self.room.keep), ids, -1)
 
     @property
     def fresh(self) -> Tensor:
@@ -86,39 +113,43 @@ class Growth:
         """Validation samples of the old classes that looks take, spread over classes."""
         return self._spread(self.data, self.data.ids("val"), JUDGED)
 
-    def new_ids(self, model: Model) -> Ids:
+    @cached_property
+    def new_ids(self) -> Ids:
         """Validation samples of the new classes that looks take; samples of old ones in the new data do not count."""
-        return self._spread(self.new, samples_among(model, self.new, self.new.ids("val"), self.fresh), JUDGED)
+        return self._spread(self.new, samples_among(self.start, self.new, self.new.ids("val"), self.fresh), JUDGED)
 
-    def slice_in(self, grown: Model, room: Room) -> Tensor:
-        """bool[N_new]: the old slice among the neurons of the grown network."""
-        assert grown.index is not None
-        return torch.cat([room.keep, torch.zeros(grown.index.n - len(room.keep), dtype=torch.bool)])
-
-    def free(self, grown: Model, part: Part) -> Free:
-        """What may move."""
-        return rows_of(grown, ~part.keep) if self.plan.way == "beside" else not_within(grown, part.keep)
-
-    def kept(self, grown: Model) -> Tensor:
-        """int64[N_new]: the old id of each neuron, −1 for the new outputs."""
-        assert grown.index is not None and self.model.index is not None
-        ids = torch.arange(grown.index.n)
-        return torch.where(ids < self.model.index.n, ids, -1)
-
-    def guard(self, grown: Model) -> Guard:
+    def guard(self) -> Guard:
         """Nothing old can be lost, so it only watches, and keeps the state that is best on the new classes."""
         steps = -(-len(self.new.ids("train")) // 64)
-        ids, among = self.new_ids(grown), self.fresh
         known = torch.arange(len(self.model.classes)) if self.plan.task == "known" else None
+
+        def on(module: nn.Module, data: Dataset, ids: Ids, among: Tensor | None) -> float:
+            return quality(replace(self.start, module=module), data, ids, self.quiet, among=among)
+
         return Guard(
-            look=lambda module: quality(
-                replace(grown, module=module), self.data, self.old_ids, self.quiet, among=known
-            ),
-            prefer=lambda module: quality(replace(grown, module=module), self.new, ids, self.quiet, among=among),
+            look=lambda module: on(module, self.data, self.old_ids, known),
+            prefer=lambda module: on(module, self.new, self.new_ids, self.fresh),
             least=-1.0,
             every=max(1, steps // LOOKS),
             report=lambda a, b: self.ctx.point(old=a, new=b if b is not None else float("nan")),
+            most=None if self.plan.candidate is None else self.plan.candidate * LOOKS,
+            after=self.offer,
         )
+
+    def offer(self, guard: Guard) -> None:
+        """The best state so far, about once per epoch, as it would be delivered."""
+        if guard.looks % LOOKS:
+            return
+        module = copy.deepcopy(self.start.module)
+        module.load_state_dict(guard.good)
+        number = guard.looks // LOOKS
+        figures = {"candidate": number, "stage": f"epoch {number}", "new": guard.score}
+        model = self.finished(replace(self.start, module=module))
+        self.ctx.offer(Candidate(number, model, self.kept, figures, accepted=True, parts=(self.part,)))
+
+    def finished(self, model: Model) -> Model:
+        """Where the task is unknown, with its outputs on one scale."""
+        return self.calibrated(model) if self.plan.task == "unknown" else model
 
     def calibrated(self, model: Model) -> Model:
         """The new outputs on the scale of the old, fitted on a few validation samples of every class."""
@@ -144,12 +175,15 @@ class Growth:
         )
         return fitted
 
-    def tables(self, start: Model, made: Model, part: Part, room: Room, share: float) -> dict[str, pd.DataFrame]:
+    def tables(self, made: Model) -> dict[str, pd.DataFrame]:
         """slice: what became of the old; layers: where the free neurons are; classes: the new ones."""
-        before, after = (predict(extract(m, part)[0], self.data, self.old_ids, self.quiet) for m in (start, made))
+        room = self.room
+        before, after = (
+            predict(extract(model, self.part)[0], self.data, self.old_ids, self.quiet) for model in (self.start, made)
+        )
         facts = {
             "free": room.share,
-            "parameters trained": share,
+            "parameters trained": share_of(self.start, self.free),
             "quality before": room.before,
             "quality of the slice": room.after,
             "outputs moved by": float((after - before).abs().max()),
@@ -161,7 +195,7 @@ class Growth:
             for name, layer in index.layers.items()
         ]
         place = made.outputs_of(self.new.classes)
-        ids = self.new_ids(made)
+        ids = self.new_ids
         truth = place[torch.as_tensor(self.new.labels(ids))]
         said = predict(made, self.new, ids, self.quiet)
         known, unknown = self.fresh[said[:, self.fresh].argmax(1)], said.argmax(1)

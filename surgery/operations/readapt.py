@@ -64,6 +64,14 @@ class Readapt(Operation):
     epochs: float = Field(5.0, gt=0, le=200, title="Epochs", description="Over the new training samples.")
     rate: float = Field(1e-3, gt=0, le=1, title="Learning rate", description="At its start.", json_schema_extra=FINER)
 
+    candidate: int | None = Field(
+        None,
+        ge=1,
+        title="End at candidate",
+        description="Stop at this one of the states that are kept on the way, about one per epoch.",
+        json_schema_extra=FINER,
+    )
+
     def check(self, models: Sequence[Model]) -> list[str]:
         """Why it cannot run here; [] = fine."""
         problems = super().check(models)

@@ -21,7 +21,7 @@ from surgery.edit.guard import Guard
 from surgery.edit.parts import rows_of, share_of
 from surgery.edit.tune import Replay, tune
 from surgery.network.model import Model
-from surgery.operations.base import Outcome
+from surgery.operations.base import Candidate, Outcome
 
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
@@ -65,7 +65,7 @@ class Relearning:
             guard=guard,
             replay=old,
         )
-        tuned, share_kept = self.blended(tuned, guard)
+        tuned, share_kept = self.blended(tuned, guard) if self.plan.candidate is None else (tuned, 1.0)
         if guard.returns:
             self.ctx.log(f"the old quality sank too far {guard.returns} times; the last good state came back")
         after = self.per_class(tuned)
@@ -222,4 +222,17 @@ class Relearning:
             least=self.on_old(self.model) - self.plan.tolerance / 100,
             every=max(1, steps // LOOKS),
             report=lambda a, b: self.ctx.point(old=a, new=b if b is not None else float("nan")),
+            most=None if self.plan.candidate is None else self.plan.candidate * LOOKS,
+            after=self.offer,
         )
+
+    def offer(self, guard: Guard) -> None:
+        """The last good state, about once per epoch, before any way back to the old is looked for."""
+        if guard.looks % LOOKS:
+            return
+        module = copy.deepcopy(self.model.module)
+        module.load_state_dict(guard.good)
+        number = guard.looks // LOOKS
+        figures = {"candidate": number, "stage": f"epoch {number}", "new": guard.score}
+        model = replace(self.model, module=module)
+        self.ctx.offer(Candidate(number, model, None, figures, accepted=guard.strikes == 0))

@@ -48,7 +48,8 @@ def test_a_job_keeps_every_candidate_with_its_figures(patient: Patient, do: Call
     rows = candidates.listing(job)
     assert [row["candidate"] for row in rows] == list(range(1, len(rows) + 1))
     assert all(row["accepted"] for row in rows)
-    model, kept = candidates.load(job, len(rows))
+    model, kept, parts = candidates.load(job, len(rows))
+    assert parts == ()
     made = weights(patient.ws, job.result["version"])
     assert all(torch.equal(tensor, made[name]) for name, tensor in model.module.state_dict().items())
     assert kept is not None

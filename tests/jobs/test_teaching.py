@@ -10,6 +10,7 @@ import torch
 
 from surgery.data.dataset import Dataset
 from surgery.errors import NotFoundError, PlanError
+from surgery.jobs import candidates
 from surgery.jobs.whatif import WhatIf
 from surgery.plan import Plan
 from surgery.workspace import DatasetRow, Workspace
@@ -63,6 +64,18 @@ def test_the_old_slice_comes_with_the_version_and_can_be_taken_out(patient: Pati
     with pytest.raises(NotFoundError, match="has no part 1"):
         perform(ws, project, "take_out", version=made, part=1)
     assert ws.parts(patient.version.id) == []
+
+
+def test_a_state_on_the_way_is_a_version_that_its_plan_repeats(patient: Patient, plan: Plan) -> None:
+    ws, project = patient.ws, patient.project.id
+    longer = plan.model_copy(update={"parameters": {**GIVEN, "epochs": 12}}).model_dump(mode="json")
+    job = perform(ws, project, "plan", plan=longer)
+    assert len(candidates.listing(job)) >= 2
+    first = perform(ws, project, "take", job=job.id, candidate=1).result["version"]
+    assert ws.parts(first) == ws.parts(job.result["version"])
+    assert ws.plan(first)["parameters"]["candidate"] == 1
+    again = perform(ws, project, "plan", plan=ws.plan(first)).result["version"]
+    assert ws.version(again).digest == ws.version(first).digest
 
 
 def test_datasets_put_together_have_all_classes(patient: Patient, more: DatasetRow) -> None:

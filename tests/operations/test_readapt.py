@@ -20,7 +20,7 @@ from surgery.edit.tune import tune
 from surgery.errors import DataError, PlanError
 from surgery.measure import compare, measure
 from surgery.network.model import Model
-from surgery.operations.base import Outcome
+from surgery.operations.base import Candidate, Outcome
 from surgery.operations.readapt import Readapt
 from surgery.plan import Plan, run
 from tests import pico
@@ -153,3 +153,17 @@ def test_half_way_is_half_way_and_equal_numbers_stay(trained: Model) -> None:
     assert torch.allclose(c["one.weight"], (a["one.weight"] + b["one.weight"]) / 2, atol=1e-6)
     assert torch.equal(c["one.bias"], a["one.bias"])
     assert all(torch.equal(c2, b[name]) for name, c2 in blend(trained, other, 1.0).module.state_dict().items())
+
+
+def test_every_epoch_offers_its_state_and_the_plan_that_ends_there_gives_it(
+    trained: Model, pico_images: Dataset, pale: Dataset
+) -> None:
+    offered: list[Candidate] = []
+    data = pico_images.without_test().with_new(pale.without_test())
+    plan = Readapt(share=0.5, epochs=24, rate=5e-3, tolerance=10)
+    plan.operate([trained], data, replace(CTX, offer=offered.append))
+    assert [one.number for one in offered] == list(range(1, len(offered) + 1))
+    assert len(offered) >= 3
+    ended = plan.model_copy(update={"candidate": 2}).operate([trained], data, CTX).models[0]
+    for name, tensor in offered[1].model.module.state_dict().items():
+        assert torch.equal(tensor, ended.module.state_dict()[name]), name
