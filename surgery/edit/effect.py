@@ -102,6 +102,8 @@ def _readers(model: Model, index: NeuronIndex, seen: Inputs, name: str) -> list[
     for own, rows, weight in _weights(model, layer):
         together = index.group[layer.rows[rows]][:, None] == columns[own][None]  # a row that goes with its column
         scaled = weight * (seen.weight[name][rows].sqrt()[:, None] * ~together)[:, :, None] * seen.read[name].sqrt()
+        if not bool(scaled.any()):
+            continue  # depthwise: each output goes with its only input, so nothing is lost there
         taught = owner_of(model.module, layer) is not None and name in seen.covariance
         covariance = seen.covariance[name][own, own] if taught else None
         found.append(_Reader(columns[own], scaled, seen.variance[name][own], covariance))
