@@ -84,7 +84,7 @@ def run(
     if operation.learns and data.new is None:
         raise PlanError(f"{operation.title} learns from new data, and the plan names none.", "Name it in `new`.")
     start = time.monotonic()
-    outcome = operation.operate(models, data.without_test(), ctx)
+    outcome = operation.operate(models, data.fitting(models[0].classes).without_test(), ctx)
     return outcome, account(plan, outcome, models, data, ctx, original=original, seconds=time.monotonic() - start)
 
 

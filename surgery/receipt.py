@@ -61,7 +61,7 @@ class Receipt:
         return cls(
             title=title,
             plan=dict(plan),
-            dataset={"digest": data.digest, "task": data.task, "classes": list(data.classes)},
+            dataset={"digest": data.digest, "task": data.task, "classes": list(measurement.classes)},
             table=rows(compare(measurement, "before", "after")),
             flips=flips(measurement, data),
             tables={name: rows(table) for name, table in outcome.tables.items()},

@@ -73,6 +73,7 @@ class Dataset(Heading):
     digest: str  # "sha256:…" of contents, targets, roles, classes and shape
     hidden: tuple[str, ...] = ()  # roles that this view refuses to open
     new: Dataset | None = None  # data that came later, beside it: what an operation is to learn from
+    among: tuple[int, ...] | None = None  # of this view alone: its classes' numbers in the files
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
@@ -124,7 +125,8 @@ class Dataset(Heading):
         """
         if self._targets is None:
             raise DataError(f"The dataset {self.name!r} has no labels.", "Choose something that needs no labels.")
-        return self._targets[self._checked(ids)]
+        targets = self._targets[self._checked(ids)]
+        return targets if self.among is None else np.searchsorted(self.among, targets)
 
     def raw(self, ids: ArrayLike) -> NDArray[Any]:
         """The stored samples: uint8[k, h, w, c] or float32[k, f].
@@ -231,6 +233,15 @@ class Dataset(Heading):
         """The same dataset with test closed, also of the new data beside it: what operations receive."""
         return replace(self, hidden=("test",), new=self.new.without_test() if self.new else None)
 
+    def fitting(self, classes: Sequence[str]) -> Dataset:
+        """For a model of `classes`: only samples of these, where it knows by name some of the dataset's but not all."""
+        shared = [number for number, name in enumerate(self.classes) if name in classes]
+        strict = 0 < len(shared) == len(classes) < len(self.classes)
+        if self.task != "classification" or not strict:
+            return self
+        among = tuple(number if self.among is None else self.among[number] for number in shared)
+        return replace(self, classes=tuple(self.classes[number] for number in shared), among=among)
+
     def with_new(self, other: Dataset) -> Dataset:
         """The same dataset with new data beside it.
 
@@ -257,7 +268,10 @@ class Dataset(Heading):
         """int8[n]: position in ROLES."""
         column = pq.read_table(self.folder / "rows.parquet", columns=["role"]).column("role").to_pylist()
         number = {role: position for position, role in enumerate(ROLES)}
-        return np.array([number[role] for role in column], dtype=np.int8)
+        roles = np.array([number[role] for role in column], dtype=np.int8)
+        if self.among is not None and self._targets is not None:
+            roles[~np.isin(self._targets, self.among)] = -1  # samples of other classes have no role here
+        return roles
 
     def _all(self, wanted: Any) -> Ids:
         numbers = [number for number, role in enumerate(ROLES) if role not in self.hidden and wanted(role)]

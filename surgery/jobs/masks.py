@@ -123,7 +123,8 @@ class Bench:
         from surgery.measure import quality
 
         folder = Path(work.criticality(ws, job, ctx)["folder"])
-        model, data = ws.model(job.task["version"]), ws.dataset(job.task["dataset"]).without_test()
+        model = ws.model(job.task["version"])
+        data = ws.dataset(job.task["dataset"]).fitting(model.classes).without_test()
         probes = Probes.of(model, data, data.probe_ids(limit))
         quiet = replace(ctx, report=lambda _event: None)
         whole = quality.run(model, data, probes.ids, quiet)

@@ -101,7 +101,8 @@ def check_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     """
     from surgery.measure import check_input
 
-    rows = check_input(ws.model(job.task["version"]), ws.dataset(job.task["dataset"]), ctx)
+    model = ws.model(job.task["version"])
+    rows = check_input(model, ws.dataset(job.task["dataset"]).fitting(model.classes), ctx)
     return {
         "rows": [
             {

@@ -72,7 +72,8 @@ class WhatIf:
         Raises:
             ModelError: neurons of the network are not numbered. DataError, MeasureError: the data does not fit.
         """
-        model, data = ws.model(version), ws.dataset(dataset).without_test()
+        model = ws.model(version)
+        data = ws.dataset(dataset).fitting(model.classes).without_test()
         if model.index is None:
             raise ModelError(
                 f"The neurons of this network are not numbered: {model.support.reason}.", "It can only be inspected."

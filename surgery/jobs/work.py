@@ -159,7 +159,7 @@ def scan(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     version, dataset, params = (job.task[name] for name in ("version", "dataset", "params"))
     if not ws.has_scan(version, dataset, params):
         model = ws.model(version)
-        found = scan(model, ws.dataset(dataset), ctx, **params)
+        found = scan(model, ws.dataset(dataset).fitting(model.classes), ctx, **params)
         ctx.report({"stage": "grouping the neurons", "done": 0, "total": None, "seconds": 0.0})
         from surgery.analysis.neurons import save  # late, for the first batch to come soon
 
@@ -176,7 +176,8 @@ def criticality(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
     folder = Path(scan(ws, job, ctx)["folder"])
     if not (folder / slices.TABLES).exists():  # written last
-        find_slices(ws.model(job.task["version"]), ws.dataset(job.task["dataset"]), folder, ctx)
+        model = ws.model(job.task["version"])
+        find_slices(model, ws.dataset(job.task["dataset"]).fitting(model.classes), folder, ctx)
     return {"folder": str(folder)}
 
 
@@ -208,7 +209,8 @@ def sensitivity(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
     folder = Path(scan(ws, job, ctx)["folder"])
     version, dataset = (job.task[name] for name in ("version", "dataset"))
-    model, data = ws.model(version), ws.dataset(dataset).without_test()
+    model = ws.model(version)
+    data = ws.dataset(dataset).fitting(model.classes).without_test()
     known = pd.read_parquet(folder / TABLE) if (folder / TABLE).exists() else None
     measured = Sensitivity(model, data, ctx, means=Scan.load(folder).means, known=known)
     try:

@@ -35,8 +35,9 @@ class Measurement:
 
     rows: COLUMNS, where scope is "overall", a class or "batch 32"; unit "fraction" is 0–1; better is "higher", "lower"
         or ""; split is the role of the n samples, or what a time was taken on (n is then the number of passes).
-    predictions: model -> int64[n] classes of the dataset (−1: another) or float32[n]; truth: the same, or None; both
-        are about the samples `ids: int64[n]` of the role `split`.
+    predictions: model -> int64[n] classes (−1: another) or float32[n]; truth: the same, or None; both are about the
+        samples `ids: int64[n]` of the role `split`.
+    classes: what they number: those of the dataset that every model knows.
     """
 
     rows: pd.DataFrame
@@ -44,6 +45,7 @@ class Measurement:
     ids: NDArray[np.int64]
     truth: NDArray[Any] | None
     predictions: Mapping[str, NDArray[Any]]
+    classes: tuple[str, ...]
 
 
 def measure(
@@ -56,6 +58,8 @@ def measure(
 ) -> Measurement:
     """Measure quality on test (without one on val, as `split` says), agreement with the first model, and costs.
 
+    Where a model knows only some of the dataset's classes, all are measured on samples of those that all know.
+
     parts: model -> the part of it that answers when it is known that a sample is of that part's classes.
 
     Raises:
@@ -65,6 +69,8 @@ def measure(
 
     if not models:
         raise MeasureError("There is no model to measure.", "Name at least one.")
+    for model in models.values():
+        data = data.fitting(model.classes)
     split, ids = _opened(data)
     truth = None if data.task == "unlabelled" or split == "unlabelled" else data.labels(ids)
     answers = {name: run(model, data, ids, ctx) for name, model in models.items()}
@@ -80,7 +86,7 @@ def measure(
         rows += _costs(name, model)
     if latency:
         rows += _times(models, ctx)
-    return Measurement(pd.DataFrame(rows, columns=list(COLUMNS)), split, ids, truth, answers)
+    return Measurement(pd.DataFrame(rows, columns=list(COLUMNS)), split, ids, truth, answers, data.classes)
 
 
 def compare(measurement: Measurement, before: str, after: str) -> pd.DataFrame:

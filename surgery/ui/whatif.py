@@ -110,17 +110,18 @@ def _flips(view: View, answer: Answer) -> None:
     """The samples whose answer turns wrong or right, behind one click."""
     flips = answer["flips"]
     count = flips["lost_count"] + flips["won_count"]
-    if not count or view.dataset is None:
+    if not count or view.dataset is None or view.version is None:
         return
     label = plural("{count} answer changes", "{count} answers change", count)
     box = st.popover(label, icon=":material/swap_horiz:", type="tertiary", on_change="rerun", key="flips")
     if not box.open:
         return
     data = view.workspace.dataset(view.dataset.id)
+    classes = data.fitting(view.workspace.inspect(view.version.id)["classes"]).classes
     with box:
         for side, title in (("lost", _("Right now, wrong then")), ("won", _("Wrong now, right then"))):
             st.caption(f"**{title}: {flips[f'{side}_count']}**")
-            shown = [Shown(flip["sample"], comparison.caption(flip, data.classes)) for flip in flips[side][:FLIPS]]
+            shown = [Shown(flip["sample"], comparison.caption(flip, classes)) for flip in flips[side][:FLIPS]]
             if shown:
                 pictures.samples(data, shown, columns=6, width=420, key=f"flips_{side}")
 

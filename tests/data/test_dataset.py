@@ -130,6 +130,31 @@ def test_regression_is_stratified_by_fifths(pico_targets: Dataset) -> None:
     assert np.bincount(pico_targets.strata(range(90))).tolist() == [18] * 5
 
 
+def test_a_view_for_a_model_has_only_samples_of_its_classes(pico_images: Dataset) -> None:
+    view = pico_images.fitting(("square", "bars"))
+    assert view.classes == ("bars", "square")
+    for role in ("train", "val", "test"):
+        ids = pico_images.ids(role)
+        own = ids[pico_images.labels(ids) != 1]
+        assert view.ids(role).tolist() == own.tolist()
+        assert view.labels(own).tolist() == (pico_images.labels(own) // 2).tolist()
+    assert sum(view.counts().values()) == 40
+    assert set(view.labels(view.probe_ids())) == {0, 1}
+    narrower = view.fitting(("square",))
+    assert narrower.classes == ("square",)
+    assert set(pico_images.labels(narrower.ids("train"))) == {2}
+    assert set(narrower.labels(narrower.ids("train"))) == {0}
+    assert view.without_test().fitting(("square",)).hidden == ("test",)
+
+
+@pytest.mark.parametrize("classes", [("bars", "columns", "square"), ("bars", "moon"), ("a", "b"), ()])
+def test_for_a_model_of_other_or_of_all_classes_it_stays_as_it_is(
+    pico_images: Dataset, classes: tuple[str, ...]
+) -> None:
+    view = pico_images.fitting(classes)
+    assert view is pico_images
+
+
 @pytest.mark.parametrize("text", ["", "{", json.dumps({"format": 99})])
 def test_a_damaged_or_newer_folder_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "dataset.json").write_text(text)

@@ -61,6 +61,11 @@ def test_the_old_slice_comes_with_the_version_and_can_be_taken_out(patient: Pati
     x = torch.randn(8, *alone.input.shape)
     with torch.no_grad():
         torch.testing.assert_close(alone(x), whole(x)[:, :3], rtol=0, atol=1e-5)
+    both = perform(ws, project, "join", datasets=[plan.dataset, plan.new], name="both").result["dataset"]
+    found = perform(ws, project, "compare", versions=[made, taken], dataset=both).result["receipt"]
+    assert found["dataset"]["classes"] == part["classes"], "measured on what both know"
+    assert perform(ws, project, "scan", version=taken, dataset=both, params={}).state == "done"
+    assert WhatIf.open(ws, taken, both).whatif([0])["n"] > 0
     with pytest.raises(NotFoundError, match="has no part 1"):
         perform(ws, project, "take_out", version=made, part=1)
     assert ws.parts(patient.version.id) == []

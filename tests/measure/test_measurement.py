@@ -18,6 +18,8 @@ from surgery.data.load import from_arrays
 from surgery.errors import Cancelled, MeasureError
 from surgery.measure import Measurement, compare, measure
 from surgery.network.model import Model
+from surgery.operations.base import Outcome
+from surgery.receipt import Receipt
 from tests.patients import mlp
 from tests.pico import pico_model
 
@@ -92,6 +94,21 @@ def test_a_model_may_know_more_classes(pico_table: Dataset) -> None:
     found = measure({"m": wide}, pico_table, Context(), latency=False)
     answers = wide(torch.from_numpy(pico_table.raw(found.ids))).argmax(1).numpy()
     assert np.array_equal(found.predictions["m"], np.array([-1, 0, 1, 2, -1])[answers])
+
+
+def test_a_model_may_know_some_of_the_classes_and_then_only_these_count(pico_table: Dataset) -> None:
+    whole = perfect()
+    some = replace(mlp((4, 4, 2)), classes=("high", "long"))
+    found = measure({"before": whole, "after": some}, pico_table, Context(), latency=False)
+    assert found.classes == ("long", "high")
+    ids = pico_table.ids("test")
+    expected = ids[pico_table.labels(ids) != 1]
+    assert found.ids.tolist() == expected.tolist()
+    assert found.truth.tolist() == (pico_table.labels(expected) // 2).tolist()
+    assert set(found.rows[found.rows.metric == "accuracy"]["scope"]) == {"overall", "long", "high"}
+    assert value(found, "accuracy", "before") == 1.0, "its other outputs never win here"
+    receipt = Receipt.make({}, "x", Outcome((), None), found, pico_table, 0.0)
+    assert receipt.dataset["classes"] == ["long", "high"]
 
 
 def test_other_names_of_equal_number_count_by_position(pico_table: Dataset) -> None:
