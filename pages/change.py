@@ -17,6 +17,7 @@ ws, project, version, dataset = view.workspace, view.project, view.version, view
 ICONS = {
     "readapt": ":material/model_training:",
     "extend": ":material/school:",
+    "forget": ":material/backspace:",
     "damage": ":material/healing:",
 }
 GOALS = {
@@ -24,6 +25,7 @@ GOALS = {
     "prune": _("Make it smaller"),
     "readapt": _("Fit new data"),
     "extend": _("Teach it more"),
+    "forget": _("Forget"),
     "damage": _("Try it out"),
 }
 
@@ -69,6 +71,8 @@ def fill_in() -> Plan | None:
     if operation.learns and not new:
         return None
     if takes_neurons(operation) and not any(isinstance(one, Selection) and one.ids for one in values.values()):
+        return None
+    if any(field.is_required() and values[given] == () for given, field in operation.model_fields.items()):
         return None
     parameters = operation.model_validate(values).model_dump(mode="json")
     return Plan(
@@ -129,6 +133,9 @@ def choose_first() -> None:
     name = str(st.session_state.get("operation"))
     if operations()[name].learns:
         bring_first(name)
+        return
+    if not takes_neurons(operations()[name]):
+        panels.empty(_("Choose the classes on the left; the preview then shows what goes with them and who pays."))
         return
     panels.empty(_("Choose the neurons to remove on the map; the preview then shows what goes and which class pays."))
     if st.button(_("Choose neurons"), type="primary", icon=":material/scatter_plot:"):

@@ -13,6 +13,7 @@ __all__ = [
     "Compress",
     "Context",
     "Extend",
+    "Forget",
     "Plan",
     "Prune",
     "Readapt",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from surgery.network.store import load, save
     from surgery.operations.compress import Compress
     from surgery.operations.extend import Extend
+    from surgery.operations.forget import Forget
     from surgery.operations.prune import Prune
     from surgery.operations.readapt import Readapt
     from surgery.plan import Plan, run
@@ -47,6 +49,7 @@ _HOMES = {
     "save": "network.store",
     "Compress": "operations.compress",
     "Extend": "operations.extend",
+    "Forget": "operations.forget",
     "Prune": "operations.prune",
     "Readapt": "operations.readapt",
     "Plan": "plan",

@@ -53,6 +53,7 @@ CASES = {
     ),
     "damage": Case({"degree": 0.5}, lambda: [digits()]),
     "readapt": Case({"share": 0.5, "epochs": 1, "tolerance": 100}, lambda: [digits()], new="pico_images"),
+    "forget": Case({"classes": ["square"], "tolerance": 100, "epochs": 1}, lambda: [digits()]),
     "extend": Case({"epochs": 1, "tolerance": 100, "healing": 0}, lambda: [digits()], new="pico_more"),
 }
 
@@ -129,12 +130,12 @@ def test_cancel_stops_it_within_one_step(name: str, data: Dataset) -> None:
 
 
 def test_the_standard_rows_are_there(name: str, data: Dataset) -> None:
-    _, receipt = run(plan_of(name), CASES[name].models(), data, Context(seed=5))
+    outcome, receipt = run(plan_of(name), CASES[name].models(), data, Context(seed=5))
     metrics = {row["metric"] for row in receipt.table}
     assert {"accuracy", "agreement", "parameters", "bytes", "macs", "latency"} <= {m.lower() for m in metrics}
     accuracy = receipt.row("accuracy")
     assert accuracy is not None
-    assert (accuracy["split"], accuracy["n"]) == ("test", len(data.ids("test")))
+    assert (accuracy["split"], accuracy["n"]) == ("test", len(data.fitting(outcome.models[0].classes).ids("test")))
     again = Receipt.from_json(json.loads(json.dumps(receipt.to_json())))
     assert again.table == receipt.table
     page = to_html(again, name="v2", parent="v1", data=data)

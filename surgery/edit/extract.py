@@ -11,6 +11,7 @@ from surgery.edit.shrink import shrink
 from surgery.errors import SelectionError, TraceError
 from surgery.network.model import Model
 from surgery.network.part import Part
+from surgery.network.slicing import Means
 
 
 def outputs(model: Model) -> Tensor | None:
@@ -23,10 +24,10 @@ def outputs(model: Model) -> Tensor | None:
     return None
 
 
-def extract(model: Model, part: Part) -> tuple[Model, Tensor]:
+def extract(model: Model, part: Part, means: Means | None = None) -> tuple[Model, Tensor]:
     """The part as a model, and int64[n], the old id of each of its neurons.
 
-    What the other neurons said is left out, without a mean in its place.
+    What the other neurons said is left out, or leaves its mean behind where `means` are given.
 
     Raises:
         SelectionError: the part belongs to another network. TraceError: the network cannot be shrunk, or its outputs
@@ -49,5 +50,5 @@ def extract(model: Model, part: Part) -> tuple[Model, Tensor]:
     groups = set(index.group[gone].tolist())
     why = {group: reason for group, reason in index.why_fixed.items() if group not in groups}
     loose = replace(index, fixed=index.fixed & ~gone, why_fixed=why)
-    small, kept = shrink(replace(model, index=loose), (part.keep | index.fixed) & ~gone)
+    small, kept = shrink(replace(model, index=loose), (part.keep | index.fixed) & ~gone, means)
     return replace(small, classes=classes), kept

@@ -1,9 +1,10 @@
-"""What a surgery that trains would come to, before anything is trained: compressing, readapting, teaching."""
+"""What a surgery that trains would come to, before anything is trained: compressing, readapting, teaching and so on."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from surgery.operations.compress import Compress
 from surgery.operations.damage import Damage
 from surgery.operations.descent import SETTLED, Descent
 from surgery.operations.extend import Extend
+from surgery.operations.forget import Forget
 from surgery.operations.growth import JUDGED
 from surgery.operations.readapt import Readapt
 from surgery.plan import Plan
@@ -129,6 +131,42 @@ def taught(probe: WhatIf, operation: Extend, plan: Plan) -> dict[str, Any]:
         "tolerance": operation.tolerance,
         "n": len(capacity.val),
         "job_seconds": probe.seconds_for(2 * SETTLED + search + operation.epochs * len(labels) * (STEP + 1)),
+    }
+
+
+def forgotten(probe: WhatIf, operation: Forget, plan: Plan) -> dict[str, Any]:
+    """The answer of a preview (see `WhatIf.preview`), without tuning, and besides forgets: the classes.
+
+    Raises:
+        PlanError: it cannot run on this model. DataError: the data does not tell what the others need.
+    """
+    if problems := operation.check([probe.model]):
+        raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}", "Choose other classes.")
+    work = operation.on(probe.model, probe.data, Context(probe.device, plan.seed))
+    work.scanned = work.settled = SEEN
+    keep = work.keep()
+    small, _ = work.without(keep)
+    before = probe.recording.outputs
+    left = predict(small, probe.data, probe.probes.ids, Context(probe.device))
+    after = before.new_full(before.shape, -torch.inf)  # outputs that are gone never win
+    after[:, [probe.model.classes.index(name) for name in small.classes]] = left
+    train = len(training_ids(probe.data))
+    return {
+        "title": operation.title,
+        "forgets": list(operation.classes),
+        "asked": None,
+        "removed": int((~keep).sum()),
+        "stay": 0,
+        "coupled": 0,
+        "reasons": [],
+        "layers": _losses(probe, keep),
+        "rows": probe.probes.rows(probe.model.task, before, after),
+        "flips": probe.probes.flips(probe.model.task, before, after),
+        "split": probe.probes.split,
+        "n": len(probe.probes.ids),
+        "from_cut": 0.0,
+        "sizes": sizes(probe.model, small),
+        "job_seconds": probe.seconds_for(6 * SETTLED + operation.epochs * train * STEP),
     }
 
 

@@ -36,6 +36,7 @@ from surgery.network.slicing import Means
 from surgery.operations.compress import Compress
 from surgery.operations.damage import Damage
 from surgery.operations.extend import Extend
+from surgery.operations.forget import Forget
 from surgery.operations.prune import Prune, Resolution
 from surgery.operations.readapt import Readapt
 from surgery.plan import Plan
@@ -163,6 +164,8 @@ class WhatIf:
             return sketch.relearned(self, operation, parsed)
         if isinstance(operation, Extend):
             return sketch.taught(self, operation, parsed)
+        if isinstance(operation, Forget):
+            return sketch.forgotten(self, operation, parsed)
         if isinstance(operation, Damage):
             return sketch.spoilt(self, operation, parsed)
         if isinstance(operation, Compress):

@@ -21,6 +21,7 @@ from surgery.workspace import Version
 
 IN_HAND = "in hand"
 SAVED = "selection"  # ?selection=<id of a saved one>
+CLASSES = "class"  # ?class=cat&class=dog
 
 
 def version_name(version: Version) -> str:
@@ -70,9 +71,22 @@ def neurons(view: View, ids: selection.Ids) -> Widget:
     return draw
 
 
+def classes(view: View) -> Widget:
+    """Choose among the classes that the version on view knows; at first those that the URL names."""
+
+    def draw(label: str, field: FieldInfo, key: str) -> tuple[str, ...]:
+        known = view.workspace.inspect(view.version.id)["classes"] if view.version else []
+        linked = [name for name in st.query_params.get_all(CLASSES) if name in known]
+        chosen = st.multiselect(label, known, default=linked, key=key, help=field.description)
+        st.query_params[CLASSES] = chosen
+        return tuple(chosen)
+
+    return draw
+
+
 def pickers(view: View, ids: selection.Ids) -> Mapping[object, Widget]:
     """The pickers an operation's form may ask for, by field type."""
-    return {Selection: neurons(view, ids)}
+    return {Selection: neurons(view, ids), tuple[str, ...]: classes(view)}
 
 
 def _offered(view: View, ids: selection.Ids) -> dict[str, tuple[str, selection.Ids]]:

@@ -72,6 +72,12 @@ def _damage(answer: Answer) -> None:
 
 def sentence(answer: Answer) -> str:
     """`23 asked → 61 removed in 4 layers`."""
+    if "forgets" in answer:
+        names = plain(", ".join(answer["forgets"]))
+        if not answer["removed"]:
+            return _("Only the outputs of {names} go").format(names=names)
+        gone = plural("{count} neuron goes", "{count} neurons go", answer["removed"])
+        return _("{gone} with {names}").format(gone=gone, names=names)
     if answer["asked"] is None:
         gone = plural("{count} neuron goes", "{count} neurons go", answer["removed"])
         return f"{gone} {plural('in {count} layer', 'in {count} layers', len(answer['layers']))}"
@@ -114,6 +120,8 @@ def action(answer: Answer) -> str:
         return teach.action(answer)
     if "degree" in answer:
         return _("Damage by degree {degree}").format(degree=f"{answer['degree']:g}")
+    if "forgets" in answer:
+        return _("Forget {names}").format(names=", ".join(answer["forgets"]))
     if answer["asked"] is None:
         left = next(row for row in answer["sizes"] if row["metric"] == "parameters")
         return _("Compress to {share} of the parameters").format(share=format.percent(left["after"] / left["before"]))

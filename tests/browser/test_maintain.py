@@ -132,6 +132,25 @@ def test_teach_new_classes_without_forgetting(desk: Desk) -> None:
     assert desk.current.id == desk.original.id
 
 
+def test_forget_a_class(desk: Desk) -> None:
+    page = desk.page
+    desk.open("change", f"&version={desk.original.id}&operation=Forget: Forget classes&class=8")
+    page.get_by_role("button", name="Forget 8", exact=True).click(timeout=SLOW)
+    expect(page.get_by_role("button", name="See before/after")).to_be_visible(timeout=SLOW)
+    made = desk.current
+    assert "8" not in desk.ws.inspect(made.id)["classes"]
+    assert made.parameters < desk.original.parameters
+    receipt = desk.ws.receipt(made.id)
+    assert receipt is not None
+    accuracy = next(row for row in receipt["table"] if (row["metric"], row["scope"]) == ("accuracy", "overall"))
+    assert accuracy["change"] > -0.05
+    page.get_by_role("button", name="See before/after").click()
+    expect(page.get_by_text(re.compile(r"Accuracy \d.* → .* on \d+ test samples")).first).to_be_visible(timeout=SLOW)
+    desk.open("versions")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text(desk.original.digest).first).to_be_visible(timeout=SLOW)
+
+
 def test_fit_drifted_data_without_breaking_the_old(desk: Desk) -> None:
     page = desk.page
     desk.change()

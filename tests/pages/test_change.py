@@ -289,6 +289,26 @@ def test_after_teaching_the_datasets_can_be_put_together(
     jobs.cancel(ws, taking.id)
 
 
+def test_classes_to_forget_are_chosen_previewed_and_kept_in_the_link(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("change", **patient.link, operation="Forget: Forget classes")
+    assert failures(page) == []
+    assert asked == []
+    assert not any(found.label.startswith("Forget") for found in page.button)
+    page.multiselect(key=f"forget_{patient.version.id}_classes").set_value(["columns"]).run()
+    assert failures(page) == []
+    assert planned(asked)["parameters"]["classes"] == ["columns"]
+    assert page.query_params["class"] in ("columns", ["columns"])
+    assert any(found.label == "Forget columns" for found in page.button)
+    assert "before any tuning" in texts(page)
+
+    again = open_page("change", **patient.link, operation="Forget: Forget classes", **{"class": "bars"})
+    assert any(found.label == "Forget bars" for found in again.button)
+    again.multiselect(key=f"forget_{patient.version.id}_classes").set_value(["bars", "columns"]).run()
+    assert any("At least two classes must stay" in text for text in failures(again))
+
+
 def test_damage_for_a_trial_is_previewed_and_can_be_run(
     open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
 ) -> None:

@@ -1,0 +1,102 @@
+"""Take classes out of a classifier, with the neurons that serve them more than any other class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from surgery.errors import DataError, TraceError
+from surgery.operations.base import FINER, Operation, Outcome
+
+if TYPE_CHECKING:
+    from surgery.context import Context
+    from surgery.data.dataset import Dataset
+    from surgery.network.model import Model
+    from surgery.operations.oblivion import Oblivion
+
+
+class Forget(Operation):
+    """Take classes out of the model: their outputs, and the neurons that serve them more than any other class.
+
+    What the other classes still need of these neurons is worked into those that stay; as many go as the others can do
+    without. The new version answers with the remaining classes only.
+    """
+
+    title: ClassVar[str] = "Forget classes"
+
+    classes: tuple[str, ...] = Field(min_length=1, title="Classes", description="The ones to forget.")
+    neurons: Literal["own", "none"] = Field(
+        "own",
+        title="Neurons",
+        description="own: those that serve the forgotten classes more than any other go too. none: outputs alone.",
+    )
+    tolerance: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        title="Quality of the others that may be lost (points)",
+        description="Of accuracy on validation samples of the other classes, before any tuning.",
+    )
+    epochs: float = Field(
+        0.0, ge=0, le=100, title="Tuning (epochs)", description="Training afterwards on the other classes, to heal."
+    )
+    rate: float = Field(
+        4e-4,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Of the tuning, at its start.",
+        json_schema_extra=FINER,
+    )
+
+    def check(self, models: Sequence[Model]) -> list[str]:
+        """Why it cannot run here; [] = fine."""
+        problems = super().check(models)
+        if problems:
+            return problems
+        model = models[0]
+        if model.task != "classification" or model.index is None or model.support.level != "full":
+            reason = model.support.reason or "it predicts a number"
+            return [f"No class can be taken out of this network: {reason}."]
+        from surgery.edit.extract import outputs
+
+        if outputs(model) is None:
+            return ["No class can be taken out: the outputs are not neurons of one layer."]
+        strange = [name for name in self.classes if name not in model.classes]
+        if strange:
+            known = ", ".join(model.classes[:8]) + (" …" if len(model.classes) > 8 else "")
+            return [f"The model does not know {', '.join(strange[:5])}; it knows {known}."]
+        if len(set(model.classes) - set(self.classes)) < 2:
+            return ["At least two classes must stay."]
+        return []
+
+    def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
+        """Find what goes, let the others take over, cut, tune. Raises what `on` raises."""
+        return self.on(models[0], data, ctx).run()
+
+    def on(self, model: Model, data: Dataset, ctx: Context) -> Oblivion:
+        """The work on a model, checked.
+
+        Raises:
+            DataError: there are no labelled samples of the other classes, or none of the forgotten ones.
+            TraceError: the network cannot be cut.
+        """
+        from surgery.operations.oblivion import Oblivion
+
+        if problems := self.check([model]):
+            raise TraceError(" ".join(problems))
+        if not set(model.classes) <= set(data.classes):
+            raise DataError(
+                f"{data.name!r} does not have the model's classes by name, so it cannot tell what the others need.",
+                "Choose the dataset that the model was trained on.",
+            )
+        rest = data.fitting([name for name in model.classes if name not in self.classes])
+        for role in ("train", "val"):
+            if not len(rest.ids(role)):
+                raise DataError(
+                    f"{data.name!r} has no {role} samples of the classes that stay.",
+                    "Import data with training and validation samples of every class.",
+                )
+        return Oblivion(self, model, data, rest, ctx)
