@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -13,7 +14,7 @@ from surgery.context import Context
 from surgery.edit.evaluate import predict, training_ids
 from surgery.edit.parts import rows_of, share_of
 from surgery.errors import PlanError
-from surgery.jobs.verdict import sizes
+from surgery.jobs.verdict import Probes, sizes
 from surgery.measure.cost import bytes_of
 from surgery.network.model import Model
 from surgery.operations.capacity import TRIALS, free_share
@@ -135,7 +136,7 @@ def taught(probe: WhatIf, operation: Extend, plan: Plan) -> dict[str, Any]:
 
 
 def forgotten(probe: WhatIf, operation: Forget, plan: Plan) -> dict[str, Any]:
-    """The answer of a preview (see `WhatIf.preview`), without tuning, and besides forgets: the classes.
+    """The answer of a preview (see `WhatIf.preview`) on the classes that stay, without tuning; and forgets: the others.
 
     Raises:
         PlanError: it cannot run on this model. DataError: the data does not tell what the others need.
@@ -146,10 +147,12 @@ def forgotten(probe: WhatIf, operation: Forget, plan: Plan) -> dict[str, Any]:
     work.scanned = work.settled = SEEN
     keep = work.keep()
     small, _ = work.without(keep)
-    before = probe.recording.outputs
-    left = predict(small, probe.data, probe.probes.ids, Context(probe.device))
+    stay = np.isin(probe.probes.ids, work.rest.ids(probe.probes.split))
+    probes = Probes.of(probe.model, work.rest, probe.probes.ids[stay])
+    before = probe.recording.outputs[torch.from_numpy(stay)]
     after = before.new_full(before.shape, -torch.inf)  # outputs that are gone never win
-    after[:, [probe.model.classes.index(name) for name in small.classes]] = left
+    places = [probe.model.classes.index(name) for name in small.classes]
+    after[:, places] = predict(small, work.rest, probes.ids, Context(probe.device))
     train = len(training_ids(probe.data))
     return {
         "title": operation.title,
@@ -160,10 +163,10 @@ def forgotten(probe: WhatIf, operation: Forget, plan: Plan) -> dict[str, Any]:
         "coupled": 0,
         "reasons": [],
         "layers": _losses(probe, keep),
-        "rows": probe.probes.rows(probe.model.task, before, after),
-        "flips": probe.probes.flips(probe.model.task, before, after),
-        "split": probe.probes.split,
-        "n": len(probe.probes.ids),
+        "rows": probes.rows(probe.model.task, before, after),
+        "flips": probes.flips(probe.model.task, before, after),
+        "split": probes.split,
+        "n": len(probes.ids),
         "from_cut": 0.0,
         "sizes": sizes(probe.model, small),
         "job_seconds": probe.seconds_for(6 * SETTLED + operation.epochs * train * STEP),

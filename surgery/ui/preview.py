@@ -49,6 +49,8 @@ def show(answer: Answer, neurons: int) -> None:
     st.markdown(f"#### {sentence(answer)}")
     for words in advice(answer):
         st.markdown(f":material/lightbulb: {words}")
+    if "forgets" in answer:
+        st.markdown(_("All figures are of the classes that stay."))
     for reason in answer["reasons"]:
         st.markdown(f":gray[:material/link: {plain(reason)}]")
     st.markdown(shares(answer, neurons))

@@ -290,7 +290,7 @@ def test_after_teaching_the_datasets_can_be_put_together(
 
 
 def test_classes_to_forget_are_chosen_previewed_and_kept_in_the_link(
-    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+    open_page: OpenPage, patient: Patient, pico_images: Dataset, asked: list[Mapping[str, Any]]
 ) -> None:
     page = open_page("change", **patient.link, operation="Forget: Forget classes")
     assert failures(page) == []
@@ -301,7 +301,11 @@ def test_classes_to_forget_are_chosen_previewed_and_kept_in_the_link(
     assert planned(asked)["parameters"]["classes"] == ["columns"]
     assert page.query_params["class"] in ("columns", ["columns"])
     assert any(found.label == "Forget columns" for found in page.button)
-    assert "before any tuning" in texts(page)
+    assert "All figures are of the classes that stay" in texts(page)
+    table = page.table[0].value.set_index("Measure")
+    ids = pico_images.ids("val")
+    stay = int((pico_images.labels(ids) != 1).sum())
+    assert table.at["Accuracy", "Measured on"] == f"val, n = {stay}"
 
     again = open_page("change", **patient.link, operation="Forget: Forget classes", **{"class": "bars"})
     assert any(found.label == "Forget bars" for found in again.button)
