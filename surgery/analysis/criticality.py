@@ -101,11 +101,16 @@ def criticality(
             f"(the limit is {CELLS:,}).",
             "Choose a dataset with fewer classes.",
         )
-    count, taylor, deeplift = by_gradient(model, data, found, ctx, limit=limit, batch=batch, fill=fill)
+    count, by_loss, by_logit = by_gradient(model, data, found, ctx, limit=limit, batch=batch, fill=fill)
     avg, var = (of_groups(index, table) for table in (found.absolute, found.var))
-    scores = {"avg": avg, "var": var, "ens": ensemble(index, avg, var), "taylor": taylor, "deeplift": deeplift}
+    scores = {"avg": avg, "var": var, "ens": ensemble(index, avg, var), "taylor": by_loss, "deeplift": by_logit}
     inputs = {**found.inputs, "limit": limit, "fill": fill, "samples": int(count.sum()), "baseline": "zeros"}
     return Criticality(scores, count, found.classes, inputs)
+
+
+def taylor(model: Model, data: Dataset, found: Scan, ctx: Context, *, limit: int = LIMIT) -> Tensor:
+    """float32[N, C]: the Taylor scores alone, with means; arguments and errors as of `criticality`."""
+    return by_gradient(model, data, found, ctx, limit=limit, fill="mean", deeplift=False)[1]
 
 
 def by_gradient(
@@ -117,8 +122,12 @@ def by_gradient(
     limit: int = LIMIT,
     batch: int | None = None,
     fill: Fill = "zero",
+    deeplift: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(samples per class float32[C], Taylor, DeepLIFT: float32[N, C]). Arguments and errors: `criticality`."""
+    """(samples per class float32[C], Taylor, DeepLIFT: float32[N, C]; zeros without `deeplift`).
+
+    Arguments and errors: `criticality`.
+    """
     index, classes = _index(model), len(found.classes)
     _, ids, groups, _ = samples_of(data, str(found.inputs["role"]), limit, ctx.seed)
     batch = batch or max(SMALLEST, min(LARGEST, NUMBERS // math.prod(model.input.shape)))
@@ -146,13 +155,15 @@ def by_gradient(
             loss, logit = answers.loss(out[:-1], y), answers.target(out, y)
             if not torch.isfinite(loss):
                 raise ModelError("The model answers NaN or infinity on this data.", "Check its weights and input.")
-            pair = gradients.collect(loss, keep_graph=True), gradients.collect(logit, rescaling=rescaling)
+            pair = [gradients.collect(loss, keep_graph=deeplift)]
+            if deeplift:
+                pair.append(gradients.collect(logit, rescaling=rescaling))
             member = F.one_hot(own, classes).double()
             count += member.sum(0)
-            for total, table in zip(sums, pair, strict=True):
+            for total, table in zip(sums, pair, strict=False):
                 total += member.T @ table[:-1].abs().double().cpu()
-    taylor, deeplift = (_spread(index, (total / count.clamp(min=1)[:, None]).T.float()) for total in sums)
-    return count.float(), taylor, deeplift
+    by_loss, by_logit = (_spread(index, (total / count.clamp(min=1)[:, None]).T.float()) for total in sums)
+    return count.float(), by_loss, by_logit
 
 
 def of_groups(index: NeuronIndex, table: Tensor) -> Tensor:

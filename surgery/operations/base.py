@@ -10,12 +10,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
 from pydantic.config import JsonDict
 
-from surgery.errors import PlanError
+from surgery.errors import PlanError, SurgeryError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -96,12 +96,25 @@ class Operation(BaseModel):
     paper: ClassVar[str] = ""
     takes: ClassVar[int] = 1
     learns: ClassVar[bool] = False  # from new data, which a plan then names and `data.new` holds
+    needs: ClassVar[Literal["nothing", "neurons", "cuts"]] = "nothing"  # of a network: that they are numbered, can go
 
     def check(self, models: Sequence[Model]) -> list[str]:
         """Why it cannot run here; [] = fine."""
         if len(models) != self.takes:
             return [f"{self.title} takes {self.takes} model(s), {len(models)} given."]
+        for model in models:
+            if self.needs != "nothing" and model.index is None:
+                return [f"The neurons of this network are not numbered: {model.support.reason}."]
+            if self.needs == "cuts" and model.support.level != "full":
+                return [f"This network cannot be shrunk: {model.support.reason}."]
+        try:
+            self.examine(models)
+        except SurgeryError as error:
+            return [str(error)]
         return []
+
+    def examine(self, models: Sequence[Model]) -> None:
+        """Raise what else stands in the way on these models, which have what the operation needs."""
 
     def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
         """Make new models; leave the inputs untouched. `data` has no test role."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from surgery.analysis import slices
-from surgery.analysis.criticality import criticality
+from surgery.analysis.criticality import taylor
 from surgery.analysis.scan import scan
 from surgery.context import Context
 from surgery.edit.compensate import compensate
@@ -161,10 +161,10 @@ class Capacity:
     def needed(self) -> Tensor:
         """bool[N]: what some class needs at Θ, by Taylor scores with means (NeuSemSlice's rule)."""
         found = scan(self.model, self.data, self.ctx, limit=SCANNED)
-        scores = criticality(self.model, self.data, found, self.ctx, limit=SCANNED, fill="mean").scores
-        level = slices.levels(self.model, self.data, found, scores["taylor"], self.ctx, fill="mean")
+        scores = taylor(self.model, self.data, found, self.ctx, limit=SCANNED)
+        level = slices.levels(self.model, self.data, found, scores, self.ctx, fill="mean")
         needed = slices.critical(level, self.plan.theta).any(1)
-        worth = torch.where(needed, torch.inf, scores["taylor"].amax(1).double())
+        worth = torch.where(needed, torch.inf, scores.amax(1).double())
         return in_order(self.sizes, worth, Budget(0.0), at_least=False)
 
     @cached_property
@@ -175,8 +175,7 @@ class Capacity:
             found = torch.rand(self.index.n, generator=generator, dtype=torch.float64)[self.index.group]
         elif self.plan.choose == "taylor":
             seen = scan(self.model, self.data, self.ctx, limit=SCANNED)
-            scores = criticality(self.model, self.data, seen, self.ctx, limit=SCANNED, fill="mean").scores
-            found = scores["taylor"].amax(1).double()
+            found = taylor(self.model, self.data, seen, self.ctx, limit=SCANNED).amax(1).double()
         else:
             found = effects(self.model, self.seen, self.ctx)
         return torch.where(self.index.fixed, torch.inf, found)

@@ -13,7 +13,6 @@ from surgery.operations.base import FINER, Operation, Outcome, Selection
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
-    from surgery.network.index import NeuronIndex
     from surgery.network.model import Model
 
 Order = Literal["effect", "taylor", "l2", "lamp", "global", "uniform+", "erk", "random"]
@@ -28,6 +27,7 @@ class Compress(Operation):
 
     title: ClassVar[str] = "Compress to a size"
     paper: ClassVar[str] = "NeuSemSlice (arXiv 2407.20281), restructuring"
+    needs = "cuts"
 
     parameters: float = Field(
         0.5, ge=0.01, lt=1, title="Parameters left", description="The size to come down to: 0.5 is half of them."
@@ -130,27 +130,16 @@ class Compress(Operation):
         json_schema_extra=FINER,
     )
 
-    def check(self, models: Sequence[Model]) -> list[str]:
-        """Why it cannot run here; [] = fine."""
-        problems = super().check(models)
-        if problems:
-            return problems
-        model = models[0]
-        if model.index is None or model.support.level != "full":
-            return [f"This network cannot be shrunk: {model.support.reason}."]
-        try:
-            self.guard(model.index)
-        except SelectionError as error:
-            return [str(error)]
-        return []
-
-    def guard(self, index: NeuronIndex) -> tuple[int, ...]:
-        """The protected ids.
+    def examine(self, models: Sequence[Model]) -> None:
+        """Look at what is protected.
 
         Raises:
             SelectionError: an id that the version does not have, or nothing is left that may go.
         """
         import torch
+
+        index = models[0].index
+        assert index is not None
 
         ids = self.protect.ids
         if ids and max(ids) >= index.n:
@@ -162,7 +151,6 @@ class Compress(Operation):
         stays |= torch.isin(index.group, index.group[list(ids)])
         if bool(stays.all()):
             raise SelectionError("Every neuron is protected or fixed: nothing may go.", "Protect fewer neurons.")
-        return ids
 
     def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
         """Walk down to the size; the last accepted candidate is the result.

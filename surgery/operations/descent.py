@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from surgery.analysis import pruners, slices
-from surgery.analysis.criticality import criticality
+from surgery.analysis.criticality import taylor
 from surgery.analysis.scan import Scan, scan
 from surgery.context import Context
 from surgery.edit.compensate import compensate
@@ -220,7 +220,7 @@ class Descent:
             generator = torch.Generator().manual_seed(self.ctx.seed)
             worth = torch.rand(state.index.n, generator=generator, dtype=torch.float64)[state.index.group]
         elif order == "taylor":
-            worth = self._scores(state, self._scan(state))["taylor"].amax(1).double()
+            worth = self._taylor(state, self._scan(state)).amax(1).double()
         else:
             worth = pruners.importance(order, state.model)
         if self.plan.layers == "alike":
@@ -232,11 +232,11 @@ class Descent:
     def _needed(self, state: State, sizes: Sizes, seen: Inputs) -> Tensor:
         """bool[n]: what is left when neurons go that no class needs, by the plan's rule."""
         found = self._scan(state)
-        scores = self._scores(state, found)
-        worth = torch.where(self._protected(state) | state.index.fixed, torch.inf, scores["taylor"].amax(1).double())
+        scores = self._taylor(state, found)
+        worth = torch.where(self._protected(state) | state.index.fixed, torch.inf, scores.amax(1).double())
         if self.plan.slices == "ranked":
             return self._cheapest(state, sizes, seen, worth)
-        level = slices.levels(state.model, self.data, found, scores["taylor"], self.ctx, fill="mean")
+        level = slices.levels(state.model, self.data, found, scores, self.ctx, fill="mean")
         needed = slices.critical(level, self.plan.theta).any(1)
         keep = in_order(sizes, torch.where(needed, torch.inf, worth), Budget(0.0), at_least=False)
         free = 1 - float(keep.double().mean())
@@ -267,8 +267,8 @@ class Descent:
         self.ctx.log(f"{1 - float(best.double().mean()):.0%} of the neurons may go at once")
         return best
 
-    def _scores(self, state: State, found: Scan) -> Mapping[str, Tensor]:
-        return criticality(state.model, self.data, found, self.ctx, limit=SCANNED, fill="mean").scores
+    def _taylor(self, state: State, found: Scan) -> Tensor:
+        return taylor(state.model, self.data, found, self.ctx, limit=SCANNED)
 
     def _scan(self, state: State) -> Scan:
         return scan(state.model, self.data, self.ctx, limit=SCANNED)

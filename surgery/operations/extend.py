@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from surgery.errors import DataError, TraceError
+from surgery.errors import DataError
 from surgery.operations.base import FINER, Operation, Outcome
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Extend(Operation):
     title: ClassVar[str] = "Teach new classes"
     paper: ClassVar[str] = "NeuSemSlice (arXiv 2407.20281), incremental development"
     learns: ClassVar[bool] = True
+    needs = "cuts"
 
     task: Literal["unknown", "known"] = Field(
         "unknown",
@@ -100,23 +101,11 @@ class Extend(Operation):
         json_schema_extra=FINER,
     )
 
-    def check(self, models: Sequence[Model]) -> list[str]:
-        """Why it cannot run here; [] = fine."""
-        problems = super().check(models)
-        if problems:
-            return problems
-        model = models[0]
-        if model.task != "classification":
-            return ["This model predicts a number: only a classifier can learn new classes."]
-        if model.index is None or model.support.level != "full":
-            return [f"This network cannot be cut into a slice and a rest: {model.support.reason}."]
+    def examine(self, models: Sequence[Model]) -> None:
+        """Raises TraceError: the outputs cannot grow."""
         from surgery.edit.grow import head_of
 
-        try:
-            head_of(model)
-        except TraceError as error:
-            return [str(error)]
-        return []
+        head_of(models[0])
 
     def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
         """Free neurons, grow outputs, train. Raises what `on` raises, and SelectionError when nothing is free."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from surgery.errors import DataError, TraceError
+from surgery.errors import DataError, SelectionError, TraceError
 from surgery.operations.base import FINER, Operation, Outcome
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Forget(Operation):
     """
 
     title: ClassVar[str] = "Forget classes"
+    needs = "cuts"
 
     classes: tuple[str, ...] = Field(min_length=1, title="Classes", description="The ones to forget.")
     neurons: Literal["own", "none"] = Field(
@@ -51,26 +52,25 @@ class Forget(Operation):
         json_schema_extra=FINER,
     )
 
-    def check(self, models: Sequence[Model]) -> list[str]:
-        """Why it cannot run here; [] = fine."""
-        problems = super().check(models)
-        if problems:
-            return problems
-        model = models[0]
-        if model.task != "classification" or model.index is None or model.support.level != "full":
-            reason = model.support.reason or "it predicts a number"
-            return [f"No class can be taken out of this network: {reason}."]
+    def examine(self, models: Sequence[Model]) -> None:
+        """Look at the classes.
+
+        Raises:
+            TraceError: outputs cannot be taken out. SelectionError: an unknown class, or fewer than two would stay.
+        """
         from surgery.edit.extract import outputs
 
-        if outputs(model) is None:
-            return ["No class can be taken out: the outputs are not neurons of one layer."]
+        model = models[0]
+        if model.task != "classification" or outputs(model) is None:
+            raise TraceError("No class can be taken out: the outputs of this network are not one neuron per class.")
         strange = [name for name in self.classes if name not in model.classes]
         if strange:
             known = ", ".join(model.classes[:8]) + (" …" if len(model.classes) > 8 else "")
-            return [f"The model does not know {', '.join(strange[:5])}; it knows {known}."]
+            raise SelectionError(
+                f"The model does not know {', '.join(strange[:5])}; it knows {known}.", "Name classes that it knows."
+            )
         if len(set(model.classes) - set(self.classes)) < 2:
-            return ["At least two classes must stay."]
-        return []
+            raise SelectionError("At least two classes must stay.", "Forget fewer.")
 
     def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
         """Find what goes, let the others take over, cut, tune. Raises what `on` raises."""

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from surgery.analysis.criticality import criticality
+from surgery.analysis.criticality import taylor
 from surgery.analysis.scan import scan
 from surgery.context import Context
 from surgery.edit.compensate import compensate
@@ -98,7 +98,7 @@ class Oblivion:
     def scores(self) -> Tensor:
         """float[N, classes of the data]: Taylor scores with means."""
         seen = scan(self.model, self.data, self.ctx, limit=self.scanned)
-        return criticality(self.model, self.data, seen, self.ctx, limit=self.scanned, fill="mean").scores["taylor"]
+        return taylor(self.model, self.data, seen, self.ctx, limit=self.scanned)
 
     @cached_property
     def needed(self) -> Tensor:

@@ -44,6 +44,7 @@ class Prune(Operation):
     """
 
     title: ClassVar[str] = "Remove neurons"
+    needs = "cuts"
 
     remove: Selection = Field(title="Neurons to remove", description="Coupled neurons go with them.")
     fill: Literal["mean", "zero"] = Field(
@@ -52,19 +53,10 @@ class Prune(Operation):
     epochs: int = Field(0, ge=0, le=100, title="Tuning epochs", description="Training afterwards, to heal.")
     rate: float = Field(1e-3, gt=0, le=1, title="Learning rate", description="Of the tuning, at its start.")
 
-    def check(self, models: Sequence[Model]) -> list[str]:
-        """Why it cannot run here; [] = fine."""
-        problems = super().check(models)
-        if problems:
-            return problems
-        model = models[0]
-        if model.index is None or model.support.level != "full":
-            return [f"This network cannot be shrunk: {model.support.reason}."]
-        try:
-            self.resolve(model.index)
-        except SelectionError as error:
-            return [str(error)]
-        return []
+    def examine(self, models: Sequence[Model]) -> None:
+        """Raises what `resolve` raises."""
+        assert models[0].index is not None
+        self.resolve(models[0].index)
 
     def resolve(self, index: NeuronIndex) -> Resolution:
         """What will go and why.

@@ -30,6 +30,7 @@ class Readapt(Operation):
     title: ClassVar[str] = "Readapt to new data"
     paper: ClassVar[str] = "NeuSemSlice (arXiv 2407.20281), re-adaptation"
     learns: ClassVar[bool] = True
+    needs = "neurons"
 
     share: float = Field(
         0.3, gt=0, le=1, title="Parameters that may change, at most", description="Share of all: 0.3 is 30 %."
@@ -71,13 +72,6 @@ class Readapt(Operation):
         description="Stop at this one of the states that are kept on the way, about one per epoch.",
         json_schema_extra=FINER,
     )
-
-    def check(self, models: Sequence[Model]) -> list[str]:
-        """Why it cannot run here; [] = fine."""
-        problems = super().check(models)
-        if not problems and models[0].index is None:
-            problems = [f"The neurons of this network are not numbered: {models[0].support.reason}."]
-        return problems
 
     def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
         """Choose, train, watch. Raises what `on` raises."""

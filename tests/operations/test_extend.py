@@ -171,7 +171,7 @@ def test_without_new_data_or_old_labels_it_says_so(trained: Model, pico_images: 
 
 
 def test_a_network_for_numbers_cannot_learn_classes(pico_images: Dataset) -> None:
-    assert "only a classifier" in Extend().check([replace(pico.pico_model(), task="regression")])[0]
+    assert "Only a classifier" in Extend().check([replace(pico.pico_model(), task="regression")])[0]
 
 
 def test_a_theta_that_makes_every_neuron_critical_frees_none(

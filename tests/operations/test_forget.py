@@ -73,11 +73,11 @@ def test_the_receipt_is_about_the_classes_that_stay(trained: Model, pico_images:
 
 def test_what_cannot_be_forgotten_is_refused(trained: Model, pico_images: Dataset) -> None:
     assert "does not know moon; it knows bars" in Forget(classes=("moon",)).check([trained])[0]
-    assert Forget(classes=("bars", "columns")).check([trained]) == ["At least two classes must stay."]
+    assert "At least two classes must stay" in Forget(classes=("bars", "columns")).check([trained])[0]
     with pytest.raises(TraceError, match="At least two classes must stay"):
         Forget(classes=("bars", "columns")).operate([trained], pico_images.without_test(), CTX)
     number = replace(pico.pico_model(), task="regression")
-    assert "predicts a number" in Forget(classes=("bars",)).check([number])[0]
+    assert "not one neuron per class" in Forget(classes=("bars",)).check([number])[0]
     other = replace(trained, classes=("a", "b", "c"))
     with pytest.raises(DataError, match="does not have the model's classes by name"):
         Forget(classes=("a",)).operate([other], pico_images.without_test(), CTX)
