@@ -78,16 +78,11 @@ def _filters(model: Model, of: object) -> Tensor:
     assert callable(of)
     assert model.index is not None
     total = torch.zeros(model.index.n, dtype=torch.float64)
-    seen = set()
     for name, weight in model.module.named_parameters():
-        layer = model.index.layers.get(layer_name(name))
-        axes = model.index.axes.get(name, ())
-        if layer is None or weight.dim() < 2 or name in seen:
-            continue
-        seen.add(name)
-        axis = next((a for a, ids in enumerate(axes) if ids is not None and torch.equal(ids, layer.rows)), 0)
-        values = of(weight.detach()).double().movedim(axis, 0).flatten(1).sum(1)
-        total.index_add_(0, layer.rows, values)
+        axis = model.index.writes(name)
+        if axis is not None:
+            values = of(weight.detach()).double().movedim(axis, 0).flatten(1).sum(1)
+            total.index_add_(0, model.index.layers[layer_name(name)].rows, values)
     return total
 
 

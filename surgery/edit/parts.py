@@ -118,12 +118,7 @@ def _tensors(model: Model) -> Iterator[tuple[str, Tensor, tuple[Tensor | None, .
     index = model.index
     assert index is not None
     for name, tensor in model.module.state_dict().items():
-        axes = index.axes.get(name, (None,) * tensor.dim())
-        layer = index.layers.get(name.removesuffix(".weight"))
-        writes = None
-        if layer is not None and tensor.dim() > 1:
-            writes = next((a for a, ids in enumerate(axes) if ids is not None and torch.equal(ids, layer.rows)), None)
-        yield name, tensor, axes, writes
+        yield name, tensor, index.axes.get(name, (None,) * tensor.dim()), index.writes(name)
 
 
 def _member(ids: Tensor | None, neurons: Tensor, *, outside: bool) -> Tensor:

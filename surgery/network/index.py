@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from surgery.errors import SelectionError
+from surgery.network.readers import layer_name
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,13 @@ class NeuronIndex:
         first = torch.zeros(self.n, dtype=torch.bool)
         first[self.group.unique()] = True
         return first & ~self.logits
+
+    def writes(self, name: str) -> int | None:
+        """The axis along which a weight of the state_dict writes its layer's neurons; None for other tensors."""
+        layer, axes = self.layers.get(layer_name(name)), self.axes.get(name, ())
+        if layer is None or len(axes) < 2:
+            return None
+        return next((a for a, ids in enumerate(axes) if ids is not None and torch.equal(ids, layer.rows)), None)
 
     def close(self, keep: Tensor) -> Tensor:
         """Make `keep: bool[N]` consistent: a group goes as soon as one of its members goes; fixed neurons stay."""

@@ -21,6 +21,7 @@ from surgery.edit.guard import Guard
 from surgery.edit.parts import rows_of, share_of
 from surgery.edit.tune import Replay, tune
 from surgery.network.model import Model
+from surgery.network.readers import layer_name
 from surgery.operations.base import Candidate, Outcome
 
 if TYPE_CHECKING:
@@ -186,15 +187,13 @@ class Relearning:
     def _per_neuron(self, sums: dict[str, Tensor]) -> Tensor:
         """float64[N]: the mean over the parameters that write a neuron's group."""
         total, count = torch.zeros(2, self.index.n, dtype=torch.float64)
-        for name, layer in self.index.layers.items():
-            weight = sums.get(f"{name}.weight", sums.get(name))
-            if weight is None:
+        for name, weight in sums.items():
+            axis = self.index.writes(name)
+            if axis is None:
                 continue
-            axes = self.index.axes.get(f"{name}.weight", self.index.axes.get(name, ()))
-            axis = next((a for a, ids in enumerate(axes) if ids is not None and torch.equal(ids, layer.rows)), 0)
-            own = weight.movedim(axis, 0).flatten(1)
-            total.index_add_(0, self.index.group[layer.rows], own.sum(1))
-            count.index_add_(0, self.index.group[layer.rows], torch.full((len(own),), float(own.shape[1])).double())
+            own, group = weight.movedim(axis, 0).flatten(1), self.index.group[self.index.layers[layer_name(name)].rows]
+            total.index_add_(0, group, own.sum(1))
+            count.index_add_(0, group, torch.full((len(own),), float(own.shape[1])).double())
         mean: Tensor = total / count.clamp(min=1)
         return mean[self.index.group]
 

@@ -204,3 +204,16 @@ def test_a_run_that_takes_too_much_stops_and_names_the_step(
     assert support.level == "inspect"
     assert words in support.reason
     assert "(step " in support.reason
+
+
+@pytest.mark.parametrize("make", pico.NETWORKS)
+def test_every_weight_of_a_layer_knows_along_which_axis_it_writes(make: type[nn.Module]) -> None:
+    index = traced(make(), 1, 8, 8)
+    found = {name: index.writes(name) for name in index.axes}
+    weights = {name for name, axis in found.items() if axis is not None}
+    assert len(weights) == len(index.layers)
+    for name in weights:
+        rows = index.layers[name.removesuffix(".weight")].rows
+        assert torch.equal(index.axes[name][found[name]], rows)
+    transposed = [name for name, axis in found.items() if axis == 1]
+    assert transposed == (["up.weight"] if make is pico.Functional else [])
