@@ -178,6 +178,7 @@ def test_before_and_after(journey: Journey) -> None:
     receipt = journey.ws.receipt(made.id)
     assert receipt is not None
     expect(page.locator(".st-key-flips_lost img")).to_have_count(min(receipt["flips"]["lost_count"], 24))
+    wait_for_jobs(journey)  # while one runs the page is drawn anew each second, and a click may come in between
     settle(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Receipt (HTML)").click()
