@@ -103,6 +103,8 @@ def test_bring_a_zip_of_pictures(journey: Journey, tmp_path: Path) -> None:
     expect(page.get_by_role("img", name=re.compile("A sample of")).first).to_be_visible()
     page.get_by_role("button", name="Import dataset").click()
     wait_for_jobs(journey)
+    expect(page.get_by_role("button", name="Bring another dataset")).to_be_visible(timeout=SLOW)
+    settle(page)  # a file given while the page is drawn anew would be lost
     (data,) = journey.ws.datasets(journey.project.id)
     assert len(journey.ws.dataset(data.id)) == 400
 
