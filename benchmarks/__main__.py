@@ -85,10 +85,17 @@ def remarks(name: str, judged: list[dict[str, Any]]) -> str:
     return "\n\n".join(f"{figure}: {targets[figure]['remark'].strip()}" for figure in missed)
 
 
+HEAD = """# Results
+
+Written by `python -m benchmarks`; not edited by hand. The seconds of a section are those of the run that wrote it:
+rows and bases kept from an earlier, interrupted run took theirs before.
+"""
+
+
 def write_results(name: str, command: str, seconds: float, body: str) -> None:
     """Replace the section of one benchmark in RESULTS.md."""
     file = HERE / "RESULTS.md"
-    old = file.read_text() if file.exists() else "# Results\n\nWritten by `python -m benchmarks`; not edited by hand.\n"
+    old = file.read_text() if file.exists() else HEAD
     sections = old.split("\n## ")
     head = [s for s in sections[1:] if s.split("\n", 1)[0].strip() != name]
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
