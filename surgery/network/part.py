@@ -1,35 +1,80 @@
-"""A part of a network that answers for some of its classes on its own: which neurons, which classes."""
+"""A part of a network that answers for some of its classes on its own: which neurons, which classes, what it says."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+MEANS, HEAD = "means", "head"
+
 
 @dataclass(frozen=True)
 class Part:
-    """keep: bool[N] of the network that it lies in; its outputs are those of `classes`, in the network's order."""
+    """keep: bool[N] of the network that it lies in; its outputs are those of `classes`, in the network's order.
+
+    means: layer -> float[in], what neurons outside `keep` leave behind; empty = nothing. head: the tensors of a
+    `surgery.edit.heads.Head` that turns the network's outputs into one score for the only class; empty = the outputs
+    themselves. source: digest of the weights that it was cut for, "" = those it is stored with. figures: what was
+    measured of it on validation samples.
+    """
 
     name: str
     keep: Tensor
     classes: tuple[str, ...]
+    means: Mapping[str, Tensor] = field(default_factory=dict)
+    head: Mapping[str, Tensor] = field(default_factory=dict)
+    source: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Names what it says: of its neurons, means, head and source; not of its name and figures."""
+        whole = hashlib.sha256(f"{self.source}|{'|'.join(self.classes)}".encode())
+        whole.update(self.keep.numpy().tobytes())
+        for name, tensor in self.tensors().items():
+            whole.update(name.encode())
+            whole.update(tensor.contiguous().numpy().tobytes())
+        return "sha256:" + whole.hexdigest()[:16]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Means and head by name, for a file of tensors."""
+        return {
+            f"{kind}/{name}": tensor
+            for kind, own in ((MEANS, self.means), (HEAD, self.head))
+            for name, tensor in sorted(own.items())
+        }
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able dict."""
+        """A JSON-able dict of all but `tensors`."""
         return {
             "name": self.name,
             "of": len(self.keep),
             "neurons": self.keep.nonzero()[:, 0].tolist(),
             "classes": list(self.classes),
+            "source": self.source,
+            "figures": dict(self.figures),
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Part:
-        """The part that `to_json` wrote."""
+    def from_json(cls, value: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> Part:
+        """The part that `to_json` and `tensors` wrote."""
         keep = torch.zeros(int(value["of"]), dtype=torch.bool)
         keep[value["neurons"]] = True
-        return cls(value["name"], keep, tuple(value["classes"]))
+        own: dict[str, dict[str, Tensor]] = {MEANS: {}, HEAD: {}}
+        for name, tensor in (tensors or {}).items():
+            kind, _, rest = name.partition("/")
+            own[kind][rest] = tensor
+        return cls(
+            value["name"],
+            keep,
+            tuple(value["classes"]),
+            own[MEANS],
+            own[HEAD],
+            value.get("source", ""),
+            value.get("figures", {}),
+        )
