@@ -24,5 +24,5 @@ def through(p: Tensor) -> Tensor:
     The straight-through rule of GradSplitter (arXiv 2311.04438): what is off still learns. A function of its own,
     because the gradient of `clamp` just on a bound differs between versions of torch.
     """
-    out: Tensor = _Through.apply(p)  # type: ignore[no-untyped-call]
+    out: Tensor = _Through.apply(p)
     return out
