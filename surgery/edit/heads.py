@@ -18,7 +18,7 @@ BATCH = 64
 
 
 class Head(nn.Module):
-    """outputs: float[n, C] -> score: float[n].
+    """outputs: float[n, C] -> score: float[n, 1].
 
     Without hidden units a weighted sum. With them the head of GradSplitter (arXiv 2311.04438): ReLU, linear, ReLU,
     linear, sigmoid, so that scores lie between 0 and 1.
@@ -32,7 +32,8 @@ class Head(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         """float[n, C] -> float[n, 1]."""
         if self.hidden is None:
-            return self.score(outputs)  # type: ignore[no-any-return]
+            score: Tensor = self.score(outputs)
+            return score
         return torch.sigmoid(self.score(torch.relu(self.hidden(torch.relu(outputs)))))
 
 
@@ -47,10 +48,10 @@ def plain(outputs: int, own: int) -> Head:
 
 def restored(tensors: Mapping[str, Tensor]) -> Head:
     """The head whose state_dict these tensors are."""
-    hidden = tensors.get("hidden.weight")
-    head = Head(*(hidden.shape[::-1] if hidden is not None else (tensors["score.weight"].shape[1],)))
+    first = tensors.get("hidden.weight", tensors["score.weight"])
+    head = Head(first.shape[1], len(first) if "hidden.weight" in tensors else 0)
     head.load_state_dict(dict(tensors))
-    return head.eval()
+    return head
 
 
 def scores(heads: Sequence[nn.Module], outputs: Tensor) -> Tensor:
