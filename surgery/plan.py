@@ -102,7 +102,8 @@ def account(
     from surgery.edit.extract import extract
     from surgery.measure import ORIGINAL, measure
 
-    measured = {"before": models[0], "after": outcome.models[0]}
-    parts = {"after": extract(outcome.models[0], outcome.parts[0])[0]} if outcome.parts else None
+    measured = {"before": models[0], "after": outcome.assembled or outcome.models[0]}
+    told = outcome.parts and outcome.assembled is None
+    parts = {"after": extract(outcome.models[0], outcome.parts[0])[0]} if told else None
     measurement = measure(measured | ({ORIGINAL: original} if original else {}), data, ctx, parts=parts)
     return Receipt.make(plan.model_dump(mode="json"), plan.build().title, outcome, measurement, data, seconds)

@@ -160,13 +160,21 @@ def sentence(table: Sequence[Mapping[str, Any]]) -> str:
         old = "" if row["before"] is None else f"{100 * row['before']:.1f} → "
         parts.append(f"new data {old}{100 * row['after']:.1f} % on {row['n']:,} {row['split']} samples")
     if (row := found.get(("parameters", "overall"))) and row["before"]:
-        share = 1 - row["after"] / row["before"]
-        parts.append(f"{100 * share:.0f} % fewer parameters" if share > 0 else "as many parameters")
+        parts.append(_size(row["after"] / row["before"]))
     row = found.get(("latency", "batch 32"))
     if row and row["after"] and abs(row["change"]) > noise(table, row):
         factor = row["before"] / row["after"]
         parts.append(f"{factor:.1f}× the speed at batch 32 on this machine")
     return ", ".join(parts)
+
+
+def _size(factor: float) -> str:
+    """How many parameters there are after a surgery, as a share of those before."""
+    if factor >= 1.5:
+        return f"{factor:.1f} × the parameters"
+    if factor > 1:
+        return f"{100 * (factor - 1):.0f} % more parameters"
+    return f"{100 * (1 - factor):.0f} % fewer parameters" if factor < 1 else "as many parameters"
 
 
 def noise(table: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> float:

@@ -54,6 +54,7 @@ CASES = {
     "damage": Case({"degree": 0.5}, lambda: [digits()]),
     "readapt": Case({"share": 0.5, "epochs": 1, "tolerance": 100}, lambda: [digits()], new="pico_images"),
     "forget": Case({"classes": ["square"], "tolerance": 100, "epochs": 1}, lambda: [digits()]),
+    "split": Case({"cycles": 1, "tolerance": 100}, lambda: [digits()]),
     "extend": Case({"epochs": 1, "tolerance": 100, "healing": 0}, lambda: [digits()], new="pico_more"),
 }
 

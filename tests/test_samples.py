@@ -115,9 +115,13 @@ def test_drawing_can_be_cancelled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["breast_cancer", "diabetes"])
 def test_training_makes_the_stored_weights(name: str, tmp_path: Path) -> None:
     trained = train.train(name, sample_models.make_data(name, tmp_path / "data"), Context())
-    stored = store.load(sample_models.model_folder(name))
-    results = sample_models.info(name)["results"]
-    assert_alike(trained, stored, made_on=(results["machine"], results["torch"]))
+    assert_alike(trained, store.load(sample_models.model_folder(name)))
+
+
+def test_training_repeats_bit_for_bit(tmp_path: Path) -> None:
+    data = sample_models.make_data("diabetes", tmp_path / "data")
+    first, second = (train.train("diabetes", data, Context()).module.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 # The finished project
@@ -188,10 +192,7 @@ def test_pipeline_makes_the_shipped_result(installed: tuple[Workspace, str], reb
     assert installed[0].kept(ours.id) == rebuilt[0].kept(theirs.id)
     selections = [ws.selections(project)[0] for ws, project in (installed, rebuilt)]
     assert selections[0].ids == selections[1].ids
-    shipped, made = installed[0].model(ours.id), rebuilt[0].model(theirs.id)
-    packed = json.loads((finished.PACKED / "surgery.json").read_text())
-    same = packed["threads"] == torch.get_num_threads()  # sums over threads are rounded in another order
-    assert_alike(made, shipped, made_on=(packed["machine"], packed["software"]["torch"].split("+")[0] if same else ""))
+    assert_alike(rebuilt[0].model(theirs.id), installed[0].model(ours.id))
 
 
 def test_pipeline_measures_the_shipped_numbers(
@@ -219,13 +220,11 @@ def test_pipeline_finds_the_shipped_slices(installed: tuple[Workspace, str], reb
         torch.testing.assert_close(found[1].scores[name], scores, rtol=1e-3, atol=1e-4)
 
 
-def assert_alike(found: Model, wanted: Model, *, made_on: tuple[str, str]) -> None:
-    """Equal weights and answers: to 1e-4 on the kind of machine that made `wanted`.
+def assert_alike(found: Model, wanted: Model, tolerance: float = 0.05) -> None:
+    """Equal weights and answers, but for what training makes of sums rounded in another order, about 1 %.
 
-    Elsewhere sums are rounded in another order, which training carries on to about 1 %.
+    Two processors that call themselves alike may round differently: nothing says which will not.
     """
-    same = made_on == (train.processor(), torch.__version__.split("+")[0])
-    tolerance = 1e-4 if same else 0.05
     theirs, ours = _observable(wanted), _observable(found)
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():

@@ -166,13 +166,15 @@ def fill(model: Model, tape: Tape, cuts: Collection[int], x: Tensor) -> tuple[Te
     return y, filling.frames
 
 
-def replay(model: Model, tape: Tape, frames: Frames, cut: int) -> Tensor:
+def replay(model: Model, tape: Tape, frames: Frames, cut: int, *, learning: bool = False) -> Tensor:
     """Outputs of the batch that made `frames`, in which only calls from `cut` on are made.
+
+    learning: the outputs can be differentiated, as far as those calls go.
 
     Raises:
         DivergedError: when the model takes another way than the tape, or asks for a tensor that was not kept.
     """
-    with torch.no_grad(), _Replaying(tape, frames, cut) as replaying:
+    with torch.set_grad_enabled(learning), _Replaying(tape, frames, cut) as replaying:
         y = model(replaying.tensor(Made(0)))
     if replaying.position != len(tape.calls) or id(y) in replaying.blank:
         raise DivergedError("the pass ended early")

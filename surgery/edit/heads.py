@@ -29,6 +29,11 @@ class Head(nn.Module):
         self.hidden = nn.Linear(outputs, hidden) if hidden else None
         self.score = nn.Linear(hidden or outputs, 1)
 
+    @property
+    def limit(self) -> float | None:
+        """The score above which GradSplitter takes a sample for the class; None where nothing fixes it."""
+        return None if self.hidden is None else 0.5
+
     def forward(self, outputs: Tensor) -> Tensor:
         """float[n, C] -> float[n, 1]."""
         if self.hidden is None:

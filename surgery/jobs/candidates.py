@@ -32,7 +32,7 @@ def keeper(job: Job) -> Callable[[Candidate], None]:
     """What a context offers candidates to: it writes them into the job's folder."""
 
     def keep(candidate: Candidate) -> None:
-        from surgery.network import store
+        from surgery.network import part, store
 
         target = job.folder / FOLDER / str(candidate.number)
         staged = target.with_name(f".{candidate.number}.{os.getpid()}")
@@ -40,12 +40,8 @@ def keeper(job: Job) -> Callable[[Candidate], None]:
             try:
                 store.save(candidate.model, staged)
                 kept = None if candidate.kept is None else candidate.kept.tolist()
-                about = {
-                    "accepted": candidate.accepted,
-                    "figures": dict(candidate.figures),
-                    "kept": kept,
-                    "parts": [part.to_json() for part in candidate.parts],
-                }
+                part.save(candidate.parts, staged)
+                about = {"accepted": candidate.accepted, "figures": dict(candidate.figures), "kept": kept}
                 (staged / "candidate.json").write_text(json.dumps(about), encoding="utf-8")
                 force_to_disk(staged)
                 publish(staged, target)
@@ -82,15 +78,14 @@ def load(job: Job, number: int) -> tuple[Model, Tensor | None, tuple[Part, ...]]
     """
     import torch
 
-    from surgery.network import store
-    from surgery.network.part import Part
+    from surgery.network import part, store
 
     folder = job.folder / FOLDER / str(number)
     if not folder.exists():
         raise NotFoundError(f"Job {job.title!r} has no candidate {number}.", "Choose one that its table shows.")
     about = json.loads((folder / "candidate.json").read_text(encoding="utf-8"))
     kept = None if about["kept"] is None else torch.tensor(about["kept"], dtype=torch.long)
-    return store.load(folder), kept, tuple(map(Part.from_json, about["parts"]))
+    return store.load(folder), kept, part.load(folder)
 
 
 def _folders(job: Job) -> list[Path]:

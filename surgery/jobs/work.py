@@ -71,11 +71,10 @@ def take(ws: Workspace, job: Job, ctx: Context) -> None:
 def take_out(ws: Workspace, job: Job, ctx: Context) -> None:
     """Make a version of a part that lies in another. Task: version, part (its place), and optionally name."""
     from surgery.edit.extract import extract
-    from surgery.network.part import Part
 
     ctx.report({"stage": "taking out", "done": 0, "total": 1, "seconds": 0.0})
-    version, parts = job.task["version"], ws.parts(job.task["version"])
-    small, kept = extract(ws.model(version), Part.from_json(parts[int(job.task["part"])]))
+    version, model = job.task["version"], ws.model(job.task["version"])
+    small, kept = extract(model, model.parts[int(job.task["part"])])
     name = job.task.get("name") or job.title
     ws.commit(
         job.project, small, name=name, parent=version, operation="part", kept=kept, make_current=False, job=job.id

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from surgery.errors import DataError
 from surgery.network.index import NeuronIndex
+from surgery.network.part import Part
 
 Task = Literal["classification", "regression"]
 
@@ -59,6 +60,7 @@ class Model:
     classes: tuple[str, ...]  # the labels of the logits, or the name of the one target
     index: NeuronIndex | None
     support: Support
+    parts: tuple[Part, ...] = ()  # of the model as it was loaded: operations take them from their inputs alone
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits float[batch, classes] of x: float[batch, *input.shape]."""

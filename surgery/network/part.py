@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from surgery.errors import ModelFileError
+
 MEANS, HEAD = "means", "head"
+LIST, TENSORS = "parts.json", "parts.safetensors"
 
 
 @dataclass(frozen=True)
@@ -78,3 +85,32 @@ class Part:
             value.get("source", ""),
             value.get("figures", {}),
         )
+
+
+def save(parts: Sequence[Part], folder: Path) -> None:
+    """Write the parts of a model beside it: their descriptions, and their tensors, one that several share once."""
+    held: dict[int, tuple[str, Tensor]] = {}
+    rows = []
+    for place, part in enumerate(parts):
+        own = part.tensors()
+        names = {name: held.setdefault(id(tensor), (f"{place}/{name}", tensor))[0] for name, tensor in own.items()}
+        rows.append({**part.to_json(), "tensors": names})
+    (folder / LIST).write_text(json.dumps(rows), encoding="utf-8")
+    if held:
+        save_file({name: tensor.contiguous() for name, tensor in held.values()}, folder / TENSORS)
+
+
+def load(folder: Path) -> tuple[Part, ...]:
+    """The parts that lie in a folder; none when nothing was saved.
+
+    Raises:
+        ModelFileError: a file is damaged.
+    """
+    if not (folder / LIST).exists():
+        return ()
+    try:
+        held = load_file(folder / TENSORS) if (folder / TENSORS).exists() else {}
+        rows = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        return tuple(Part.from_json(row, {own: held[n] for own, n in row.get("tensors", {}).items()}) for row in rows)
+    except (SafetensorError, OSError, KeyError, ValueError, IndexError) as error:
+        raise ModelFileError(f"The parts in {folder} are damaged: {error}.", "Restore them from a backup.") from error

@@ -63,12 +63,14 @@ class Outcome:
 
     models: [0] is the new patient. kept: int64[N_new], the old id of each new neuron, so that selections, colours and
     map positions survive, −1 for a new one; None when the neurons did not change. parts: of the new patient.
+    assembled: what is measured as "after" in place of [0], where the parts are the result: all of them put together.
     """
 
     models: tuple[Model, ...]
     kept: Tensor | None
     tables: Mapping[str, DataFrame] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
+    assembled: Model | None = None
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def commit(store: Store, draft: Draft) -> Version:
 
 def _write(store: Store, staged: Path, id: str, draft: Draft) -> dict[str, Any]:
     """Fill the staging folder; the catalogue row it stands for."""
+    from surgery.network import part
     from surgery.network import store as models
 
     digest = models.save(draft.model, staged)
@@ -84,7 +85,7 @@ def _write(store: Store, staged: Path, id: str, draft: Draft) -> dict[str, Any]:
         if document is not None:
             (staged / f"{name}.json").write_text(json.dumps(document, indent=1))
     if draft.parts:
-        (staged / "parts.json").write_text(json.dumps([part.to_json() for part in draft.parts]))
+        part.save(draft.parts, staged)
     for name, table in draft.tables.items():
         (staged / "tables").mkdir(exist_ok=True)
         table.to_parquet(staged / "tables" / f"{name}.parquet")

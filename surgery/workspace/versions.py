@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -47,10 +48,12 @@ def listing(store: Store, project: str, trashed: bool) -> list[Version]:
 
 
 def model(store: Store, id: str) -> Model:
-    """Load the model of a version. Imports torch."""
+    """Load the model of a version with the parts that lie in it. Imports torch."""
+    from surgery.network import part
     from surgery.network import store as models
 
-    return models.load(get(store, id).folder)
+    folder = get(store, id).folder
+    return replace(models.load(folder), parts=part.load(folder))
 
 
 def verify(store: Store, id: str) -> str:
@@ -95,7 +98,7 @@ def table(store: Store, id: str, name: str) -> DataFrame:
 
 
 def parts(store: Store, id: str) -> list[dict[str, Any]]:
-    """The parts that lie in a version, as its surgery left them; each for `network.part.Part.from_json`."""
+    """What is known of the parts that lie in a version, without torch; whole they come with `model`."""
     path = get(store, id).folder / "parts.json"
     return json.loads(path.read_bytes()) if path.exists() else []
 

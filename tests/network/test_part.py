@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import torch
 
 from surgery.edit.heads import plain
+from surgery.errors import ModelFileError
+from surgery.network import part as files
 from surgery.network.part import Part
 
 
@@ -46,3 +50,29 @@ def test_older_files_without_means_and_source_are_read() -> None:
     part = Part.from_json(old)
     assert part.keep.tolist() == [True, False, True]
     assert (part.means, part.head, part.source) == ({}, {}, "")
+
+
+def test_parts_come_back_from_a_folder_each_with_its_own_tensors(tmp_path: Path) -> None:
+    parts = [some_part() for _ in range(11)]  # "1/" is also the beginning of "10/"
+    parts[1] = replace(parts[1], means={}, head={})
+    files.save(parts, tmp_path)
+    assert [part.digest for part in files.load(tmp_path)] == [part.digest for part in parts]
+
+
+def test_what_parts_share_is_stored_once(tmp_path: Path) -> None:
+    means = {"conv": torch.rand(100_000)}
+    parts = [replace(some_part(), means=means) for _ in range(3)]
+    files.save(parts, tmp_path)
+    assert (tmp_path / files.TENSORS).stat().st_size < 500_000
+    assert [part.digest for part in files.load(tmp_path)] == [part.digest for part in parts]
+
+
+def test_a_folder_without_parts_has_none(tmp_path: Path) -> None:
+    assert files.load(tmp_path) == ()
+
+
+def test_damaged_parts_are_refused_by_name(tmp_path: Path) -> None:
+    files.save([some_part()], tmp_path)
+    (tmp_path / files.TENSORS).write_bytes(b"no tensors")
+    with pytest.raises(ModelFileError, match="are damaged"):
+        files.load(tmp_path)
