@@ -22,9 +22,10 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 run: $(VENV)/installed-run
 	$(BIN)/surgery
 
-# One thread for each worker: on two cores, two workers of two threads wait for each other most of the time.
+# One thread for each worker: on two cores, two workers of two threads wait for each other most of the time. Numba,
+# once imported, would turn the number for torch up again.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not browser"
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not browser"
 	$(BIN)/python -m pytest -m browser
 
 check: $(VENV)/installed-dev

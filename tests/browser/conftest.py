@@ -75,7 +75,7 @@ def serving(home: Path, logs: Path, **environment: str) -> Iterator[Server]:
     """The app on a workspace and a free port of the loopback, ended at the end."""
     port = _free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    given = {"SURGERY_HOME": str(home), "OMP_NUM_THREADS": "1", **environment}
+    given = {"SURGERY_HOME": str(home), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", **environment}
     with (logs / f"server-{port}.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **given}, stdout=log, stderr=log, start_new_session=True
