@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import pytest
 import torch
 
 from surgery.cli import main
+from surgery.data.arrays import from_arrays
+from surgery.data.dataset import Dataset
 from surgery.network.architectures import build
 from surgery.network.model import Architecture
 from surgery.workspace import Workspace
+from tests.patients import mlp
 
 
 @pytest.fixture
@@ -35,6 +39,19 @@ def bring(home: Path) -> tuple[str, str]:
     ws = Workspace()
     (project,) = ws.projects()
     return ws.versions(project.id)[0].id, ws.datasets(project.id)[0].id
+
+
+def admit() -> tuple[str, str]:
+    """The same without jobs, for tests of what comes after."""
+    ws = Workspace()
+    project = ws.create_project("trial").id
+    model = replace(mlp((4, 12, 3)), classes=("a", "b", "c"))
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+
+    def rows(folder: Path) -> Dataset:
+        return from_arrays(folder, x, x[:, :3].argmax(1), classes=("a", "b", "c"), name="rows", task="classification")
+
+    return ws.commit(project, model, name="Original").id, ws.add_dataset(project, "rows", rows).id
 
 
 def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,8 +92,7 @@ def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_change_in_one_call_and_by_its_plan(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    version, _ = bring(home)
-    capsys.readouterr()
+    version, _ = admit()
     words = [
         "change",
         "compress",
@@ -110,7 +126,7 @@ def test_change_in_one_call_and_by_its_plan(home: Path, capsys: pytest.CaptureFi
 
 
 def test_readapt_to_a_drifted_copy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    version, dataset = bring(home)
+    version, dataset = admit()
     capsys.readouterr()
     assert main(["drift", dataset, "noise", "--strength", "0.4"]) == 0
     drifted = capsys.readouterr().out.split()[1]
@@ -123,7 +139,7 @@ def test_readapt_to_a_drifted_copy(home: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_teach_new_classes_and_put_the_data_together(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    version, dataset = bring(home)
+    version, dataset = admit()
     x = np.random.default_rng(1).normal(size=(120, 4)).astype(np.float32)
     y = np.array(["d", "e"])[(x[:, 3] > 0).astype(int)]
     np.savez(home / "more.npz", x=x, y=y)
@@ -155,7 +171,7 @@ def listed(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_compare_and_jobs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    version, _ = bring(home)
+    version, _ = admit()
     assert main(["compare", version, version]) == 0
     assert "accuracy" in capsys.readouterr().out
     assert main(["jobs"]) == 0
