@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,12 +17,16 @@ SIDES = ("long", "wide", "high")
 @pytest.fixture(scope="session")
 def pico_images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """60 gray 8×8 drawings of three classes: horizontal bars, vertical columns, a filled square, each with noise."""
+    return drawn(tmp_path_factory.mktemp("data") / "images")
+
+
+def drawn(folder: Path) -> Dataset:
+    """What `pico_images` holds."""
     generator = np.random.default_rng(0)
     clean = np.zeros((3, 8, 8, 1))
     clean[0, ::2], clean[1, :, ::2], clean[2, 2:6, 2:6] = 180, 180, 180
     y = np.arange(60) % 3
     x = (clean[y] + generator.uniform(0, 60, (60, 8, 8, 1))).astype(np.uint8)
-    folder = tmp_path_factory.mktemp("data") / "images"
     return from_arrays(folder, x, y, classes=DRAWINGS, name="drawings", task="classification")
 
 

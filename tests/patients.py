@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 
+from surgery.context import Context
+from surgery.edit.tune import tune
 from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
+from surgery.operations.split import Split
+from tests.conftest import DRAWINGS, drawn
 
 SIZES = (4, 8, 6, 3)
 
@@ -21,3 +30,23 @@ def mlp(sizes: tuple[int, ...] = SIZES, seed: int = 0) -> Model:
     index, support = trace(module, torch.zeros(1, features))
     spec = InputSpec("table", (features,), (0.0,) * features, (1.0,) * features)
     return Model(module, architecture, spec, "classification", classes, index, support)
+
+
+def digits(widths: tuple[int, ...] = (4, 6, 5)) -> Model:
+    """A small CNN of random weights on the drawings of `pico_images`."""
+    torch.manual_seed(0)
+    architecture = Architecture("sample/digits_cnn", {"widths": list(widths), "classes": 3})
+    module = build(architecture).eval()
+    index, support = trace(module, torch.zeros(1, 1, 8, 8))
+    spec = InputSpec("image", (1, 8, 8), (0.5,), (0.5,))
+    return Model(module, architecture, spec, "classification", DRAWINGS, index, support)
+
+
+@functools.cache
+def split_digits() -> Model:
+    """One that has learned the drawings, with the modules that it was split into."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = drawn(Path(folder) / "images").without_test()
+        model = tune(digits((8, 12, 16)), data, Context(seed=1), epochs=60, rate=1e-2)
+        parts = Split(cycles=0, tolerance=10).operate([model], data, Context()).parts
+    return replace(model, parts=parts)

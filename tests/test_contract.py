@@ -21,6 +21,7 @@ from surgery.network.model import Model
 from surgery.operations.base import Operation, operations
 from surgery.plan import Plan, run
 from surgery.receipt import Receipt, to_html
+from tests.patients import digits, split_digits
 
 
 @dataclass
@@ -32,20 +33,6 @@ class Case:
     new: str = ""  # the fixture of the new data that it learns from
 
 
-def digits(widths: tuple[int, int, int] = (4, 6, 6)) -> Model:
-    """A sample architecture with random weights, so that it can be saved and loaded by name."""
-    from surgery.network.architectures import build
-    from surgery.network.model import Architecture, InputSpec
-    from surgery.network.trace import trace
-
-    torch.manual_seed(0)
-    architecture = Architecture("sample/digits_cnn", {"widths": list(widths), "classes": 3})
-    module = build(architecture).eval()
-    index, support = trace(module, torch.zeros(1, 1, 8, 8))
-    spec = InputSpec("image", (1, 8, 8), (0.5,), (0.5,))
-    return Model(module, architecture, spec, "classification", ("bars", "columns", "square"), index, support)
-
-
 CASES = {
     "prune": Case({"remove": [0, 5], "epochs": 1}, lambda: [digits()]),
     "compress": Case(
@@ -55,6 +42,7 @@ CASES = {
     "readapt": Case({"share": 0.5, "epochs": 1, "tolerance": 100}, lambda: [digits()], new="pico_images"),
     "forget": Case({"classes": ["square"], "tolerance": 100, "epochs": 1}, lambda: [digits()]),
     "split": Case({"cycles": 1, "tolerance": 100}, lambda: [digits()]),
+    "patch": Case({"target": "square"}, lambda: [digits(), split_digits()]),
     "extend": Case({"epochs": 1, "tolerance": 100, "healing": 0}, lambda: [digits()], new="pico_more"),
 }
 

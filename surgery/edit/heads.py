@@ -12,34 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surgery.context import Context
+from surgery.network.composed import Head
 
 HIDDEN = 10  # units of GradSplitter's head
 BATCH = 64
-
-
-class Head(nn.Module):
-    """outputs: float[n, C] -> score: float[n, 1].
-
-    Without hidden units a weighted sum. With them the head of GradSplitter (arXiv 2311.04438): ReLU, linear, ReLU,
-    linear, sigmoid, so that scores lie between 0 and 1.
-    """
-
-    def __init__(self, outputs: int, hidden: int = 0) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(outputs, hidden) if hidden else None
-        self.score = nn.Linear(hidden or outputs, 1)
-
-    @property
-    def limit(self) -> float | None:
-        """The score above which GradSplitter takes a sample for the class; None where nothing fixes it."""
-        return None if self.hidden is None else 0.5
-
-    def forward(self, outputs: Tensor) -> Tensor:
-        """float[n, C] -> float[n, 1]."""
-        if self.hidden is None:
-            score: Tensor = self.score(outputs)
-            return score
-        return torch.sigmoid(self.score(torch.relu(self.hidden(torch.relu(outputs)))))
 
 
 def plain(outputs: int, own: int) -> Head:
@@ -53,10 +29,15 @@ def plain(outputs: int, own: int) -> Head:
 
 def restored(tensors: Mapping[str, Tensor]) -> Head:
     """The head whose state_dict these tensors are."""
-    first = tensors.get("hidden.weight", tensors["score.weight"])
-    head = Head(first.shape[1], len(first) if "hidden.weight" in tensors else 0)
+    head = Head(*sizes_of(tensors))
     head.load_state_dict(dict(tensors))
     return head
+
+
+def sizes_of(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Outputs that the head with this state_dict reads, and its hidden units."""
+    first = tensors.get("hidden.weight", tensors["score.weight"])
+    return first.shape[1], len(first) if "hidden.weight" in tensors else 0
 
 
 def scores(heads: Sequence[nn.Module], outputs: Tensor) -> Tensor:

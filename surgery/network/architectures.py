@@ -53,6 +53,8 @@ _custom: dict[str, Definition] = {}
 
 # Prefix of a name -> the module of its family, and the table of constructors in it.
 FAMILIES = {"": ("mlp", "ARCHITECTURES"), "sample": ("samples", "SAMPLES"), "torchvision": ("zoo", "ARCHITECTURES")}
+# Made by surgery alone, of other networks: never tried on an upload.
+MADE = {"composed": ("composed", "ARCHITECTURES")}
 # Families of libraries that are installed on demand: they are built by name, but not tried on every upload.
 EXTRAS = {"timm": ("timm_zoo", "ARCHITECTURES"), "hf": ("hf", "ARCHITECTURES")}
 
@@ -83,6 +85,8 @@ def definition(name: str) -> Definition:
     if name in _custom:
         return _custom[name]
     if prefix in FAMILIES and key in (family := _family(*FAMILIES[prefix])):
+        return family[key]
+    if prefix in MADE and key in (family := _family(*MADE[prefix])):
         return family[key]
     if prefix in EXTRAS:
         return _extra(prefix, key)

@@ -17,7 +17,8 @@ from surgery.network.model import Model
 def to_folder(folder: Path, target: Path) -> None:
     """Copy a stored model beside the two files that rebuild it: `loader.py`, and the very file that defines it.
 
-    A custom definition is copied as one file; modules that it imports from its own folder are not.
+    The files that define the members of a composed network come with it. A custom definition is copied as one file;
+    modules that it imports from its own folder are not.
     """
     description = store.inspect(folder)
     definition = architectures.definition(description["name"])
@@ -26,7 +27,23 @@ def to_folder(folder: Path, target: Path) -> None:
     shutil.copyfile(Path(restore.__file__), target / "loader.py")
     shutil.copyfile(definition.file, target / "definition.py")
     described = {**description, "definition": {"table": definition.table, "key": definition.key}}
+    described["arguments"] = _with_files(description["arguments"], target)
     (target / store.DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
+
+
+def _with_files(arguments: Any, target: Path) -> Any:
+    """The arguments of a constructor, in which every member network names the file, copied here, that defines it."""
+    if isinstance(arguments, list):
+        return [_with_files(one, target) for one in arguments]
+    if not isinstance(arguments, dict):
+        return arguments
+    found = {key: _with_files(value, target) for key, value in arguments.items()}
+    if {"name", "arguments", "outputs"} <= found.keys():
+        definition = architectures.definition(found["name"])
+        file = f"definition_{found['name'].rpartition('/')[0] or 'mlp'}.py"
+        shutil.copyfile(definition.file, target / file)
+        found |= {"file": file, "table": definition.table, "key": definition.key}
+    return found
 
 
 def to_onnx(model: Model, target: Path) -> None:

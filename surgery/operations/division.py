@@ -19,12 +19,13 @@ from torch import Tensor
 from surgery.analysis.overlap import jaccard
 from surgery.context import Context
 from surgery.data.splits import spread
+from surgery.edit.compose import together
 from surgery.edit.evaluate import means_of, predict
-from surgery.edit.heads import Head, scores
+from surgery.edit.heads import scores
 from surgery.edit.inputs import inputs_of
 from surgery.edit.recognition import Recognition, recognition
 from surgery.edit.size import Sizes
-from surgery.edit.together import together
+from surgery.network.composed import Head
 from surgery.network.model import Model
 from surgery.network.part import Part
 from surgery.network.slicing import Means
@@ -101,11 +102,13 @@ class Division:
 
     def best(self) -> Step:
         """Accuracy within the tolerance first, then the fewest neurons (methods.md §3, GradSplitter's rule)."""
-        least = self.accuracy - self.plan.tolerance / 100 - 1e-9
-        within = [step for step in self.steps if step.accuracy >= least]
-        if within:
+        if within := list(filter(self.within, self.steps)):
             return min(within, key=lambda step: step.share)
         return max(self.steps, key=lambda step: step.accuracy)
+
+    def within(self, step: Step) -> bool:
+        """Whether no more accuracy is lost than may be."""
+        return step.accuracy >= self.accuracy - self.plan.tolerance / 100 - 1e-9
 
     def closed(self, keep: Tensor) -> Tensor:
         """bool[K, N] with groups as a whole, of which no layer is empty."""

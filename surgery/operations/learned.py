@@ -5,7 +5,8 @@ through the step. `from_ones` starts with every neuron on and follows the paper'
 is ours: it starts where NeuSemSlice's ranking of what each class needs can already do without, with linear heads.
 
 Deviations: the masks act where neurons are read, what is off leaves its mean, the first layers stay whole, the most
-wanted neuron of every layer stays, rates and pressure are scaled to a few epochs.
+wanted neuron of every layer stays, rates are scaled to a few epochs, and the pressure rises and falls with what may
+still be lost.
 
 Letters: K classes and modules, N neurons, b samples of a batch.
 """
@@ -22,8 +23,9 @@ from torch import Tensor
 from surgery.analysis.criticality import taylor
 from surgery.analysis.masking import order_of, without
 from surgery.analysis.scan import scan
-from surgery.edit.heads import HIDDEN, Head, plain, scores, teach
+from surgery.edit.heads import HIDDEN, plain, scores, teach
 from surgery.edit.straight import through
+from surgery.network.composed import Head
 from surgery.operations.masked import Masked
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ SCANNED = 2_000  # training samples for the scores
 TRIED = 1_500  # training samples that heads are taught on while looking for the threshold
 TRIALS = 6  # halvings of the threshold
 WHOLE = 0.97  # a front layer of which modules have so much on average stays whole
+TURN = 2.0  # what the pressure is multiplied by after an epoch within the tolerance, and divided by after another
 LEAST = 1e-3  # p of a neuron that must stay
 
 
@@ -140,7 +143,9 @@ def _learn(work: Division, p: Tensor, free: Tensor, heads: list[Head], *, first:
         for epoch in range(MASK_EPOCHS):
             learner.masks(f"learning masks, cycle {cycle + 1} of {plan.cycles}, epoch {epoch + 1}")
             keep = learner.keep()
-            work.add(f"cycle {cycle + 1}, masks {epoch + 1}", keep, learner.heads, judged.outputs(keep, "validating"))
+            outputs = judged.outputs(keep, "validating")
+            step = work.add(f"cycle {cycle + 1}, masks {epoch + 1}", keep, learner.heads, outputs)
+            learner.pressure *= TURN if work.within(step) else 1 / TURN
         learner.heads_alone(HEAD_EPOCHS, HEAD_RATE)
         work.add(f"cycle {cycle + 1}, heads", keep, learner.heads, judged.outputs(keep, "validating"))
 
@@ -159,6 +164,7 @@ class Learner:
         self.layers = [points.to(p.device) for points in own]
         self.random = np.random.default_rng(self.ctx.seed)
         weights = [parameter for head in heads for parameter in head.parameters()]
+        self.pressure = work.plan.pressure
         self.optimizer = torch.optim.Adam(
             [{"params": [self.p], "lr": work.plan.rate}, {"params": weights, "lr": HEAD_RATE}]
         )
@@ -176,7 +182,7 @@ class Learner:
         """Cross-entropy over the scores of all modules, and the pressure times the mean of all masks."""
         outputs = torch.stack([self.train.under(batch, own, learning=True) for own in values])
         found = F.cross_entropy(scores(self.heads, outputs), self.train.truths(batch))
-        return found + self.work.plan.pressure * values[:, self.counted].mean()
+        return found + self.pressure * values[:, self.counted].mean()
 
     def masks(self, stage: str) -> None:
         """One epoch of masks and heads."""

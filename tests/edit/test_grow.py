@@ -17,7 +17,7 @@ from surgery.network import store
 from surgery.network.certificate import relative, sample
 from surgery.network.trace import trace
 from tests import pico
-from tests.test_contract import digits
+from tests.patients import digits
 
 X = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 

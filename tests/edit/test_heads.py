@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from surgery.context import Context
-from surgery.edit.heads import HIDDEN, Head, plain, restored, scores, teach
+from surgery.edit.heads import HIDDEN, plain, restored, scores, teach
+from surgery.network.composed import Head
 
 
 def test_a_plain_head_says_what_the_class_says() -> None:

@@ -27,7 +27,7 @@ from surgery.operations.base import Outcome
 from surgery.operations.extend import Extend
 from surgery.plan import Plan, run
 from tests import pico
-from tests.test_contract import digits
+from tests.patients import digits
 
 CTX = Context(seed=0)
 

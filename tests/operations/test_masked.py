@@ -13,7 +13,7 @@ from surgery.errors import DataError
 from surgery.network.model import Model
 from surgery.operations import masked
 from surgery.operations.masked import Masked
-from tests.test_contract import digits
+from tests.patients import digits
 
 
 def late(model: Model) -> torch.Tensor:

@@ -10,9 +10,9 @@ import torch
 
 from surgery.context import Context
 from surgery.data.dataset import Dataset
+from surgery.edit.compose import cut_out
 from surgery.edit.gate import gate
 from surgery.edit.heads import restored
-from surgery.edit.together import cut_out
 from surgery.edit.tune import tune
 from surgery.errors import Cancelled, DataError, TraceError
 from surgery.network.model import Model
@@ -23,7 +23,7 @@ from surgery.plan import Plan, run
 from surgery.receipt import sentence
 from surgery.workspace import Workspace
 from tests import pico
-from tests.test_contract import digits
+from tests.patients import digits
 
 CTX = Context(seed=0)
 METHODS = {

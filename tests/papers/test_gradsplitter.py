@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.edit.gate import gate
-from surgery.edit.heads import HIDDEN, Head
+from surgery.edit.heads import HIDDEN
 from surgery.edit.straight import through
+from surgery.network.composed import Head
 from surgery.operations.division import Step
 from surgery.operations.learned import Learner
 from surgery.operations.split import Split
+from tests.patients import digits
 from tests.pico import Residual, pico_model
-from tests.test_contract import digits
 
 
 def test_the_step_is_on_above_zero_only() -> None:

@@ -1,0 +1,98 @@
+"""One network of several: modules of one network put together again, or of others, with one linear layer at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from surgery.edit.heads import sizes_of
+from surgery.edit.shrink import shrink
+from surgery.network.composed import Composed
+from surgery.network.model import Architecture, InputSpec, Model
+from surgery.network.part import Part
+from surgery.network.trace import trace
+
+NAME = "composed/network"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network that answers within another: with one score of its head, or without one with all its outputs.
+
+    form: how all outputs are taken, "logits", "log_softmax" or "softmax". squash: a sigmoid after the head.
+    """
+
+    model: Model
+    head: Mapping[str, Tensor] = field(default_factory=dict)
+    form: str = "logits"
+    squash: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """What `Composed` builds it from."""
+        architecture = self.model.architecture
+        about = {
+            "name": architecture.name,
+            "arguments": dict(architecture.arguments),
+            "input": seen_by(self.model.input),
+            "outputs": len(self.model.classes),
+        }
+        if not self.head:
+            return {**about, "form": self.form}
+        return {**about, "hidden": sizes_of(self.head)[1], "squash": self.squash}
+
+
+def compose(members: Sequence[Member], input: InputSpec, classes: Sequence[str], weight: Tensor, bias: Tensor) -> Model:
+    """A model of `classes` that takes `input`: weight · all scores + bias.
+
+    weight: float[classes, scores], in the order of the members; bias: float[classes].
+    """
+    given, described = seen_by(input), [member.to_json() for member in members]
+    module = Composed(given, described, len(classes), [member.model.module for member in members]).eval()
+    for head, member in zip(module.heads, members, strict=True):
+        head.load_state_dict(dict(member.head))
+    with torch.no_grad():
+        module.together.weight.copy_(weight)
+        module.together.bias.copy_(bias)
+    architecture = Architecture(NAME, {"input": given, "members": described, "outputs": len(classes)})
+    index, support = trace(module, torch.zeros(2, *input.shape))
+    return Model(module, architecture, input, "classification", tuple(classes), index, support)
+
+
+def together(model: Model, parts: Sequence[Part]) -> Model:
+    """The parts of one network as a classifier of their classes, each cut down to its own neurons, the surest wins.
+
+    Tensors that several parts have whole are stored once.
+
+    Raises:
+        TraceError: the network cannot be shrunk. SelectionError: a part belongs to another network.
+    """
+    cut = [cut_out(model, part) for part in parts]
+    _share(model.module, [one.module for one in cut])
+    members = [Member(own, part.head) for own, part in zip(cut, parts, strict=True)]
+    classes = [name for part in parts for name in part.classes]
+    return compose(members, model.input, classes, torch.eye(len(parts)), torch.zeros(len(parts)))
+
+
+def cut_out(model: Model, part: Part) -> Model:
+    """The network with the neurons of a part alone and all its outputs, what its head reads."""
+    assert model.index is not None
+    return shrink(model, part.keep | model.index.fixed, part.means)[0]
+
+
+def seen_by(input: InputSpec) -> dict[str, object]:
+    """An input as JSON."""
+    found = asdict(input)
+    return {key: list(found[key]) for key in ("shape", "mean", "std")}
+
+
+def _share(source: nn.Module, members: Sequence[nn.Module]) -> None:
+    """Replace what a member has as the source has it by one and the same tensor."""
+    whole = dict(source.named_parameters())
+    for member in members:
+        for name, parameter in list(member.named_parameters()):
+            if name in whole and parameter.shape == whole[name].shape and torch.equal(parameter, whole[name]):
+                path, _, leaf = name.rpartition(".")
+                setattr(member.get_submodule(path), leaf, whole[name])
