@@ -18,6 +18,7 @@ ICONS = {
     "readapt": ":material/model_training:",
     "extend": ":material/school:",
     "forget": ":material/backspace:",
+    "split": ":material/call_split:",
     "damage": ":material/healing:",
 }
 GOALS = {
@@ -26,13 +27,14 @@ GOALS = {
     "readapt": _("Fit new data"),
     "extend": _("Teach it more"),
     "forget": _("Forget"),
+    "split": _("Take it apart"),
     "damage": _("Try it out"),
 }
 
 
 def choose(in_hand: bool) -> tuple[str, type[Operation]]:
-    """Choose a surgery by its goal; with neurons in hand, what can be done to them comes first."""
-    found = operations()
+    """Choose a surgery of one model by its goal; with neurons in hand, what can be done to them comes first."""
+    found = {name: operation for name, operation in operations().items() if operation.takes == 1}
     names = sorted(found, key=[*GOALS, *sorted(found.keys() - GOALS.keys())].index)
     first = next((name for name in names if in_hand and takes_neurons(found[name])), names[0])
     name = st.selectbox(

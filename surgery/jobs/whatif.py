@@ -27,7 +27,7 @@ from surgery.edit.evaluate import MEANS_FROM, means_of, training_ids
 from surgery.edit.gate import gate
 from surgery.edit.shrink import shrink
 from surgery.errors import DataError, JobError, ModelError, PlanError, SelectionError
-from surgery.jobs import quality_answer, sketch
+from surgery.jobs import quality_answer, sketch, sketch_modules
 from surgery.jobs.neuron_answers import NeuronAnswers
 from surgery.jobs.verdict import Probes, sizes
 from surgery.network.index import NeuronIndex
@@ -37,8 +37,10 @@ from surgery.operations.compress import Compress
 from surgery.operations.damage import Damage
 from surgery.operations.extend import Extend
 from surgery.operations.forget import Forget
+from surgery.operations.patch import Patch
 from surgery.operations.prune import Prune, Resolution
 from surgery.operations.readapt import Readapt
+from surgery.operations.split import Split
 from surgery.plan import Plan
 from surgery.workspace import Workspace
 
@@ -170,6 +172,10 @@ class WhatIf:
             return sketch.spoilt(self, operation, parsed)
         if isinstance(operation, Compress):
             return sketch.compressed(self, operation, parsed)
+        if isinstance(operation, Split):
+            return sketch_modules.divided(self, operation, parsed)
+        if isinstance(operation, Patch):
+            return sketch_modules.transplanted(self, operation, parsed)
         if not isinstance(operation, Prune):
             raise PlanError(f"{operation.title} cannot be previewed.", "Run it: the original stays as it is.")
         resolution = resolve(operation, self.model)

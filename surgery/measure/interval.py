@@ -1,4 +1,4 @@
-"""How sure a change is: 95 % intervals of a difference measured twice on the same samples."""
+"""How sure a share or a change is: 95 % intervals of a count, and of a change measured on the same samples."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def paired(lost: int, won: int, n: int) -> tuple[float, float]:
     change = (won - lost) / size
     error = np.sqrt(max(won + lost + 1 - (won - lost) ** 2 / size, 0.0)) / size
     return max(-1.0, float(change - Z * error)), min(1.0, float(change + Z * error))
+
+
+def share(hits: int, n: int) -> tuple[float, float]:
+    """(low, high) of a share (0–1) counted as `hits` of n samples (Wilson, "Probable inference", 1927)."""
+    if not n:
+        return 0.0, 1.0
+    middle = (hits + Z**2 / 2) / (n + Z**2)
+    error = Z / (n + Z**2) * float(np.sqrt(hits * (n - hits) / n + Z**2 / 4))
+    return max(0.0, middle - error), min(1.0, middle + error)
 
 
 def resampled(

@@ -94,7 +94,7 @@ def save(parts: Sequence[Part], folder: Path) -> None:
     for place, part in enumerate(parts):
         own = part.tensors()
         names = {name: held.setdefault(id(tensor), (f"{place}/{name}", tensor))[0] for name, tensor in own.items()}
-        rows.append({**part.to_json(), "tensors": names})
+        rows.append({**part.to_json(), "digest": part.digest, "tensors": names})
     (folder / LIST).write_text(json.dumps(rows), encoding="utf-8")
     if held:
         save_file({name: tensor.contiguous() for name, tensor in held.values()}, folder / TENSORS)

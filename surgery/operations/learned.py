@@ -69,6 +69,16 @@ def from_ones(work: Division) -> None:
     _learn(work, torch.ones(len(work.classes), work.index.n), free, heads, first=True)
 
 
+def most_critical(work: Division, share: float, samples: int) -> tuple[Tensor, list[Head]]:
+    """bool[K, N], this share (0–1) of neurons that each class needs most, and heads taught on so many samples."""
+    keep = keep_of(work, criticality_orders(work), share)
+    train = work.masked(work.chosen("train", samples), work.points[work.index.group])
+    heads = _plain(work)
+    outputs = train.outputs(keep, "computing what heads see")
+    teach(heads, outputs, train.truth, work.ctx, epochs=HEAD_EPOCHS, rate=FIRST_RATE)
+    return keep, heads
+
+
 def criticality_orders(work: Division) -> list[Tensor]:
     """For each class int64[k], the points that may go, the least critical first."""
     seen = scan(work.model, work.data, work.ctx, limit=SCANNED)

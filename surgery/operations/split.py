@@ -66,11 +66,12 @@ class Split(Operation):
         json_schema_extra=FINER,
     )
     pressure: float = Field(
-        0.3,
+        1.0,
         ge=0,
         le=100,
         title="Pressure",
-        description="What a neuron that stays costs, against cross-entropy, semantic and gradient.",
+        description="What a neuron that stays costs at first, against cross-entropy; it rises and falls with what may "
+        "still be lost. Semantic and gradient.",
         json_schema_extra=FINER,
     )
     front: float = Field(

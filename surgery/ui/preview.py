@@ -12,7 +12,7 @@ import streamlit as st
 from surgery import charts
 from surgery.jobs import probe
 from surgery.plan import Plan
-from surgery.ui import comparison, format, relearn, teach
+from surgery.ui import comparison, format, modules, relearn, teach
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.whatif import QUALITY
@@ -45,6 +45,12 @@ def show(answer: Answer, neurons: int) -> None:
         return
     if "degree" in answer:
         _damage(answer)
+        return
+    if "modules" in answer:
+        modules.show_split(answer)
+        return
+    if "patched" in answer:
+        modules.show_patch(answer)
         return
     st.markdown(f"#### {sentence(answer)}")
     for words in advice(answer):
@@ -122,6 +128,8 @@ def action(answer: Answer) -> str:
         return teach.action(answer)
     if "degree" in answer:
         return _("Damage by degree {degree}").format(degree=f"{answer['degree']:g}")
+    if "modules" in answer:
+        return plural("Split into {count} module", "Split into {count} modules", answer["modules"])
     if "forgets" in answer:
         return _("Forget {names}").format(names=", ".join(answer["forgets"]))
     if answer["asked"] is None:

@@ -46,6 +46,7 @@ def entries() -> tuple[Entry, ...]:
         Entry("model_data", start, _("Model & data"), "database", _("Did it understand my model and data?")),
         Entry("neurons", look, _("Neurons"), "scatter_plot", _("What does each neuron do?")),
         Entry("slices", look, _("Slices"), "view_week", _("Which neurons carry which class?")),
+        Entry("modules", look, _("Modules"), "extension", _("What modules does this model contain?")),
         Entry("change", change, _("Change"), "content_cut", _("What will this surgery do, and do it.")),
         Entry("jobs", change, _("Jobs"), "pending_actions", _("What is running?")),
         Entry("compare", decide, _("Compare"), "compare_arrows", _("Did it work?")),

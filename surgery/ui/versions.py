@@ -129,6 +129,8 @@ def parts(view: View) -> None:
     if version is None or project is None:
         return
     for place, part in enumerate(ws.parts(version.id)):
+        if part["figures"]:  # a module, which lies on the shelf
+            continue
         classes = ", ".join(part["classes"][:NAMED]) + (" …" if len(part["classes"]) > NAMED else "")
         st.markdown(
             _(":material/layers: Holds the slice of {classes}, exactly: {share} of the neurons").format(

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from surgery.measure.interval import paired, resampled
+from surgery.measure.interval import paired, resampled, share
 from surgery.measure.quality import r2
 
 
@@ -37,3 +38,13 @@ def test_resampling_gives_about_the_spread_of_repeated_measurements() -> None:
     spread = float(np.std([value for value, _ in found]))
     width = float(np.mean([high - low for _, (low, high) in found]))
     assert 0.5 < width / (4 * spread) < 2
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 10), (97, 100), (500, 1_000)])
+def test_the_interval_of_a_share_is_wilsons(hits: int, n: int) -> None:
+    wanted = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    assert share(hits, n) == pytest.approx((wanted.low, wanted.high), abs=1e-4)
+
+
+def test_without_samples_a_share_may_be_anything() -> None:
+    assert share(0, 0) == (0.0, 1.0)

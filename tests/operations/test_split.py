@@ -28,7 +28,7 @@ from tests.patients import digits
 CTX = Context(seed=0)
 METHODS = {
     "semantic": {"cycles": 1},
-    "gradient": {"cycles": 3, "rate": 0.2, "pressure": 1.0},
+    "gradient": {"cycles": 4, "rate": 0.3, "pressure": 0.5},
     "genetic": {"generations": 3, "population": 6},
 }
 

@@ -1,0 +1,223 @@
+"""Modules: what lies on the shelf, how modules overlap, what splitting and patching will do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from surgery import charts
+from surgery.errors import NotFoundError
+from surgery.ui import comparison, format
+from surgery.ui.messages import _, plural
+from surgery.ui.panels import plain
+from surgery.ui.whatif import QUALITY
+from surgery.workspace import Version, Workspace
+
+Answer = Mapping[str, Any]
+CARDS = 4  # in a row
+F1 = "f1"
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module on the shelf: the version it lies in, the class that it answers for, and its figures."""
+
+    version: Version
+    name: str
+    digest: str
+    figures: Mapping[str, float]
+
+    @property
+    def key(self) -> str:
+        """Names it in the URL."""
+        return f"{self.version.id}.{self.name}"
+
+    def row(self) -> dict[str, Any]:
+        """What the table shows."""
+        return {
+            "class": self.name,
+            "version": f"v{self.version.number} {self.version.name}",
+            "f1": 100 * self.figures["f1"],
+            "precision": 100 * self.figures["precision"],
+            "recall": 100 * self.figures["recall"],
+            "neurons": 100 * self.figures["share"],
+            "bytes": format.size(self.figures["bytes"]),
+            "MACs": format.amount(self.figures["MACs"]),
+            "scores": f"{format.digits(self.figures['low'])} … {format.digits(self.figures['high'])}",
+            "digest": self.digest,
+        }
+
+
+def shelf(ws: Workspace, versions: Sequence[Version]) -> list[Module]:
+    """All modules of these versions, newest version first."""
+    return [
+        Module(version, row["name"], row["digest"], row["figures"])
+        for version in sorted(versions, key=lambda one: -one.number)
+        for row in _parts(ws, version.id)
+        if F1 in row["figures"]
+    ]
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _parts(_ws: Workspace, version: str) -> list[dict[str, Any]]:
+    """What lies in a version, without the lists of neurons: versions never change."""
+    return [
+        {key: part[key] for key in ("name", "digest", "figures")} for part in _ws.parts(version) if "digest" in part
+    ]
+
+
+def cards(modules: Sequence[Module]) -> None:
+    """The modules of a version, class by class."""
+    for start in range(0, len(modules), CARDS):
+        for column, module in zip(st.columns(CARDS), modules[start : start + CARDS], strict=False):
+            with column.container(border=True):
+                st.markdown(f"**{plain(module.name)}**")
+                st.progress(min(1.0, module.figures["f1"]), text=f"F1 {format.percent(module.figures['f1'])}")
+                st.caption(
+                    _("precision {precision}, recall {recall}  \n{share} of the neurons · {size}").format(
+                        precision=format.percent(module.figures["precision"]),
+                        recall=format.percent(module.figures["recall"]),
+                        share=format.percent(module.figures["share"]),
+                        size=format.size(module.figures["bytes"]),
+                    )
+                )
+
+
+def table(modules: Sequence[Module]) -> None:
+    """All modules of all versions, to be sorted."""
+    percent = partial(st.column_config.NumberColumn, format="%.1f %%")
+    st.dataframe(
+        pd.DataFrame([module.row() for module in modules]),
+        hide_index=True,
+        column_config={
+            "class": _("class"),
+            "version": _("version"),
+            "f1": percent("F1", help=_("On validation samples, above the score from which a sample is its class's.")),
+            "precision": percent(_("precision")),
+            "recall": percent(_("recall")),
+            "neurons": percent(_("neurons"), help=_("Of those that can go.")),
+            "bytes": _("size"),
+            "MACs": _("multiply-adds"),
+            "scores": _("scores"),
+            "digest": _("digest"),
+        },
+    )
+
+
+def overlap(ws: Workspace, version: Version) -> None:
+    """How much of their neurons every two modules share, and who wins when another is out."""
+    shared = _matrix(ws, version.id, "overlap")
+    if shared is None:
+        return
+    names, dark = [str(name) for name in shared.columns], st.context.theme.type == "dark"
+    figure = charts.cells(
+        shared.to_numpy(),
+        names,
+        names,
+        title=_("Neurons that two modules share"),
+        hover=_("%{y} and %{x} share %{text} %"),
+        unit=_("% of both"),
+        dark=dark,
+    )
+    st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="module_overlap", alt=_("Overlap of modules"))
+    rivals = _matrix(ws, version.id, "interdependence")
+    if rivals is None:
+        return
+    pairs = [(names[a], names[b], float(rivals.iloc[a, b])) for a, b in np.argwhere(rivals.to_numpy() > 0)]
+    listed = sorted(pairs, key=lambda pair: -pair[2])[:3]
+    if listed:
+        said = ", ".join(
+            _("{one} wins {points} points without {other}").format(one=one, other=other, points=format.digits(won))
+            for one, other, won in listed
+        )
+        st.caption(_("Rivals, where a patch of one is felt by the other: {said}.").format(said=plain(said)))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _matrix(_ws: Workspace, version: str, name: str) -> pd.DataFrame | None:
+    try:
+        return _ws.table(version, name)
+    except NotFoundError:
+        return None
+
+
+def show_split(answer: Answer) -> None:
+    """Draw the preview of splitting."""
+    count = plural("{count} module, one for each class", "{count} modules, one for each class", answer["modules"])
+    st.markdown(f"#### {count}")
+    st.markdown(
+        _(
+            "A sketch: the {share} most critical neurons of each class, scores taught on few samples. The job looks "
+            "for the smallest modules within the tolerance. The weights stay as they are."
+        ).format(share=format.percent(answer["share"]))
+    )
+    quality = [row for row in answer["rows"] if row["metric"] in QUALITY]
+    st.table(comparison.overall(quality, _("Now"), _("All modules together")), border="horizontal", hide_index=True)
+    _classes(answer, _("Change of accuracy per class, all modules together"), "split_classes")
+
+
+def show_patch(answer: Answer) -> None:
+    """Draw the preview of a patch: the class, all others, who is at risk, the price."""
+    before, after = answer["before"], answer["after"]
+    st.markdown(f"#### {plain(patched(answer))}")
+    rows = [
+        {
+            _("Measure"): title,
+            _("Now"): format.percent(before[name]),
+            _("After"): format.percent(after[name]),
+            _("Change"): _("{points} points").format(points=charts.signed(100 * (after[name] - before[name]))),
+        }
+        for name, title in (
+            ("precision", _("Precision of {name}").format(name=answer["patched"])),
+            ("recall", _("Recall of {name}").format(name=answer["patched"])),
+            ("f1", _("F1 of {name}").format(name=answer["patched"])),
+            ("others", _("Accuracy of all other classes")),
+        )
+    ]
+    st.table(pd.DataFrame(rows).map(plain), border="horizontal", hide_index=True)
+    if after[F1] <= before[F1]:
+        st.warning(
+            _("This module does not help here: choose another, or another calibration."), icon=":material/block:"
+        )
+    st.markdown(risk(answer))
+    _classes(answer, _("Change of accuracy per class"), "patch_classes")
+    st.table(comparison.overall(answer["sizes"], _("Now"), _("After")), border="horizontal", hide_index=True)
+    st.caption(
+        _("Fitted and measured on {n} validation samples; the job measures on test.").format(
+            n=f"{answer['validated']:,}"
+        )
+    )
+
+
+def patched(answer: Answer) -> str:
+    """`F1 of cat 48.1 → 63.0 %`."""
+    before, after = answer["before"][F1], answer["after"][F1]
+    return _("F1 of {name} {before} → {after}").format(
+        name=answer["patched"], before=format.percent(before).removesuffix(" %"), after=format.percent(after)
+    )
+
+
+def risk(answer: Answer) -> str:
+    """Which other class pays most, by F1."""
+    others = [row for row in answer["table"] if row["class"] != answer["patched"]]
+    worst = min(others, key=lambda row: row["f1 after"] - row["f1 before"], default=None)
+    change = 100 * (worst["f1 after"] - worst["f1 before"]) if worst else 0.0
+    if worst is None or change >= 0:
+        return _(":material/verified_user: No other class loses.")
+    return _(":material/warning: **{name}** pays most: F1 {points} points.").format(
+        name=plain(worst["class"]), points=charts.signed(change)
+    )
+
+
+def _classes(answer: Answer, title: str, key: str) -> None:
+    found = comparison.per_class(answer["rows"])
+    if not found.empty:
+        dark = st.context.theme.type == "dark"
+        figure = charts.differences(found, title=title, unit="%", dark=dark)
+        st.plotly_chart(figure, theme=None, config=charts.CONFIG, key=key, alt=title)
