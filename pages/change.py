@@ -2,13 +2,23 @@
 
 import streamlit as st
 
-from surgery import jobs
-from surgery.errors import NotFoundError
 from surgery.jobs import Job
 from surgery.operations.base import Operation, Selection, operations
 from surgery.plan import Plan
-from surgery.receipt import sentence
-from surgery.ui import format, frontier, panels, pickers, preview, progress, selection, shell, teach, trial
+from surgery.ui import (
+    format,
+    frontier,
+    goals,
+    panels,
+    pickers,
+    preview,
+    progress,
+    running,
+    selection,
+    shell,
+    teach,
+    trial,
+)
 from surgery.ui.form import form
 from surgery.ui.messages import _
 
@@ -21,27 +31,19 @@ ICONS = {
     "split": ":material/call_split:",
     "damage": ":material/healing:",
 }
-GOALS = {
-    "compress": _("Make it smaller"),
-    "prune": _("Make it smaller"),
-    "readapt": _("Fit new data"),
-    "extend": _("Teach it more"),
-    "forget": _("Forget"),
-    "split": _("Take it apart"),
-    "damage": _("Try it out"),
-}
 
 
 def choose(in_hand: bool) -> tuple[str, type[Operation]]:
     """Choose a surgery of one model by its goal; with neurons in hand, what can be done to them comes first."""
     found = {name: operation for name, operation in operations().items() if operation.takes == 1}
-    names = sorted(found, key=[*GOALS, *sorted(found.keys() - GOALS.keys())].index)
+    order = [*goals.goals(), *sorted(found)]
+    names = sorted(found, key=order.index)
     first = next((name for name in names if in_hand and takes_neurons(found[name])), names[0])
     name = st.selectbox(
         _("Goal"),
         names,
         index=names.index(first),
-        format_func=lambda name: f"{GOALS.get(name, _('Other'))}: {found[name].title}",
+        format_func=goals.label,
         key="operation",
         bind="query-params",
     )
@@ -170,7 +172,7 @@ def look_ahead(plan: Plan) -> None:
             if st.button(
                 preview.action(answer), type="primary", icon=ICONS.get(plan.operation, ":material/content_cut:")
             ):
-                run(plan, preview.action(answer))
+                running.start(ws, project, plan, preview.action(answer))
             st.caption(
                 _("about {time} on {device}; v{number} stays as it is").format(
                     time=format.seconds(answer["job_seconds"]), device=plan.device, number=version.number
@@ -186,43 +188,15 @@ def look_ahead(plan: Plan) -> None:
             )
 
 
-def run(plan: Plan, title: str) -> None:
-    """Make a job of the plan and watch it here."""
-    task = {"kind": "plan", "plan": plan.model_dump(mode="json")}
-    job = jobs.submit(ws, task, project=project.id, title=title)
-    st.query_params["job"] = job.id
-    st.rerun()
-
-
-def job_here() -> Job | None:
-    """The job that was started here, named by the URL."""
-    named = st.query_params.get("job")
-    try:
-        return jobs.status(ws, named) if named else None
-    except NotFoundError:
-        del st.query_params["job"]
-        return None
-
-
 def watched(job: Job) -> None:
-    """Progress while it runs; at its end the way to before and after."""
-    if job.state != "done":
-        progress.watch(ws, job)
-    else:
-        receipt = ws.receipt(job.result["version"]) or {"table": []}
-        with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            said = panels.plain(sentence(receipt["table"]))
-            st.markdown(f":material/check_circle: **{panels.plain(job.title)}**  \n{said}")
-            if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):
-                shell.go("compare", project=project.id, version=job.result["version"])
+    """The job with its candidates, and what may be made of it afterwards."""
+    running.watch(ws, project, job)
     teach.together(ws, job)
     frontier.watch(ws, job)
     if unfinished := progress.latest(ws, project.id, {"kind": "take", "job": job.id}):
         watched(unfinished)
         return
-    if not job.active and st.button(_("Prepare another surgery"), icon=":material/add:", type="tertiary"):
-        del st.query_params["job"]
-        st.rerun()
+    running.leave(job, _("Prepare another surgery"), ":material/add:")
 
 
 def plan_and_preview() -> None:
@@ -239,7 +213,7 @@ def plan_and_preview() -> None:
 
 
 with panels.panel():
-    job = job_here()
+    job = running.here(ws)
     support = ws.inspect(version.id)["support"]
     if job is not None:
         watched(job)

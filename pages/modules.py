@@ -2,16 +2,11 @@
 
 import streamlit as st
 
-from surgery import jobs
-from surgery.errors import NotFoundError
-from surgery.jobs import Job
 from surgery.measure.interval import share
 from surgery.plan import Plan
-from surgery.receipt import sentence
-from surgery.ui import format, model_tab, modules, panels, preview, progress, shell
+from surgery.ui import format, goals, model_tab, modules, panels, pickers, preview, running, shell
 from surgery.ui.messages import _
 from surgery.ui.modules import Module
-from surgery.ui.panels import plain
 
 view = shell.page("modules", needs=("project", "version"))
 ws, project, version, dataset = view.workspace, view.project, view.version, view.dataset
@@ -45,7 +40,10 @@ def shelf_of(all_modules: list[Module]) -> None:
         if form == "table":
             modules.table(all_modules)
         else:
-            modules.cards([module for module in all_modules if module.version.id == chosen])
+            forgotten = modules.cards([module for module in all_modules if module.version.id == chosen])
+            if forgotten is not None:
+                query = {"operation": goals.label("forget"), pickers.CLASSES: forgotten.name}
+                shell.go("change", project=project.id, version=forgotten.version.id, **query)
     with right, panels.panel():
         modules.overlap(ws, holders[chosen])
 
@@ -58,19 +56,21 @@ def weak_class() -> str:
         st.stop()
     rows = {row["name"]: row for row in sorted(found["classes"], key=lambda row: row["f1"] or 0.0)}
 
-    def worded(name: str) -> str:
-        row = rows[name]
-        low, high = share(round((row["recall"] or 0.0) * row["n"]), row["n"])
-        return _("{name} · F1 {f1}, finds {recall} ({low}–{high}) of {n}").format(
-            name=name,
+    chosen = st.selectbox(
+        _("Class"), list(rows), key="target", bind="query-params", help=_("The weakest first, by its F1.")
+    )
+    row = rows[chosen]
+    low, high = share(round((row["recall"] or 0.0) * row["n"]), row["n"])
+    st.caption(
+        _("F1 {f1}; finds {recall} of {n} samples, between {low} and {high} % of all").format(
             f1=format.percent(row["f1"]),
             recall=format.percent(row["recall"]),
+            n=row["n"],
             low=f"{100 * low:.0f}",
             high=f"{100 * high:.0f}",
-            n=row["n"],
         )
-
-    return str(st.selectbox(_("Weak class"), list(rows), format_func=worded, key="target", bind="query-params"))
+    )
+    return str(chosen)
 
 
 def patch(all_modules: list[Module]) -> None:
@@ -121,11 +121,7 @@ def look_ahead(plan: Plan, donor: Module) -> None:
         title = _("Patch {name} with v{number}").format(name=plan.parameters["target"], number=donor.version.number)
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button(title, type="primary", icon=":material/healing:"):
-                job = jobs.submit(
-                    ws, {"kind": "plan", "plan": plan.model_dump(mode="json")}, project=project.id, title=title
-                )
-                st.query_params["job"] = job.id
-                st.rerun()
+                running.start(ws, project, plan, title)
             st.caption(
                 _("about {time}; v{number} stays as it is").format(
                     time=format.seconds(answer["job_seconds"]), number=version.number
@@ -138,40 +134,16 @@ def look_ahead(plan: Plan, donor: Module) -> None:
             )  # fmt: skip
 
 
-def watched(job: Job) -> None:
-    """Progress while it runs; at its end the way to before and after."""
-    if job.state != "done":
-        progress.watch(ws, job)
-    else:
-        receipt = ws.receipt(job.result["version"]) or {"table": []}
-        with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.markdown(f":material/check_circle: **{plain(job.title)}**  \n{plain(sentence(receipt['table']))}")
-            if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):
-                shell.go("compare", project=project.id, version=job.result["version"])
-    if not job.active and st.button(_("Go on"), icon=":material/arrow_back:", type="tertiary"):
-        del st.query_params["job"]
-        st.rerun()
-
-
-def job_here() -> Job | None:
-    """The job that was started here, named by the URL."""
-    named = st.query_params.get("job")
-    try:
-        return jobs.status(ws, named) if named else None
-    except NotFoundError:
-        del st.query_params["job"]
-        return None
-
-
 with panels.panel():
     found = modules.shelf(ws, ws.versions(project.id))
-    job = job_here()
+    job = running.here(ws)
     if job is not None:
-        watched(job)
+        running.watch(ws, project, job)
+        running.leave(job, _("Go on"), ":material/arrow_back:")
     elif not found:
         panels.empty(_("No model of this project was split yet: each class's module would lie here."))
         if st.button(_("Split a model"), type="primary", icon=":material/call_split:"):
-            shell.go("change", view, operation="split")
+            shell.go("change", view, operation=goals.label("split"))
     else:
         shelf_of(found)
         if dataset is not None:

@@ -108,6 +108,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="its parameters; values are JSON")
     sub.add_argument("--dataset", help="by default the project's")
     sub.add_argument("--new", default="", metavar="DATASET", help="new data, for an operation that learns from it")
+    sub.add_argument(
+        "--donor",
+        action="append",
+        default=[],
+        metavar="VERSION",
+        help="a second version, for an operation that takes one",
+    )
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--name", help="name of the new version")
     sub.add_argument("--print", action="store_true", help="print the plan instead of running it")

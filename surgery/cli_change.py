@@ -38,7 +38,7 @@ def change(options: argparse.Namespace) -> None:
     plan = Plan(
         operation=options.operation,
         parameters=given,
-        inputs=(version.id,),
+        inputs=(version.id, *options.donor),
         dataset=dataset,
         new=options.new,
         seed=options.seed,

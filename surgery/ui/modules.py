@@ -72,8 +72,9 @@ def _parts(_ws: Workspace, version: str) -> list[dict[str, Any]]:
     ]
 
 
-def cards(modules: Sequence[Module]) -> None:
-    """The modules of a version, class by class."""
+def cards(modules: Sequence[Module]) -> Module | None:
+    """The modules of a version, class by class; returns the one whose class shall be forgotten."""
+    forgotten = None
     for start in range(0, len(modules), CARDS):
         for column, module in zip(st.columns(CARDS), modules[start : start + CARDS], strict=False):
             with column.container(border=True):
@@ -87,6 +88,15 @@ def cards(modules: Sequence[Module]) -> None:
                         size=format.size(module.figures["bytes"]),
                     )
                 )
+                if st.button(
+                    _("Forget"),
+                    key=f"forget_{module.key}",
+                    icon=":material/backspace:",
+                    type="tertiary",
+                    help=_("See what goes with the class, and what the others lose."),
+                ):
+                    forgotten = module
+    return forgotten
 
 
 def table(modules: Sequence[Module]) -> None:

@@ -1,0 +1,55 @@
+"""The job that a page has started: submitted from a plan, named by the URL, watched in place until its result."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import streamlit as st
+
+from surgery import jobs
+from surgery.errors import NotFoundError
+from surgery.jobs import Job
+from surgery.plan import Plan
+from surgery.receipt import sentence
+from surgery.ui import progress, shell
+from surgery.ui.messages import _
+from surgery.ui.panels import plain
+from surgery.workspace import Project, Workspace
+
+JOB = "job"  # ?job=
+
+
+def start(ws: Workspace, project: Project, plan: Plan, title: str) -> NoReturn:
+    """Make a job of the plan and watch it here."""
+    task = {"kind": "plan", "plan": plan.model_dump(mode="json")}
+    st.query_params[JOB] = jobs.submit(ws, task, project=project.id, title=title).id
+    st.rerun()
+
+
+def here(ws: Workspace) -> Job | None:
+    """The job that was started here."""
+    named = st.query_params.get(JOB)
+    try:
+        return jobs.status(ws, named) if named else None
+    except NotFoundError:
+        del st.query_params[JOB]
+        return None
+
+
+def watch(ws: Workspace, project: Project, job: Job) -> None:
+    """Progress while it runs; at its end the way to before and after."""
+    if job.state != "done":
+        progress.watch(ws, job)
+        return
+    receipt = ws.receipt(job.result["version"]) or {"table": []}
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(f":material/check_circle: **{plain(job.title)}**  \n{plain(sentence(receipt['table']))}")
+        if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):
+            shell.go("compare", project=project.id, version=job.result["version"])
+
+
+def leave(job: Job, label: str, icon: str) -> None:
+    """Once it has ended, the way back to what the page is for."""
+    if not job.active and st.button(label, icon=icon, type="tertiary"):
+        del st.query_params[JOB]
+        st.rerun()

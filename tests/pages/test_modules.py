@@ -1,0 +1,127 @@
+"""The page Modules: what lies on the shelf, a patch previewed and submitted, the way to forget a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from surgery import jobs
+from surgery.context import Context
+from surgery.data.dataset import Dataset
+from surgery.operations.split import Split
+from surgery.workspace import Version, Workspace
+from tests.pages.conftest import failures
+from tests.pages.patients import Patient, admit, answer_in_place
+from tests.pages.test_change import button, texts
+from tests.patients import split_digits
+
+OpenPage = Callable[..., AppTest]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+    return answer_in_place(monkeypatch)
+
+
+@pytest.fixture
+def patient(ws: Workspace, pico_images: Dataset) -> Patient:
+    """A project whose network of random weights knows no class well."""
+    return admit(ws, pico_images, scanned=False)
+
+
+@pytest.fixture
+def strong(patient: Patient, pico_images: Dataset) -> Version:
+    """A better network beside it, split into modules."""
+    model = split_digits()
+    made = Split(cycles=0, tolerance=10).operate([model], pico_images.without_test(), Context())
+    return patient.ws.commit(
+        patient.project.id, model, name="Strong", parts=made.parts, tables=made.tables, make_current=False
+    )
+
+
+def test_an_empty_shelf_shows_the_way_to_splitting(open_page: OpenPage, patient: Patient) -> None:
+    page = open_page("modules", **patient.link)
+    assert failures(page) == []
+    assert "No model of this project was split yet" in page.info[0].value
+    button(page, "Split a model").click().run()
+    assert page.selectbox(key="operation").value == "split"
+
+
+def test_the_shelf_shows_every_module_with_its_figures(
+    open_page: OpenPage, patient: Patient, strong: Version, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("modules", **patient.link)
+    assert failures(page) == []
+    for part in patient.ws.parts(strong.id):
+        assert f"**{part['name']}**" in texts(page)
+        assert f"precision {100 * part['figures']['precision']:.1f} %" in texts(page)
+    as_table = open_page("modules", **patient.link, shelf="Table")
+    (frame,) = (found.value for found in as_table.dataframe)
+    assert frame["class"].tolist() == ["bars", "columns", "square"]
+    assert frame["version"].unique().tolist() == [f"v{strong.number} Strong"]
+
+
+def test_a_patch_is_previewed_with_its_risk_and_submitted_with_both_versions(
+    open_page: OpenPage, patient: Patient, strong: Version, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("modules", **patient.link, target="square")
+    assert failures(page) == []
+    plan = asked[-1]["plan"]
+    assert plan["inputs"] == [patient.version.id, strong.id]
+    digest = next(part["digest"] for part in patient.ws.parts(strong.id) if part["name"] == "square")
+    assert plan["parameters"]["target"] == "square"
+    assert plan["parameters"]["module"] == digest
+    assert "F1 of square" in texts(page)
+    assert "other class loses" in texts(page) or "pays most" in texts(page)
+    table = page.table[0].value.set_index("Measure")
+    now, after = (
+        float(str(table.at["F1 of square", column]).replace("\\", "").split()[0]) for column in ("Now", "After")
+    )
+    assert after > now
+    button(page, "Patch square with v2").click().run()
+    (job,) = jobs.jobs(patient.ws, patient.project.id)
+    assert job.task["plan"]["inputs"] == [patient.version.id, strong.id]
+    jobs.cancel(patient.ws, job.id)
+
+
+def test_without_a_donor_it_says_so(
+    open_page: OpenPage, patient: Patient, strong: Version, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("modules", **patient.link, version=strong.id)
+    assert failures(page) == []
+    assert any("No other version has a module for" in info.value for info in page.info)
+
+
+def test_a_class_can_be_forgotten_from_its_card(
+    open_page: OpenPage, patient: Patient, strong: Version, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("modules", **patient.link)
+    page.button(key=f"forget_{strong.id}.columns").click().run()
+    assert failures(page) == []
+    assert page.multiselect(key=f"forget_{strong.id}_classes").value == ["columns"]
+    assert any(found.label == "Forget columns" for found in page.button)
+
+
+def test_splitting_is_previewed(open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]) -> None:
+    page = open_page("change", **patient.link, operation="Take it apart: Split into modules")
+    assert failures(page) == []
+    assert asked[-1]["plan"]["operation"] == "split"
+    assert "3 modules, one for each class" in texts(page)
+    button(page, "Split into 3 modules").click().run()
+    (job,) = jobs.jobs(patient.ws, patient.project.id)
+    assert job.task["plan"]["operation"] == "split"
+    jobs.cancel(patient.ws, job.id)
+
+
+def test_a_slice_left_by_teaching_is_no_module(open_page: OpenPage, patient: Patient) -> None:
+    from surgery.network.part import Part
+
+    model = split_digits()
+    part = Part("old task", torch.ones(model.index.n, dtype=torch.bool), model.classes)
+    patient.ws.commit(patient.project.id, model, name="Taught", parts=(part,), make_current=False)
+    page = open_page("modules", **patient.link)
+    assert "No model of this project was split yet" in page.info[0].value
