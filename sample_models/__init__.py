@@ -1,4 +1,4 @@
-"""Four small trained models with their data, and one finished project, to start from without a file of your own.
+"""Five small trained models with their data, and one finished project, to start from without a file of your own.
 
 Each folder `sample_models/NAME/` holds the stored model, `sample.json` (what it is and how it is trained, written by
 hand), `results.json` and `card.md` (measured and written by `python -m sample_models.train`). Data sets are not
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from surgery.workspace import Workspace
 
 _HERE = Path(__file__).parent
-_NAMES = ("digits", "surface_inspection", "breast_cancer", "diabetes")
+_NAMES = ("digits", "surface_inspection", "two_inspectors", "breast_cancer", "diabetes")
+_DONOR = "donor"
 
 
 def names() -> list[str]:
@@ -36,6 +37,16 @@ def model_folder(name: str) -> Path:
     if name not in _NAMES:
         raise NotFoundError(f"There is no sample {name!r}.", f"Choose one of {', '.join(_NAMES)}.")
     return _HERE / name
+
+
+def donor_folder(name: str) -> Path | None:
+    """Where the split model lies that a sample has beside its own: model, parts, and tables as parquet files.
+
+    Raises:
+        NotFoundError: there is no such sample.
+    """
+    folder = model_folder(name) / _DONOR
+    return folder if folder.exists() else None
 
 
 def info(name: str) -> dict[str, Any]:

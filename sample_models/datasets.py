@@ -132,6 +132,7 @@ FURTHER: dict[str, dict[str, Further]] = {
 MAKERS: dict[str, Callable[[Path, Context], Dataset]] = {
     "digits": digits,
     "surface_inspection": surface_inspection,
+    "two_inspectors": surface_inspection,
     "breast_cancer": breast_cancer,
     "diabetes": diabetes,
 }

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,10 +22,11 @@ import sample_models
 from sample_models.card import card
 from surgery.context import Context
 from surgery.measure import measure
-from surgery.network import store
+from surgery.network import part, store
 from surgery.network.architectures import build
 from surgery.network.load import assemble
 from surgery.network.model import Architecture, InputSpec, Model
+from surgery.operations.split import Split
 
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
@@ -39,17 +41,28 @@ def train(name: str, data: Dataset, ctx: Context) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(facts["training"]["seed"])
         module = build(architecture)
-    fit(module, data, spec, facts["training"], ctx)
+    fit(module, data, spec, facts["training"], ctx, _ids(data, facts.get("starved")))
     return assemble(module.state_dict(), architecture, input=spec, classes=data.classes, task=facts["task"])
 
 
-def fit(module: nn.Module, data: Dataset, spec: InputSpec, training: dict[str, Any], ctx: Context) -> None:
-    """Train in place: AdamW under a one-cycle rate, every epoch in a new seeded order.
+def _ids(data: Dataset, starved: dict[str, Any] | None) -> np.ndarray:
+    """The training samples: all, or of one class only a share, the same every time."""
+    ids = data.ids("train")
+    if starved is None:
+        return ids
+    own = data.labels(ids) == data.classes.index(starved["class"])
+    few = np.random.default_rng(0).permutation(ids[own])[: round(starved["share"] * own.sum())]
+    return np.sort(np.concatenate([ids[~own], few]))
+
+
+def fit(
+    module: nn.Module, data: Dataset, spec: InputSpec, training: dict[str, Any], ctx: Context, ids: np.ndarray
+) -> None:
+    """Train in place on samples `ids`: AdamW under a one-cycle rate, every epoch in a new seeded order.
 
     A regression learns the standardised target, whose scale is folded into the last layer at the end, so that the
     network gives the target's own unit.
     """
-    ids = data.ids("train")
     center, scale = _target_scale(data)
     steps = training["epochs"] * -(-len(ids) // training["batch"])
     optimizer = torch.optim.AdamW(module.parameters(), lr=training["rate"], weight_decay=training["decay"])
@@ -123,10 +136,23 @@ def make(name: str, ctx: Context) -> None:
         data = sample_models.make_data(name, Path(scratch) / "data", ctx)
         model = train(name, data, ctx)
         measured = results(model, data, ctx)
+        if beside := sample_models.info(name).get("beside"):
+            _donate(beside["sample"], data, folder / "donor", ctx)
     measured["digest"] = store.save(model, folder)
     (folder / "results.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     (folder / "card.md").write_text(card(name, sample_models.info(name)), "utf-8")
     print(f"{name}: {measured['metrics']} on {measured['n']} {measured['split']} samples")
+
+
+def _donate(name: str, data: Dataset, folder: Path, ctx: Context) -> None:
+    """Split another sample's model, and write it with its modules and their tables."""
+    model = store.load(sample_models.model_folder(name))
+    outcome = Split.model_validate({}).operate([model], data.without_test(), ctx)
+    store.save(model, folder)
+    part.save(outcome.parts, folder)
+    (folder / "tables").mkdir(exist_ok=True)
+    for title, table in outcome.tables.items():
+        table.to_parquet(folder / "tables" / f"{title}.parquet")
 
 
 def main(names: list[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,13 @@ from surgery.analysis import slices
 from surgery.analysis.criticality import Criticality
 from surgery.context import Context
 from surgery.data.dataset import Dataset
-from surgery.edit.evaluate import quality
+from surgery.edit.evaluate import predict, quality
 from surgery.errors import Cancelled, ModelFileError, NotFoundError
 from surgery.measure import measure
-from surgery.network import store
+from surgery.network import part, store
 from surgery.network.model import Model
+from surgery.operations.patch import Patch
+from surgery.operations.transplant import Effect
 from surgery.workspace import Workspace
 
 ROOT = Path(sample_models.__file__).parent
@@ -86,8 +89,32 @@ def test_samples_are_neither_hopeless_nor_trivial() -> None:
     quality = {name: sample_models.info(name)["results"]["metrics"] for name in sample_models.names()}
     assert quality["digits"]["accuracy"] > 0.97
     assert 0.93 <= quality["surface_inspection"]["accuracy"] <= 0.98
+    assert 0.7 <= quality["two_inspectors"]["accuracy"] <= 0.85, "weak on purpose"
     assert quality["breast_cancer"]["accuracy"] > 0.93
     assert quality["diabetes"]["r2"] > 0.4
+
+
+def test_the_strong_inspector_heals_what_the_weak_one_hardly_saw(tmp_path: Path) -> None:
+    weak, donor = (store.load(folder) for folder in folders("two_inspectors"))
+    donor = replace(donor, parts=part.load(folders("two_inspectors")[1]))
+    data = sample_models.make_data("two_inspectors", tmp_path / "data")
+    assert [own.classes for own in donor.parts] == [(name,) for name in weak.classes]
+    outcome = Patch(target="pit").operate([weak, donor], data.without_test(), Context())
+    ids, pit = data.ids("test"), weak.classes.index("pit")
+    truth = torch.as_tensor(data.labels(ids))
+    before, after = (
+        Effect.of(predict(model, data, ids, Context()).argmax(1), truth, pit) for model in (weak, outcome.models[0])
+    )
+    assert before.recall < 0.3
+    assert after.f1 > before.f1 + 0.3
+    assert after.others > before.others - 0.01
+
+
+def folders(name: str) -> tuple[Path, Path]:
+    """Of a sample's own model and of the one beside it."""
+    donor = sample_models.donor_folder(name)
+    assert donor is not None
+    return sample_models.model_folder(name), donor
 
 
 def test_drawings_depend_on_the_seed_only() -> None:

@@ -138,13 +138,24 @@ def set_input(ws: Workspace, job: Job, ctx: Context) -> None:
 
 def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     """Put a sample's data and trained model into the project. Task: sample."""
+    from pandas import read_parquet
+
     import sample_models
-    from surgery.network import store
+    from surgery.network import part, store
 
     name = job.task["sample"]
     title = str(sample_models.info(name)["title"])
     data = ws.add_dataset(job.project, title, lambda folder: sample_models.make_data(name, folder, ctx))
     version = ws.commit(job.project, store.load(sample_models.model_folder(name)), name="Original")
+    if donor := sample_models.donor_folder(name):
+        ws.commit(
+            job.project,
+            store.load(donor),
+            name=sample_models.info(name)["beside"]["name"],
+            parts=part.load(donor),
+            tables={path.stem: read_parquet(path) for path in sorted((donor / "tables").glob("*.parquet"))},
+            make_current=False,
+        )
     own = ws.dataset(data.id)
     for title in sample_models.further(name):
         make = partial(sample_models.make_further, name, title, own, ctx=ctx)

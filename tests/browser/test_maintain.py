@@ -3,53 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 import sample_models
 from surgery.network import store
-from surgery.workspace import Project, Version, Workspace
+from surgery.workspace import Workspace
 from tests.browser.conftest import Server, opening, settle
+from tests.browser.desk import SLOW, Desk
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("maintain")]
-SLOW = 60_000  # ms
-
-
-@dataclass(frozen=True)
-class Desk:
-    """One tab on the digits sample."""
-
-    page: Page
-    ws: Workspace
-    url: str
-    project: Project
-    original: Version
-
-    @property
-    def current(self) -> Version:
-        """The version in use."""
-        return self.ws.version(str(self.ws.project(self.project.id).current))
-
-    def wait_for_another(self, before: Version) -> None:
-        """Until another version is in use."""
-        end = time.monotonic() + SLOW / 1000
-        while self.current.id == before.id:
-            assert time.monotonic() < end, "no version is made"
-            time.sleep(0.1)
-
-    def open(self, name: str, query: str = "") -> None:
-        """Open a page of the project by its address, once the one before is at rest."""
-        settle(self.page)
-        self.page.goto(f"{self.url}/{name}?project={self.project.id}{query}")
-        settle(self.page)
-
-    def change(self) -> None:
-        """Open the page Change on the original."""
-        self.open("change", f"&version={self.original.id}")
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +92,7 @@ def test_teach_new_classes_without_forgetting(desk: Desk) -> None:
     expect(page.get_by_text("Accuracy of the old slice alone")).to_be_visible(timeout=SLOW)
     desk.open("versions")
     expect(page.get_by_text("Holds the slice of 0, 1, 2, 3, 4, 5 …, exactly")).to_be_visible(timeout=SLOW)
-    page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_text(desk.original.digest).first).to_be_visible(timeout=SLOW)
-    assert desk.current.id == desk.original.id
+    desk.undo()
 
 
 def test_forget_a_class(desk: Desk) -> None:
@@ -146,9 +109,7 @@ def test_forget_a_class(desk: Desk) -> None:
     assert accuracy["change"] > -0.05
     page.get_by_role("button", name="See before/after").click()
     expect(page.get_by_text(re.compile(r"Accuracy \d.* → .* on \d+ test samples")).first).to_be_visible(timeout=SLOW)
-    desk.open("versions")
-    page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_text(desk.original.digest).first).to_be_visible(timeout=SLOW)
+    desk.undo()
 
 
 def test_fit_drifted_data_without_breaking_the_old(desk: Desk) -> None:
@@ -173,7 +134,4 @@ def test_fit_drifted_data_without_breaking_the_old(desk: Desk) -> None:
     page.get_by_role("button", name="See before/after").click()
     expect(page.get_by_text(re.compile(r"new data \d.* → .* on \d+ test samples")).first).to_be_visible(timeout=SLOW)
     expect(page.get_by_text("Accuracy on new data")).to_be_visible()
-    desk.open("versions")
-    page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_text(desk.original.digest).first).to_be_visible(timeout=SLOW)
-    assert desk.current.id == desk.original.id
+    desk.undo()
