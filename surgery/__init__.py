@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 __all__ = [
+    "Compose",
     "Compress",
     "Context",
     "Extend",
     "Forget",
+    "Patch",
     "Plan",
     "Prune",
     "Readapt",
+    "Split",
     "Workspace",
     "gate",
     "load",
@@ -32,11 +35,14 @@ if TYPE_CHECKING:
     from surgery.edit.gate import gate
     from surgery.edit.shrink import shrink
     from surgery.network.store import load, save
+    from surgery.operations.compose import Compose
     from surgery.operations.compress import Compress
     from surgery.operations.extend import Extend
     from surgery.operations.forget import Forget
+    from surgery.operations.patch import Patch
     from surgery.operations.prune import Prune
     from surgery.operations.readapt import Readapt
+    from surgery.operations.split import Split
     from surgery.plan import Plan, run
     from surgery.workspace import Workspace
 
@@ -47,7 +53,10 @@ _HOMES = {
     "shrink": "edit.shrink",
     "load": "network.store",
     "save": "network.store",
+    "Compose": "operations.compose",
     "Compress": "operations.compress",
+    "Patch": "operations.patch",
+    "Split": "operations.split",
     "Extend": "operations.extend",
     "Forget": "operations.forget",
     "Prune": "operations.prune",

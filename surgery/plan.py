@@ -84,7 +84,8 @@ def run(
     if operation.learns and data.new is None:
         raise PlanError(f"{operation.title} learns from new data, and the plan names none.", "Name it in `new`.")
     start = time.monotonic()
-    outcome = operation.operate(models, data.fitting(models[0].classes).without_test(), ctx)
+    own = data.fitting(models[0].classes) if operation.narrows else data
+    outcome = operation.operate(models, own.without_test(), ctx)
     return outcome, account(plan, outcome, models, data, ctx, original=original, seconds=time.monotonic() - start)
 
 
@@ -98,11 +99,18 @@ def account(
     original: Model | None = None,
     seconds: float,
 ) -> Receipt:
-    """Measure before and after, and write the receipt of an outcome that took `seconds`."""
+    """Measure before and after, and write the receipt of an outcome that took `seconds`.
+
+    Where neither knows all classes of the other, quality is that of the new one alone.
+    """
     from surgery.edit.extract import extract
     from surgery.measure import ORIGINAL, measure
 
-    measured = {"before": models[0], "after": outcome.assembled or outcome.models[0]}
+    before, after = models[0], outcome.assembled or outcome.models[0]
+    if not (set(after.classes) <= set(before.classes) or set(before.classes) <= set(after.classes)):
+        measurement = measure({"after": after}, data, ctx, beside={"before": before})
+        return Receipt.make(plan.model_dump(mode="json"), plan.build().title, outcome, measurement, data, seconds)
+    measured = {"before": before, "after": after}
     told = outcome.parts and outcome.assembled is None
     parts = {"after": extract(outcome.models[0], outcome.parts[0])[0]} if told else None
     measurement = measure(measured | ({ORIGINAL: original} if original else {}), data, ctx, parts=parts)

@@ -99,7 +99,7 @@ def flips(measurement: Measurement, data: Dataset) -> dict[str, Any]:
     """The samples whose prediction became wrong ("lost") or right ("won"); where there are too many, of every class."""
     from surgery.data.splits import spread
 
-    if data.task != "classification" or measurement.truth is None:
+    if data.task != "classification" or measurement.truth is None or "before" not in measurement.predictions:
         return {"lost": [], "won": [], "lost_count": 0, "won_count": 0}
     before, after = measurement.predictions["before"], measurement.predictions["after"]
     truth, ids = measurement.truth, measurement.ids
@@ -152,8 +152,8 @@ def sentence(table: Sequence[Mapping[str, Any]]) -> str:
     found = {(row["metric"], row["scope"]): row for row in table}
     parts = []
     if row := found.get(("accuracy", "overall")):
-        before, after = 100 * row["before"], 100 * row["after"]
-        parts.append(f"Accuracy {before:.1f} → {after:.1f} % on {row['n']:,} {row['split']} samples")
+        old = "" if row["before"] is None else f"{100 * row['before']:.1f} → "
+        parts.append(f"Accuracy {old}{100 * row['after']:.1f} % on {row['n']:,} {row['split']} samples")
     if row := found.get(("r2", "overall")):
         parts.append(f"R² {row['before']:.3f} → {row['after']:.3f} on {row['n']:,} {row['split']} samples")
     if row := found.get(("new accuracy", "overall")):

@@ -28,7 +28,7 @@ from tests.patients import digits, split_digits
 class Case:
     """A small but telling call of one operation."""
 
-    parameters: Mapping[str, object]
+    parameters: Mapping[str, object] | Callable[[], Mapping[str, object]]
     models: Callable[[], list[Model]]
     new: str = ""  # the fixture of the new data that it learns from
 
@@ -42,6 +42,9 @@ CASES = {
     "readapt": Case({"share": 0.5, "epochs": 1, "tolerance": 100}, lambda: [digits()], new="pico_images"),
     "forget": Case({"classes": ["square"], "tolerance": 100, "epochs": 1}, lambda: [digits()]),
     "split": Case({"cycles": 1, "tolerance": 100}, lambda: [digits()]),
+    "compose": Case(
+        lambda: {"modules": [part.digest for part in split_digits().parts], "calibration": 5}, lambda: [split_digits()]
+    ),
     "patch": Case({"target": "square"}, lambda: [digits(), split_digits()]),
     "extend": Case({"epochs": 1, "tolerance": 100, "healing": 0}, lambda: [digits()], new="pico_more"),
 }
@@ -60,7 +63,9 @@ def data(name: str, pico_images: Dataset, request: pytest.FixtureRequest) -> Dat
 
 
 def plan_of(name: str) -> Plan:
-    return Plan(operation=name, parameters=dict(CASES[name].parameters), inputs=("a",), dataset="d", seed=5)
+    given = CASES[name].parameters
+    parameters = dict(given() if callable(given) else given)
+    return Plan(operation=name, parameters=parameters, inputs=("a",), dataset="d", seed=5)
 
 
 def state(model: Model) -> dict[str, torch.Tensor]:

@@ -70,7 +70,7 @@ def together(model: Model, parts: Sequence[Part]) -> Model:
         TraceError: the network cannot be shrunk. SelectionError: a part belongs to another network.
     """
     cut = [cut_out(model, part) for part in parts]
-    _share(model.module, [one.module for one in cut])
+    share(model, cut)
     members = [Member(own, part.head) for own, part in zip(cut, parts, strict=True)]
     classes = [name for part in parts for name in part.classes]
     return compose(members, model.input, classes, torch.eye(len(parts)), torch.zeros(len(parts)))
@@ -88,10 +88,10 @@ def seen_by(input: InputSpec) -> dict[str, object]:
     return {key: list(found[key]) for key in ("shape", "mean", "std")}
 
 
-def _share(source: nn.Module, members: Sequence[nn.Module]) -> None:
+def share(source: Model, members: Sequence[Model]) -> None:
     """Replace what a member has as the source has it by one and the same tensor."""
-    whole = dict(source.named_parameters())
-    for member in members:
+    whole = {name: nn.Parameter(tensor.detach().clone()) for name, tensor in source.module.named_parameters()}
+    for member in (one.module for one in members):
         for name, parameter in list(member.named_parameters()):
             if name in whole and parameter.shape == whole[name].shape and torch.equal(parameter, whole[name]):
                 path, _, leaf = name.rpartition(".")

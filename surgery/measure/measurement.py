@@ -55,12 +55,14 @@ def measure(
     *,
     latency: bool = True,
     parts: Mapping[str, Model] | None = None,
+    beside: Mapping[str, Model] | None = None,
 ) -> Measurement:
     """Measure quality on test (without one on val, as `split` says), agreement with the first model, and costs.
 
     Where a model knows only some of the dataset's classes, all are measured on samples of those that all know.
 
     parts: model -> the part of it that answers when it is known that a sample is of that part's classes.
+    beside: models of other classes, of which only the costs are measured.
 
     Raises:
         MeasureError: no model, no samples, or a model that does not fit the dataset. Cancelled.
@@ -84,8 +86,11 @@ def measure(
         if parts and truth is not None:
             rows += _known(name, model, parts.get(name), data, ctx)
         rows += _costs(name, model)
+    others = beside or {}
+    for name, model in others.items():
+        rows += _costs(name, model)
     if latency:
-        rows += _times(models, ctx)
+        rows += _times({**others, **models}, ctx)
     return Measurement(pd.DataFrame(rows, columns=list(COLUMNS)), split, ids, truth, answers, data.classes)
 
 

@@ -96,13 +96,16 @@ class Operation(BaseModel):
 
     title: ClassVar[str]
     paper: ClassVar[str] = ""
-    takes: ClassVar[int] = 1
+    takes: ClassVar[int | None] = 1  # models; None = one or more
+    narrows: ClassVar[bool] = True  # its data has only the classes of the first model
     learns: ClassVar[bool] = False  # from new data, which a plan then names and `data.new` holds
     needs: ClassVar[Literal["nothing", "neurons", "cuts"]] = "nothing"  # of a network: that they are numbered, can go
 
     def check(self, models: Sequence[Model]) -> list[str]:
         """Why it cannot run here; [] = fine."""
-        if len(models) != self.takes:
+        if self.takes is None and not models:
+            return [f"{self.title} takes one model or more, none given."]
+        if self.takes is not None and len(models) != self.takes:
             return [f"{self.title} takes {self.takes} model(s), {len(models)} given."]
         for model in models:
             if self.needs != "nothing" and model.index is None:
