@@ -7,6 +7,7 @@ from surgery.plan import Plan
 from surgery.ui import format, goals, model_tab, modules, panels, pickers, preview, running, shell
 from surgery.ui.messages import _
 from surgery.ui.modules import Module
+from surgery.ui.panels import plain
 
 view = shell.page("modules", needs=("project", "version"))
 ws, project, version, dataset = view.workspace, view.project, view.version, view.dataset
@@ -108,29 +109,55 @@ def patch(all_modules: list[Module]) -> None:
         dataset=dataset.id,
     )
     with right, panels.panel():
-        look_ahead(plan, chosen)
+        title = _("Patch {name} with v{number}").format(name=target, number=chosen.version.number)
+        look_ahead(plan, title, ":material/healing:", version.id)
 
 
-def look_ahead(plan: Plan, donor: Module) -> None:
-    """Preview the patch, offer to make it and to take its plan along."""
+def compose(all_modules: list[Module]) -> None:
+    """What is picked, and what it would make."""
+    picked = modules.picked(all_modules)
+    st.markdown(f"##### {_('Compose a new model')}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        names = ", ".join(f"{one.name} (v{one.version.number})" for one in picked)
+        st.markdown(plain(names) if picked else _("Tick the classes of the new model on their cards."), width="stretch")
+        if st.button(_("Best of each class"), icon=":material/done_all:", help=_("By F1 on validation samples.")):
+            modules.pick(modules.best(all_modules))
+            st.rerun()
+        if picked and st.button(_("None"), icon=":material/close:", key="pick_none"):
+            modules.pick([])
+            st.rerun()
+    if len(picked) < 2:
+        return
+    inputs = list(dict.fromkeys(one.version.id for one in picked))
+    plan = Plan(
+        operation="compose",
+        parameters={"modules": [one.digest for one in picked]},
+        inputs=tuple(inputs),
+        dataset=dataset.id,
+    )
+    with panels.panel():
+        look_ahead(plan, _("Compose {count} modules").format(count=len(picked)), ":material/join:", inputs[0])
+
+
+def look_ahead(plan: Plan, title: str, icon: str, parent: str) -> None:
+    """Preview a plan, offer to run it and to take it along."""
     place = st.empty()
     with place, panels.loading(320):
         answer = preview.ask(ws, plan)
     with place.container():
         preview.show(answer, version.neurons)
-        title = _("Patch {name} with v{number}").format(name=plan.parameters["target"], number=donor.version.number)
         with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button(title, type="primary", icon=":material/healing:"):
+            if st.button(title, type="primary", icon=icon):
                 running.start(ws, project, plan, title)
             st.caption(
                 _("about {time}; v{number} stays as it is").format(
-                    time=format.seconds(answer["job_seconds"]), number=version.number
+                    time=format.seconds(answer["job_seconds"]), number=ws.version(parent).number
                 ),
                 width="stretch",
             )
             st.download_button(
                 _("Plan (JSON)"), plan.model_dump_json(indent=2), "plan.json", "application/json",
-                icon=":material/download:",
+                icon=":material/download:", key=f"plan_{plan.operation}",
             )  # fmt: skip
 
 
@@ -147,5 +174,6 @@ with panels.panel():
     else:
         shelf_of(found)
         if dataset is not None:
+            compose(found)
             st.markdown(f"##### {_('Patch a weak class of v{number}').format(number=version.number)}")
             patch(found)

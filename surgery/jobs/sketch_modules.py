@@ -11,7 +11,10 @@ from surgery.context import Context
 from surgery.edit.evaluate import predict
 from surgery.edit.heads import scores
 from surgery.errors import PlanError
-from surgery.jobs.verdict import sizes
+from surgery.jobs.quality_answer import quality
+from surgery.jobs.verdict import Probes, sizes
+from surgery.measure.cost import bytes_of, macs, parameters
+from surgery.operations.compose import Compose
 from surgery.operations.division import JUDGED
 from surgery.operations.learned import MASK_EPOCHS, TRIALS, TRIED, most_critical
 from surgery.operations.patch import Patch
@@ -94,4 +97,36 @@ def transplanted(probe: WhatIf, operation: Patch, plan: Plan) -> dict[str, Any]:
         "n": len(probe.probes.ids),
         "sizes": sizes(probe.model, made),
         "job_seconds": probe.seconds_for(3 * len(work.ids)),
+    }
+
+
+def composed(probe: WhatIf, operation: Compose, plan: Plan) -> dict[str, Any]:
+    """composed (the classes), quality (see `quality_answer.quality`) on the probe samples of these classes, members
+    (rows: class, module, input, adapted, mean, std, neurons), costs {parameters, bytes, MACs}, sources {number,
+    parameters, bytes}, job_seconds.
+
+    Raises:
+        PlanError: the modules do not belong together. DataError: a class has no samples.
+    """
+    models = [probe.model if id == probe.version else probe.ws.model(id) for id in plan.inputs]
+    if problems := operation.check(models):
+        raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}", "Choose other modules.")
+    data = probe.ws.dataset(plan.dataset).without_test()
+    work = operation.on(models, data, Context(probe.device, plan.seed))
+    made = work.made()
+    probes = Probes.of(made, work.data, work.data.probe_ids())
+    outputs = predict(made, work.data, probes.ids, Context(probe.device))
+    sources = list({id(model): model for model, _ in work.chosen}.values())
+    return {
+        "title": operation.title,
+        "composed": list(work.classes),
+        "quality": quality("classification", outputs, probes),
+        "members": work.table.to_dict("records"),
+        "costs": {"parameters": parameters(made), "bytes": bytes_of(made), "MACs": macs(made)},
+        "sources": {
+            "number": len(sources),
+            "parameters": sum(map(parameters, sources)),
+            "bytes": sum(map(bytes_of, sources)),
+        },
+        "job_seconds": probe.seconds_for(2 * len(probes.ids)),
     }

@@ -33,6 +33,7 @@ from surgery.jobs.verdict import Probes, sizes
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Model
 from surgery.network.slicing import Means
+from surgery.operations.compose import Compose
 from surgery.operations.compress import Compress
 from surgery.operations.damage import Damage
 from surgery.operations.extend import Extend
@@ -174,6 +175,8 @@ class WhatIf:
             return sketch.compressed(self, operation, parsed)
         if isinstance(operation, Split):
             return sketch_modules.divided(self, operation, parsed)
+        if isinstance(operation, Compose):
+            return sketch_modules.composed(self, operation, parsed)
         if isinstance(operation, Patch):
             return sketch_modules.transplanted(self, operation, parsed)
         if not isinstance(operation, Prune):

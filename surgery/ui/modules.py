@@ -15,6 +15,7 @@ from surgery import charts
 from surgery.errors import NotFoundError
 from surgery.ui import comparison, format
 from surgery.ui.messages import _, plural
+from surgery.ui.model_quality import most_confused
 from surgery.ui.panels import plain
 from surgery.ui.whatif import QUALITY
 from surgery.workspace import Version, Workspace
@@ -22,6 +23,7 @@ from surgery.workspace import Version, Workspace
 Answer = Mapping[str, Any]
 CARDS = 4  # in a row
 F1 = "f1"
+PICKED = "module"  # ?module=, several: those picked for a new model
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,12 @@ def _parts(_ws: Workspace, version: str) -> list[dict[str, Any]]:
 
 
 def cards(modules: Sequence[Module]) -> Module | None:
-    """The modules of a version, class by class; returns the one whose class shall be forgotten."""
+    """The modules of a version, class by class, to be picked; returns the one whose class shall be forgotten."""
     forgotten = None
     for start in range(0, len(modules), CARDS):
         for column, module in zip(st.columns(CARDS), modules[start : start + CARDS], strict=False):
             with column.container(border=True):
-                st.markdown(f"**{plain(module.name)}**")
+                _pick(module)
                 st.progress(min(1.0, module.figures["f1"]), text=f"F1 {format.percent(module.figures['f1'])}")
                 st.caption(
                     _("precision {precision}, recall {recall}  \n{share} of the neurons · {size}").format(
@@ -97,6 +99,35 @@ def cards(modules: Sequence[Module]) -> Module | None:
                 ):
                     forgotten = module
     return forgotten
+
+
+def picked(modules: Sequence[Module]) -> list[Module]:
+    """The modules that the URL names, in its order."""
+    known = {module.key: module for module in modules}
+    return [known[key] for key in st.query_params.get_all(PICKED) if key in known]
+
+
+def pick(modules: Sequence[Module]) -> None:
+    """Let the URL name these."""
+    st.query_params[PICKED] = [module.key for module in modules]
+
+
+def best(modules: Sequence[Module]) -> list[Module]:
+    """For each class the module with the highest F1."""
+    ranked = sorted(modules, key=lambda module: module.figures[F1])
+    return list({module.name: module for module in ranked}.values())
+
+
+def _pick(module: Module) -> None:
+    """The heading of a card: its class, ticked when it is picked."""
+    key, chosen = f"pick_{module.key}", st.query_params.get_all(PICKED)
+    st.session_state[key] = module.key in chosen
+
+    def changed() -> None:
+        others = [one for one in chosen if one != module.key]
+        st.query_params[PICKED] = [*others, module.key] if st.session_state[key] else others
+
+    st.checkbox(f"**{plain(module.name)}**", key=key, on_change=changed, help=_("Pick it for a new model."))
 
 
 def table(modules: Sequence[Module]) -> None:
@@ -223,6 +254,49 @@ def risk(answer: Answer) -> str:
     return _(":material/warning: **{name}** pays most: F1 {points} points.").format(
         name=plain(worst["class"]), points=charts.signed(change)
     )
+
+
+def show_composed(answer: Answer) -> None:
+    """Draw the preview of a composed model: what it takes for what, what it costs, how it sees."""
+    found = answer["quality"]
+    st.markdown(
+        "#### "
+        + _("{accuracy} right on {n} {split} samples of {classes} classes").format(
+            accuracy=format.percent(found["accuracy"]),
+            n=f"{found['n']:,}",
+            split=found["split"],
+            classes=len(answer["composed"]),
+        )
+    )
+    places = most_confused(np.array(found["confusion"]))
+    counts = np.array(found["confusion"])[np.ix_(places, places)]
+    names, title = [found["classes"][place]["name"] for place in places], _("What it takes for what")
+    figure = charts.cells(
+        counts / np.maximum(counts.sum(1, keepdims=True), 1),
+        names,
+        names,
+        title=title,
+        axes=(_("answer"), _("truth")),
+        hover=_("%{y} answered as %{x}: %{text}"),
+        unit=_("% of truth"),
+        written=counts,
+        dark=st.context.theme.type == "dark",
+    )
+    st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="composed_confusion", alt=title)
+    costs, sources = answer["costs"], answer["sources"]
+    whole = plural("the model they come from has", "the {count} models they come from have", sources["number"])
+    st.markdown(
+        _("{parameters} parameters, {size}; {whole} {all}, {all_size}.").format(
+            parameters=format.amount(costs["parameters"]),
+            size=format.size(costs["bytes"]),
+            whole=whole,
+            all=format.amount(sources["parameters"]),
+            all_size=format.size(sources["bytes"]),
+        )
+    )
+    if adapted := [row for row in answer["members"] if row["adapted"]]:
+        said = ", ".join(f"{row['class']} ({row['input']}, {row['mean']} ± {row['std']})" for row in adapted)
+        st.caption(_("Pictures are brought into the form that these were trained on: {said}.").format(said=plain(said)))
 
 
 def _classes(answer: Answer, title: str, key: str) -> None:

@@ -52,6 +52,9 @@ def show(answer: Answer, neurons: int) -> None:
     if "patched" in answer:
         modules.show_patch(answer)
         return
+    if "composed" in answer:
+        modules.show_composed(answer)
+        return
     st.markdown(f"#### {sentence(answer)}")
     for words in advice(answer):
         st.markdown(f":material/lightbulb: {words}")

@@ -53,6 +53,27 @@ def test_the_weak_class_is_patched_with_a_look_at_the_risk(desk: Desk) -> None:
     desk.undo()
 
 
+def test_a_model_of_two_classes_is_composed(desk: Desk) -> None:
+    page = desk.page
+    desk.open("modules")
+    for defect in ("crack", "stain"):
+        page.get_by_text(defect, exact=True).first.click()
+        settle(page)
+    expect(page.get_by_text(re.compile(r"right on \d+ val samples of 2 classes"))).to_be_visible(timeout=SLOW)
+    settle(page)
+    page.get_by_role("button", name="Compose 2 modules").click()
+    expect(page.get_by_role("button", name="See before/after")).to_be_visible(timeout=SLOW)
+    made = desk.current
+    assert desk.ws.inspect(made.id)["classes"] == ["crack", "stain"]
+    receipt = desk.ws.receipt(made.id)
+    assert receipt is not None
+    accuracy = next(row for row in receipt["table"] if (row["metric"], row["scope"]) == ("accuracy", "overall"))
+    assert accuracy["after"] > 0.9
+    page.get_by_role("button", name="See before/after").click()
+    expect(page.get_by_text(re.compile(r"Accuracy .* % on \d+ test samples")).first).to_be_visible(timeout=SLOW)
+    desk.undo()
+
+
 def test_a_class_is_forgotten_from_its_card(desk: Desk) -> None:
     page = desk.page
     desk.open("modules")

@@ -57,7 +57,7 @@ def test_the_shelf_shows_every_module_with_its_figures(
     page = open_page("modules", **patient.link)
     assert failures(page) == []
     for part in patient.ws.parts(strong.id):
-        assert f"**{part['name']}**" in texts(page)
+        assert page.checkbox(key=f"pick_{strong.id}.{part['name']}").label == f"**{part['name']}**"
         assert f"precision {100 * part['figures']['precision']:.1f} %" in texts(page)
     as_table = open_page("modules", **patient.link, shelf="Table")
     (frame,) = (found.value for found in as_table.dataframe)
@@ -125,3 +125,37 @@ def test_a_slice_left_by_teaching_is_no_module(open_page: OpenPage, patient: Pat
     patient.ws.commit(patient.project.id, model, name="Taught", parts=(part,), make_current=False)
     page = open_page("modules", **patient.link)
     assert "No model of this project was split yet" in page.info[0].value
+
+
+def test_modules_are_picked_previewed_together_and_composed(
+    open_page: OpenPage, patient: Patient, strong: Version, asked: list[Mapping[str, Any]], pico_images: Dataset
+) -> None:
+    page = open_page("modules", **patient.link)
+    assert "Tick the classes of the new model" in texts(page)
+    for name in ("bars", "square"):
+        page.checkbox(key=f"pick_{strong.id}.{name}").check().run()
+    assert failures(page) == []
+    assert page.query_params["module"] == [f"{strong.id}.bars", f"{strong.id}.square"]
+    plan = next(one["plan"] for one in reversed(asked) if one["plan"]["operation"] == "compose")
+    digests = {part["name"]: part["digest"] for part in patient.ws.parts(strong.id)}
+    assert plan["inputs"] == [strong.id]
+    assert plan["parameters"]["modules"] == [digests["bars"], digests["square"]]
+    own = pico_images.fitting(("bars", "square"))
+    assert f"right on {len(own.ids('val'))} val samples of 2 classes" in texts(page)
+    assert "the model they come from has" in texts(page)
+    button(page, "Compose 2 modules").click().run()
+    (job,) = jobs.jobs(patient.ws, patient.project.id)
+    assert job.task["plan"] == plan
+    jobs.cancel(patient.ws, job.id)
+
+
+def test_the_best_of_each_class_is_proposed_and_all_can_be_put_back(
+    open_page: OpenPage, patient: Patient, strong: Version, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("modules", **patient.link)
+    button(page, "Best of each class").click().run()
+    assert sorted(page.query_params["module"]) == [f"{strong.id}.{name}" for name in ("bars", "columns", "square")]
+    assert page.checkbox(key=f"pick_{strong.id}.columns").value
+    page.button(key="pick_none").click().run()
+    assert "module" not in page.query_params
+    assert failures(page) == []
