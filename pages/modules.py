@@ -41,7 +41,7 @@ def shelf_of(all_modules: list[Module]) -> None:
         if form == "table":
             modules.table(all_modules)
         else:
-            forgotten = modules.cards([module for module in all_modules if module.version.id == chosen])
+            forgotten = modules.cards(ws, [module for module in all_modules if module.version.id == chosen])
             if forgotten is not None:
                 query = {"operation": goals.label("forget"), pickers.CLASSES: forgotten.name}
                 shell.go("change", project=project.id, version=forgotten.version.id, **query)

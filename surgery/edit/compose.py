@@ -76,10 +76,42 @@ def together(model: Model, parts: Sequence[Part]) -> Model:
     return compose(members, model.input, classes, torch.eye(len(parts)), torch.zeros(len(parts)))
 
 
+def alone(model: Model, part: Part, other: str = "another") -> tuple[Model, Tensor]:
+    """A module as a classifier of its own, of its class and of `other`, and int64[n], the old id of each neuron or −1.
+
+    It answers with its class where the score is above the module's threshold.
+
+    Raises:
+        TraceError: the network cannot be shrunk. SelectionError: the module belongs to another network.
+    """
+    small, kept = _cut(model, part)
+    bias = torch.tensor([-part.figures.get("threshold", 0.0), 0.0])
+    made = compose([Member(small, part.head)], model.input, (*part.classes, other), torch.tensor([[1.0], [0.0]]), bias)
+    return made, inside(made, 0, small, kept)
+
+
+def inside(made: Model, place: int, member: Model, old: Tensor | None = None) -> Tensor:
+    """int64[N]: for each neuron of a composed model its id in one member, −1 for what is not of it.
+
+    old: int64[n], ids to give instead, of each of the member's neurons.
+    """
+    assert made.index is not None
+    assert member.index is not None
+    ids = torch.arange(member.index.n) if old is None else old
+    found = torch.full((made.index.n,), -1, dtype=torch.long)
+    for name, layer in member.index.layers.items():
+        found[made.index.layers[f"members.{place}.{name}"].rows] = ids[layer.rows]
+    return found
+
+
 def cut_out(model: Model, part: Part) -> Model:
     """The network with the neurons of a part alone and all its outputs, what its head reads."""
+    return _cut(model, part)[0]
+
+
+def _cut(model: Model, part: Part) -> tuple[Model, Tensor]:
     assert model.index is not None
-    return shrink(model, part.keep | model.index.fixed, part.means)[0]
+    return shrink(model, part.keep | model.index.fixed, part.means)
 
 
 def seen_by(input: InputSpec) -> dict[str, object]:

@@ -70,11 +70,13 @@ def take(ws: Workspace, job: Job, ctx: Context) -> None:
 
 def take_out(ws: Workspace, job: Job, ctx: Context) -> None:
     """Make a version of a part that lies in another. Task: version, part (its place), and optionally name."""
+    from surgery.edit.compose import alone
     from surgery.edit.extract import extract
 
     ctx.report({"stage": "taking out", "done": 0, "total": 1, "seconds": 0.0})
     version, model = job.task["version"], ws.model(job.task["version"])
-    small, kept = extract(model, model.parts[int(job.task["part"])])
+    part = model.parts[int(job.task["part"])]
+    small, kept = alone(model, part) if part.head else extract(model, part)
     name = job.task.get("name") or job.title
     ws.commit(
         job.project, small, name=name, parent=version, operation="part", kept=kept, make_current=False, job=job.id

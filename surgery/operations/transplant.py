@@ -24,7 +24,7 @@ from torch import Tensor
 
 from surgery.context import Context
 from surgery.edit.calibrate import affine
-from surgery.edit.compose import Member, compose, cut_out
+from surgery.edit.compose import Member, compose, cut_out, inside
 from surgery.edit.evaluate import predict
 from surgery.errors import SelectionError
 from surgery.network.model import Model
@@ -88,7 +88,8 @@ class Transplant:
                 "Choose a stronger module or another calibration, or allow the others to lose more.",
             )
         self.ctx.log(f"F1 of {self.plan.target!r} {before.f1:.3f} to {after.f1:.3f} on validation samples")
-        return Outcome((made,), self._kept(made), {"classes": self.table(answers)})
+        kept = None if made.index is None or self.patient.index is None else inside(made, 0, self.patient)
+        return Outcome((made,), kept, {"classes": self.table(answers)})
 
     def made(self) -> Model:
         """The network in which the module answers for the class."""
@@ -168,15 +169,6 @@ class Transplant:
             if effect.others >= least and effect.f1 > best:
                 best, shift = effect.f1, tried
         return shift
-
-    def _kept(self, made: Model) -> Tensor | None:
-        """int64[N_new]: the patient's id of each neuron, −1 for the module's and the joining layer's."""
-        if made.index is None or self.patient.index is None:
-            return None
-        kept = torch.full((made.index.n,), -1, dtype=torch.long)
-        for name, layer in self.patient.index.layers.items():
-            kept[made.index.layers[f"members.0.{name}"].rows] = layer.rows
-        return kept
 
     @cached_property
     def module(self) -> Model:

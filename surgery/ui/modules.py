@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from surgery import charts
+from surgery import charts, jobs
 from surgery.errors import NotFoundError
-from surgery.ui import comparison, format
+from surgery.ui import comparison, format, progress
 from surgery.ui.messages import _, plural
 from surgery.ui.model_quality import most_confused
 from surgery.ui.panels import plain
@@ -28,9 +28,10 @@ PICKED = "module"  # ?module=, several: those picked for a new model
 
 @dataclass(frozen=True)
 class Module:
-    """One module on the shelf: the version it lies in, the class that it answers for, and its figures."""
+    """One module on the shelf: the version it lies in and its place there, the class it answers for, its figures."""
 
     version: Version
+    place: int
     name: str
     digest: str
     figures: Mapping[str, float]
@@ -59,7 +60,7 @@ class Module:
 def shelf(ws: Workspace, versions: Sequence[Version]) -> list[Module]:
     """All modules of these versions, newest version first."""
     return [
-        Module(version, row["name"], row["digest"], row["figures"])
+        Module(version, row["place"], row["name"], row["digest"], row["figures"])
         for version in sorted(versions, key=lambda one: -one.number)
         for row in _parts(ws, version.id)
         if F1 in row["figures"]
@@ -70,11 +71,13 @@ def shelf(ws: Workspace, versions: Sequence[Version]) -> list[Module]:
 def _parts(_ws: Workspace, version: str) -> list[dict[str, Any]]:
     """What lies in a version, without the lists of neurons: versions never change."""
     return [
-        {key: part[key] for key in ("name", "digest", "figures")} for part in _ws.parts(version) if "digest" in part
+        {"place": place, **{key: part[key] for key in ("name", "digest", "figures")}}
+        for place, part in enumerate(_ws.parts(version))
+        if "digest" in part
     ]
 
 
-def cards(modules: Sequence[Module]) -> Module | None:
+def cards(ws: Workspace, modules: Sequence[Module]) -> Module | None:
     """The modules of a version, class by class, to be picked; returns the one whose class shall be forgotten."""
     forgotten = None
     for start in range(0, len(modules), CARDS):
@@ -90,6 +93,7 @@ def cards(modules: Sequence[Module]) -> Module | None:
                         size=format.size(module.figures["bytes"]),
                     )
                 )
+                _take_out(ws, module)
                 if st.button(
                     _("Forget"),
                     key=f"forget_{module.key}",
@@ -99,6 +103,24 @@ def cards(modules: Sequence[Module]) -> Module | None:
                 ):
                     forgotten = module
     return forgotten
+
+
+def _take_out(ws: Workspace, module: Module) -> None:
+    """Make a version of the module alone, unless a job is at it."""
+    task = {"kind": "take_out", "version": module.version.id, "part": module.place}
+    job = progress.latest(ws, module.version.project, task)
+    made = job is not None and job.state == "done"
+    if st.button(
+        _("Taken out") if made else _("Take out"),
+        key=f"take_out_{module.key}",
+        icon=":material/output:",
+        type="tertiary",
+        disabled=job is not None and (job.active or made),
+        help=_("Make a version of it that answers with its class, or with none."),
+    ):
+        title = _("Module of {name}").format(name=module.name)
+        jobs.submit(ws, task, project=module.version.project, title=title)
+        st.rerun()
 
 
 def picked(modules: Sequence[Module]) -> list[Module]:

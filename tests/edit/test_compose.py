@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from surgery.analysis.masking import order_of, without
-from surgery.edit.compose import Member, compose, cut_out, together
+from surgery.edit.compose import Member, alone, compose, cut_out, together
 from surgery.edit.gate import gate
 from surgery.edit.shrink import shrink
 from surgery.measure.cost import parameters
@@ -135,3 +136,17 @@ def test_composed_networks_can_be_composed_again_and_stored(tmp_path: Path) -> N
     with torch.no_grad():
         assert torch.equal(store.load(tmp_path / "stored")(x), outer(x))
         assert torch.allclose(outer(x)[:, :4], inner(x), atol=1e-6)
+
+
+def test_a_module_alone_says_its_class_or_another() -> None:
+    model = digits()
+    part = replace(parts_of(model)[1], figures={"threshold": 0.3})
+    made, kept = alone(model, part)
+    x = torch.randn(6, *model.input.shape)
+    head = Head(3)
+    head.load_state_dict(dict(part.head))
+    with torch.no_grad():
+        score = head(cut_out(model, part)(x))[:, 0]
+        torch.testing.assert_close(made(x), torch.stack([score - 0.3, torch.zeros(6)], dim=1))
+    assert made.classes == (part.name, "another")
+    assert sorted(kept[kept >= 0].tolist()) == (part.keep | model.index.fixed).nonzero()[:, 0].tolist()
