@@ -16,6 +16,7 @@ from surgery.jobs.verdict import Probes, sizes
 from surgery.measure.cost import bytes_of, macs, parameters
 from surgery.operations.compose import Compose
 from surgery.operations.division import JUDGED
+from surgery.operations.evolved import FITTED
 from surgery.operations.learned import MASK_EPOCHS, TRIALS, TRIED, most_critical
 from surgery.operations.patch import Patch
 from surgery.operations.split import Split
@@ -48,12 +49,12 @@ def divided(probe: WhatIf, operation: Split, plan: Plan) -> dict[str, Any]:
     with torch.no_grad():
         after = scores(heads, seen.outputs(keep, "validating")).cpu()
     before, count = probe.recording.outputs, len(probe.model.classes)
-    samples = min(operation.samples, len(probe.data.ids("train")))
-    cycle = samples * (MASK_EPOCHS * STEP + 1) + (MASK_EPOCHS + 1) * JUDGED
+    samples, judged = min(operation.samples, len(probe.data.ids("train"))), min(JUDGED, len(probe.data.ids("val")))
+    cycle = samples * (MASK_EPOCHS * STEP + 1) + (MASK_EPOCHS + 1) * judged
     passes = {
-        "semantic": TRIALS * (TRIED + JUDGED) + operation.cycles * cycle,
+        "semantic": TRIALS * (min(TRIED, samples) + judged) + operation.cycles * cycle,
         "gradient": samples + operation.cycles * cycle,
-        "genetic": operation.population * operation.generations * 300 + operation.generations * JUDGED,
+        "genetic": operation.generations * (operation.population * min(FITTED, samples) + judged),
     }[operation.method]
     return {
         "title": operation.title,

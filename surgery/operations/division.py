@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
     from surgery.operations.split import Split
 
-JUDGED = 2_500  # validation samples, to choose on
+JUDGED = 5_000  # validation samples, to choose on
 BYTES = 4  # of a parameter
 COUNTED = 8  # samples, to see how often each weight is used
 
@@ -44,7 +44,8 @@ COUNTED = 8  # samples, to see how often each weight is used
 @dataclass(frozen=True)
 class Step:
     """What a method came to: keep: bool[K, N] and a head for each module; accuracy (0–1) of all together on validation
-    samples; share (0–1) of neurons in a module, on average over modules.
+    samples; share (0–1) of neurons in a module, on average over modules; error (0–1), the standard error of what is
+    lost, counted on the same samples before and after.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Step:
     accuracy: float
     share: float
     seconds: float
+    error: float = 0.0
 
 
 class Division:
@@ -85,20 +87,19 @@ class Division:
 
     def add(self, name: str, keep: Tensor, heads: list[Head], outputs: Tensor) -> Step:
         """Judge what a method has come to. outputs: float[K, n, K] on the judged samples."""
-        accuracy = self.right(heads, outputs)
-        share = float(keep[:, self.points].double().mean())
-        step = Step(
-            name, keep.clone(), tuple(map(copy.deepcopy, heads)), accuracy, share, time.monotonic() - self.started
-        )
+        right = self.right(heads, outputs)
+        accuracy, share = float(right.double().mean()), float(keep[:, self.points].double().mean())
+        error = float((right != self.before).double().mean().sqrt()) / len(right) ** 0.5
+        seconds = time.monotonic() - self.started
+        step = Step(name, keep.clone(), tuple(map(copy.deepcopy, heads)), accuracy, share, seconds, error)
         self.steps.append(step)
         self.ctx.point(accuracy=accuracy, neurons=share)
         return step
 
-    def right(self, heads: list[Head], outputs: Tensor) -> float:
-        """0–1: accuracy of the modules together on the judged samples."""
+    def right(self, heads: list[Head], outputs: Tensor) -> Tensor:
+        """bool[n]: which of the judged samples the modules together answer right."""
         with torch.no_grad():
-            found = scores(heads, outputs).argmax(1).cpu()
-        return float((found == self.truth).double().mean())
+            return scores(heads, outputs).argmax(1).cpu() == self.truth
 
     def best(self) -> Step:
         """Accuracy within the tolerance first, then the fewest neurons (methods.md §3, GradSplitter's rule)."""
@@ -107,8 +108,8 @@ class Division:
         return max(self.steps, key=lambda step: step.accuracy)
 
     def within(self, step: Step) -> bool:
-        """Whether no more accuracy is lost than may be."""
-        return step.accuracy >= self.accuracy - self.plan.tolerance / 100 - 1e-9
+        """Whether no more is lost than may be, its standard error included: of many steps the luckiest is taken."""
+        return step.accuracy - step.error >= self.accuracy - self.plan.tolerance / 100 - 1e-9
 
     def closed(self, keep: Tensor) -> Tensor:
         """bool[K, N] with groups as a whole, of which no layer is empty."""
@@ -126,6 +127,7 @@ class Division:
                 "step": step.name,
                 "accuracy": step.accuracy,
                 "lost points": 100 * (self.accuracy - step.accuracy),
+                "error points": 100 * step.error,
                 "neurons": step.share,
                 "seconds": step.seconds,
                 "chosen": step is best,
@@ -201,10 +203,14 @@ class Division:
         return self.model.outputs_of(self.data.classes)[torch.as_tensor(self.data.labels(self.judged))]
 
     @cached_property
+    def before(self) -> Tensor:
+        """bool[n]: which of the judged samples the model as it is answers right."""
+        return predict(self.model, self.data, self.judged, self.ctx, "measuring the model").argmax(1) == self.truth
+
+    @cached_property
     def accuracy(self) -> float:
         """0–1, of the model as it is on the judged samples."""
-        answers = predict(self.model, self.data, self.judged, self.ctx, "measuring the model").argmax(1)
-        return float((answers == self.truth).double().mean())
+        return float(self.before.double().mean())
 
     def chosen(self, role: str, limit: int) -> np.ndarray:
         """At most so many samples of a role, in proportion to the classes, mixed."""

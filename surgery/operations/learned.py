@@ -122,12 +122,11 @@ def _threshold(work: Division, orders: list[Tensor]) -> tuple[float, list[Head]]
             tried, train.outputs(keep, "trying a threshold"), train.truth, work.ctx, epochs=HEAD_EPOCHS, rate=FIRST_RATE
         )
         outputs = judged.outputs(keep, "trying a threshold")
-        if work.right(tried, outputs) >= work.accuracy - work.plan.tolerance / 100 - 1e-9:
+        if work.within(work.add(f"{100 * share:.0f} % most critical", keep, tried, outputs)):
             high, heads = share, tried
-            work.add(f"{100 * share:.0f} % most critical", keep, tried, outputs)
         else:
             low = share
-    if not work.steps:
+    if high == 1.0:
         keep = keep_of(work, orders, 1.0)
         work.add("all neurons", keep, heads, judged.outputs(keep, "trying a threshold"))
     return high, heads
