@@ -37,7 +37,7 @@ HEAD_RATE = 0.001
 SCANNED = 2_000  # training samples for the scores
 TRIED = 1_500  # training samples that heads are taught on while looking for the threshold
 TRIALS = 6  # halvings of the threshold
-WHOLE = 0.97  # a front layer of which modules have so much on average stays whole
+WHOLE, FRONT = 0.9, 1 / 3  # the first layers of which modules have so much stay whole, up to a share of all neurons
 TURN = 2.0  # what the pressure is multiplied by after an epoch within the tolerance, and divided by after another
 LEAST = 1e-3  # p of a neuron that must stay
 
@@ -93,11 +93,15 @@ def keep_of(work: Division, orders: list[Tensor], share: float) -> Tensor:
 
 
 def front(work: Division, keep: Tensor) -> Tensor:
-    """bool[N]: neurons of the first layers, up to the first that modules do not have nearly whole."""
+    """bool[N]: neurons of the first layers that modules have nearly whole, as long as most can still be learned."""
+    found = _of_first_layers(work, 0)
     for number, layer in enumerate(work.index.layers.values()):
-        if float(keep[:, layer.rows].double().mean()) < WHOLE:
-            return _of_first_layers(work, number)
-    return torch.ones(work.index.n, dtype=torch.bool)
+        longer = _of_first_layers(work, number + 1)
+        too_many = float((longer & work.points).sum()) > FRONT * float(work.points.sum())
+        if too_many or float(keep[:, layer.rows].double().mean()) < WHOLE:
+            break
+        found = longer
+    return found
 
 
 def _of_first_layers(work: Division, count: int) -> Tensor:
