@@ -177,9 +177,14 @@ def accuracy(model: Model, data: Dataset, ids: np.ndarray) -> float:
     return float((answers == truth).double().mean())
 
 
-def train(module: nn.Module, recipe: Recipe, data: Dataset, seed: int, target: Path) -> None:
-    """Train from scratch, or from the last finished epoch; the result is put in place at once."""
-    ids = data.ids("train")
+def train(
+    module: nn.Module, recipe: Recipe, data: Dataset, seed: int, target: Path, ids: np.ndarray | None = None
+) -> None:
+    """Train from scratch, or from the last finished epoch; the result is put in place at once.
+
+    ids: the samples, by default all of role train.
+    """
+    ids = data.ids("train") if ids is None else ids
     pictures, labels = torch.from_numpy(data.raw(ids)), torch.from_numpy(data.labels(ids))
     optimizer = torch.optim.SGD(module.parameters(), recipe.rate, 0.9, weight_decay=recipe.decay, nesterov=True)
     steps = -(-len(ids) // BATCH)

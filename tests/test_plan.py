@@ -18,7 +18,7 @@ def test_a_plan_embeds_ids_and_digest() -> None:
         (GOOD.replace('"dataset": "d"', '"data": "d"'), "dataset: Field required"),
         (
             GOOD.replace("prune", "prone"),
-            "There is no operation 'prone'; installed are compress, damage, extend, forget, prune, readapt",
+            "There is no operation 'prone'; installed are compose, compress, damage, extend, forget, patch",
         ),
         (GOOD.replace('"remove": [1]', '"remove": [-1]'), "remove.ids.0: Input should be greater than or equal to 0"),
         (GOOD.replace('"remove": [1]', '"remove": [1], "epochs": 1000'), "epochs: Input should be less than or equal"),

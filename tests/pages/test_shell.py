@@ -23,7 +23,7 @@ def test_every_page_begins_with_the_guard() -> None:
     for entry in shell.entries():
         source = (ROOT / entry.path).read_text()
         statements = [line for line in source.splitlines() if re.match(r"\S", line)]
-        code = [line for line in statements if not line.startswith(('"""', "import ", "from ", "#"))]
+        code = [line for line in statements if not line.startswith(('"""', "import ", "from ", "#", ")"))]
         assert code[0].startswith(f'view = shell.page("{entry.name}"'), entry.path
 
 
