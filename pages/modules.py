@@ -5,7 +5,7 @@ import streamlit as st
 from surgery.measure.interval import share
 from surgery.plan import Plan
 from surgery.ui import format, goals, model_tab, modules, panels, pickers, preview, running, shell
-from surgery.ui.messages import _
+from surgery.ui.messages import _, plural
 from surgery.ui.modules import Module
 from surgery.ui.panels import plain
 
@@ -126,6 +126,9 @@ def compose(all_modules: list[Module]) -> None:
         if picked and st.button(_("None"), icon=":material/close:", key="pick_none"):
             modules.pick([])
             st.rerun()
+    holders = {one.version.id for one in picked}
+    if len(holders) == 1 and len(picked) < len([one for one in all_modules if one.version.id in holders]):
+        prune(picked)
     if len(picked) < 2:
         return
     inputs = list(dict.fromkeys(one.version.id for one in picked))
@@ -137,6 +140,17 @@ def compose(all_modules: list[Module]) -> None:
     )
     with panels.panel():
         look_ahead(plan, _("Compose {count} modules").format(count=len(picked)), ":material/join:", inputs[0])
+
+
+def prune(picked: list[Module]) -> None:
+    """Offer to prune what only these modules need, by way of a saved selection."""
+    ids, holder = modules.only(ws, picked), picked[0].version
+    label = plural("Prune {count} neuron that only these need", "Prune {count} neurons that only these need", len(ids))
+    why = None if ids else _("The other modules of this version need all of their neurons too.")
+    if st.button(label, icon=":material/content_cut:", disabled=not ids, help=why, key="prune_only"):
+        name = _("Only needed by {names}").format(names=", ".join(one.name for one in picked))
+        saved = ws.save_selection(project.id, holder.id, name[:120], ids)
+        shell.go("change", project=project.id, version=holder.id, **{pickers.SAVED: saved.id})
 
 
 def look_ahead(plan: Plan, title: str, icon: str, parent: str) -> None:

@@ -134,6 +134,14 @@ def pick(modules: Sequence[Module]) -> None:
     st.query_params[PICKED] = [module.key for module in modules]
 
 
+def only(ws: Workspace, modules: Sequence[Module]) -> tuple[int, ...]:
+    """Ids of the neurons that lie in some of these modules of one version and in none of its others."""
+    parts, own = ws.parts(modules[0].version.id), {module.place for module in modules}
+    inside = {id for place in own for id in parts[place]["neurons"]}
+    outside = {id for place, part in enumerate(parts) if place not in own for id in part["neurons"]}
+    return tuple(sorted(inside - outside))
+
+
 def best(modules: Sequence[Module]) -> list[Module]:
     """For each class the module with the highest F1."""
     ranked = sorted(modules, key=lambda module: module.figures[F1])

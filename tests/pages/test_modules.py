@@ -159,3 +159,19 @@ def test_the_best_of_each_class_is_proposed_and_all_can_be_put_back(
     page.button(key="pick_none").click().run()
     assert "module" not in page.query_params
     assert failures(page) == []
+
+
+def test_what_only_the_picked_modules_need_can_be_pruned(
+    open_page: OpenPage, patient: Patient, strong: Version, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("modules", **patient.link)
+    page.checkbox(key=f"pick_{strong.id}.columns").check().run()
+    parts = {part["name"]: set(part["neurons"]) for part in patient.ws.parts(strong.id)}
+    alone = sorted(parts["columns"] - parts["bars"] - parts["square"])
+    assert alone
+    page.button(key="prune_only").click().run()
+    assert failures(page) == []
+    (saved,) = patient.ws.selections(patient.project.id)
+    assert (saved.name, list(saved.ids)) == ("Only needed by columns", alone)
+    assert asked[-1]["plan"]["operation"] == "prune"
+    assert asked[-1]["plan"]["inputs"] == [strong.id]
