@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor, nn
 
-from surgery.edit.heads import sizes_of
+from surgery.edit.heads import restored, sizes_of
 from surgery.edit.shrink import shrink
+from surgery.errors import SelectionError
 from surgery.network.composed import Composed
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.part import Part
 from surgery.network.trace import trace
 
 NAME = "composed/network"
+PROVEN = 1e-3  # relative: processors round differently
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,26 @@ def inside(made: Model, place: int, member: Model, old: Tensor | None = None) ->
 def cut_out(model: Model, part: Part) -> Model:
     """The network with the neurons of a part alone and all its outputs, what its head reads."""
     return _cut(model, part)[0]
+
+
+def proven(model: Model, part: Part) -> Model:
+    """What `cut_out` makes, once it has said of the module's own samples what it said when it was made.
+
+    Raises:
+        SelectionError: it says something else. TraceError: as `cut_out`.
+    """
+    small = cut_out(model, part)
+    if part.proof:
+        with torch.no_grad():
+            score = restored(part.head)(small(part.proof["x"]))[:, 0]
+        wanted = part.proof["score"]
+        if not torch.allclose(score, wanted, rtol=PROVEN, atol=PROVEN * float(wanted.abs().max())):
+            raise SelectionError(
+                f"The module {part.name!r} no longer says what it said of its {len(wanted)} own samples: scores differ "
+                f"by up to {float((score - wanted).abs().max()):.3g}.",
+                "Its version was changed or damaged: verify it on the page Versions, or split the model again.",
+            )
+    return small
 
 
 def _cut(model: Model, part: Part) -> tuple[Model, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from surgery.errors import ModelFileError
 
-MEANS, HEAD = "means", "head"
+MEANS, HEAD, PROOF = "means", "head", "proof"
 LIST, TENSORS = "parts.json", "parts.safetensors"
 
 
@@ -27,7 +27,8 @@ class Part:
     means: layer -> float[in], what neurons outside `keep` leave behind; empty = nothing. head: the tensors of a
     `surgery.edit.heads.Head` that turns the network's outputs into one score for the only class; empty = the outputs
     themselves. source: digest of the weights that it was cut for, "" = those it is stored with. figures: what was
-    measured of it on validation samples.
+    measured of it on validation samples. proof: a few samples as the network takes them, x: float[n, *input], and what
+    it said of them, score: float[n]; it must say so whenever it is used.
     """
 
     name: str
@@ -37,24 +38,21 @@ class Part:
     head: Mapping[str, Tensor] = field(default_factory=dict)
     source: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
+    proof: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        """Names what it says: of its neurons, means, head and source; not of its name and figures."""
+        """Names what it says: of its neurons, means, head and source; not of its name, figures and proof."""
         whole = hashlib.sha256(f"{self.source}|{'|'.join(self.classes)}".encode())
         whole.update(self.keep.numpy().tobytes())
-        for name, tensor in self.tensors().items():
+        for name, tensor in _named(means=self.means, head=self.head).items():
             whole.update(name.encode())
             whole.update(tensor.contiguous().numpy().tobytes())
         return "sha256:" + whole.hexdigest()[:16]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Means and head by name, for a file of tensors."""
-        return {
-            f"{kind}/{name}": tensor
-            for kind, own in ((MEANS, self.means), (HEAD, self.head))
-            for name, tensor in sorted(own.items())
-        }
+        """Means, head and proof by name, for a file of tensors."""
+        return _named(means=self.means, head=self.head, proof=self.proof)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict of all but `tensors`."""
@@ -72,7 +70,7 @@ class Part:
         """The part that `to_json` and `tensors` wrote."""
         keep = torch.zeros(int(value["of"]), dtype=torch.bool)
         keep[value["neurons"]] = True
-        own: dict[str, dict[str, Tensor]] = {MEANS: {}, HEAD: {}}
+        own: dict[str, dict[str, Tensor]] = {MEANS: {}, HEAD: {}, PROOF: {}}
         for name, tensor in (tensors or {}).items():
             kind, _, rest = name.partition("/")
             own[kind][rest] = tensor
@@ -84,7 +82,13 @@ class Part:
             own[HEAD],
             value.get("source", ""),
             value.get("figures", {}),
+            own[PROOF],
         )
+
+
+def _named(**kinds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """ "means/conv1" -> its tensor, and so on."""
+    return {f"{kind}/{name}": tensor for kind, own in kinds.items() for name, tensor in sorted(own.items())}
 
 
 def save(parts: Sequence[Part], folder: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from surgery.context import Context
 from surgery.data.splits import spread
 from surgery.edit.calibrate import affine
-from surgery.edit.compose import Member, compose, cut_out, share
+from surgery.edit.compose import Member, compose, proven, share
 from surgery.edit.evaluate import predict
 from surgery.network.model import InputSpec, Model
 from surgery.operations.base import Outcome
@@ -74,7 +74,7 @@ class Composition:
     @cached_property
     def members(self) -> list[Member]:
         """The modules cut out, what those of one model have in common stored once."""
-        cut = [cut_out(model, part) for model, part in self.chosen]
+        cut = [proven(model, part) for model, part in self.chosen]
         for source in {id(model): model for model, _ in self.chosen}.values():
             share(source, [own for own, (model, _) in zip(cut, self.chosen, strict=True) if model is source])
         return [Member(own, part.head) for own, (_, part) in zip(cut, self.chosen, strict=True)]

@@ -6,8 +6,9 @@ Letters: K classes, modules and outputs; N neurons; n samples.
 from __future__ import annotations
 
 import copy
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 JUDGED = 5_000  # validation samples, to choose on
 BYTES = 4  # of a parameter
+PROOF, PROOF_BYTES = 32, 2**20  # samples that a module keeps to be proven on, at most
 COUNTED = 8  # samples, to see how often each weight is used
 
 
@@ -145,7 +147,13 @@ class Division:
             found = scores(step.heads, outputs).cpu()
         truth = seen.truth.cpu()
         figures = [recognition(found[:, k], truth == k, step.heads[k].limit) for k in range(len(self.classes))]
-        parts = tuple(self._part(name, step.keep[k], step.heads[k], figures[k]) for k, name in enumerate(self.classes))
+        shown = self._shown(ids)
+        x = next(iter(self.data.batches(ids[shown], self.model.input, size=len(shown))))[0]
+        proofs = [{"x": x, "score": found[shown, k].contiguous()} for k in range(len(self.classes))]
+        parts = tuple(
+            replace(self._part(name, step.keep[k], step.heads[k], figures[k]), proof=proofs[k])
+            for k, name in enumerate(self.classes)
+        )
         return parts, {
             "modules": pd.DataFrame([{"class": part.name, **part.figures} for part in parts]),
             "overlap": pd.DataFrame(
@@ -153,6 +161,11 @@ class Division:
             ),
             "interdependence": self._interdependence(found, truth),
         }
+
+    def _shown(self, ids: np.ndarray) -> np.ndarray:
+        """Places of the samples that modules are proven on: a few of every class in turn, as far as they are small."""
+        most = max(2, min(PROOF, PROOF_BYTES // (BYTES * math.prod(self.model.input.shape))))
+        return spread(self.data.strata(ids), most, self.ctx.seed, even=True)
 
     def _part(self, name: str, keep: Tensor, head: Head, figures: Recognition) -> Part:
         parameters, macs = self.sizes.count(keep)

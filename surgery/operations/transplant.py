@@ -24,7 +24,7 @@ from torch import Tensor
 
 from surgery.context import Context
 from surgery.edit.calibrate import affine
-from surgery.edit.compose import Member, compose, cut_out, inside
+from surgery.edit.compose import Member, compose, inside, proven
 from surgery.edit.evaluate import predict
 from surgery.errors import SelectionError
 from surgery.network.model import Model
@@ -173,7 +173,7 @@ class Transplant:
     @cached_property
     def module(self) -> Model:
         """The donor with the neurons of the module alone."""
-        return cut_out(self.donor, self.part)
+        return proven(self.donor, self.part)
 
     @cached_property
     def ids(self) -> np.ndarray:

@@ -83,7 +83,7 @@ def test_without_calibration_scores_are_those_of_the_modules(one: Model, pico_im
 
 def test_calibration_never_answers_worse_on_its_own_samples(one: Model, pico_images: Dataset) -> None:
     data, digests = pico_images.without_test(), tuple(part.digest for part in one.parts)
-    shouting = replace(one.parts[0], head={name: 9 * tensor for name, tensor in one.parts[0].head.items()})
+    shouting = replace(one.parts[0], head={name: 9 * tensor for name, tensor in one.parts[0].head.items()}, proof={})
     loud = replace(one, parts=(shouting, *one.parts[1:]))
     plan = Compose(modules=(shouting.digest, *digests[1:]), calibration=1_000)
     plain = Compose(modules=(shouting.digest, *digests[1:]), calibration=0)

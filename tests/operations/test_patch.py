@@ -121,7 +121,7 @@ def test_a_module_is_named_by_its_digest(donor: Model) -> None:
 def test_a_donor_worse_than_the_patient_is_refused_with_numbers(donor: Model, pico_images: Dataset) -> None:
     part = donor.parts[2]
     upside_down = {name: -tensor for name, tensor in part.head.items()}
-    bad = replace(donor, parts=(*donor.parts[:2], replace(part, head=upside_down)))
+    bad = replace(donor, parts=(*donor.parts[:2], replace(part, head=upside_down, proof={})))
     with pytest.raises(SelectionError, match=r"does not help 'square': its F1 .* would go from"):
         patch(replace(donor, parts=()), bad, pico_images).run()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import torch
 
 from surgery.context import Context
 from surgery.data.dataset import Dataset
-from surgery.edit.compose import cut_out
+from surgery.edit.compose import cut_out, proven
 from surgery.edit.gate import gate
 from surgery.edit.heads import restored
 from surgery.edit.tune import tune
-from surgery.errors import Cancelled, DataError, TraceError
+from surgery.errors import Cancelled, DataError, SelectionError, TraceError
 from surgery.network.model import Model
 from surgery.operations import learned
 from surgery.operations.base import Outcome
@@ -147,3 +148,16 @@ def test_a_class_without_samples_is_named(trained: Model, pico_images: Dataset) 
         Split().on(trained, pico_images.without_test().fitting(("bars", "columns")), CTX)
     with pytest.raises(TraceError, match="no convolution"):
         Split().on(pico.pico_model(pico.mlp(), (4,)), pico_images, CTX)
+
+
+def test_a_module_keeps_samples_that_must_hold_whenever_it_is_used(outcome: Outcome, trained: Model) -> None:
+    for part in outcome.parts:
+        assert len(part.proof["x"]) == len(part.proof["score"]) > 3
+        cut = proven(trained, part)
+        with torch.no_grad():
+            torch.testing.assert_close(restored(part.head)(cut(part.proof["x"]))[:, 0], part.proof["score"])
+    damaged = copy.deepcopy(trained.module)
+    with torch.no_grad():
+        damaged.stem.conv.weight *= 1.5
+    with pytest.raises(SelectionError, match="no longer says what it said of its 9 own samples"):
+        proven(replace(trained, module=damaged), outcome.parts[0])
