@@ -21,14 +21,13 @@ from surgery.network.slicing import Means, shifts
 def gate(module: nn.Module, index: NeuronIndex, value: Tensor, means: Means | None = None) -> Iterator[None]:
     """Inside it, `module` computes as if neuron u were multiplied by value[u] for all who read it.
 
-    value: float[N] on any device, 1 = as it is, 0 = removed; may require gradients. Or float[b, N], a row for each
-        sample of the batch.
+    value: float[N] on any device, 1 = as it is, 0 = removed; may require gradients.
     means: float[in] per layer; what is missing, (1 − value) · mean, is added to the readers' outputs as one constant
         per output (see `slicing.shifts`). Layers that cannot hold a bias get none, in gate and shrink alike.
     """
     factors = {}
     for name, layer in index.layers.items():
-        seen = value[..., layer.cols.clamp(min=0).to(value.device)]
+        seen = value[layer.cols.clamp(min=0).to(value.device)]
         factors[name] = torch.where((layer.cols >= 0).to(value.device), seen, torch.ones_like(seen))
     added = shifts(module, index, value.cpu(), means) if means else {}
 
@@ -43,6 +42,5 @@ def gate(module: nn.Module, index: NeuronIndex, value: Tensor, means: Means | No
 
 
 def _along(values: Tensor, axis: int, rank: int) -> Tensor:
-    """Lay float[k] along `axis` of a tensor with `rank` axes; of float[b, k] the rows along the first axis."""
-    lying = [values.shape[-1] if a == axis else 1 for a in range(rank)]
-    return values.reshape([*values.shape[:-1], *lying[values.dim() - 1 :]])
+    """Lay float[k] along `axis` of a tensor with `rank` axes."""
+    return values.reshape([-1 if a == axis else 1 for a in range(rank)])

@@ -32,14 +32,13 @@ SIZES: tuple[tuple[str, str, int], ...] = (
 def shifts(module: nn.Module, index: NeuronIndex, value: Tensor, means: Means) -> dict[str, Tensor]:
     """float[out] per layer: weight · mean · (1 − value), summed over its input positions and the kernel.
 
-    value: float[N], 1 = kept, 0 = removed; or float[b, N], which gives float[b, out]. Layers that hold no bias, or of
-    which nothing is missing, are left out.
+    value: float[N], 1 = kept, 0 = removed. Layers that hold no bias, or of which nothing is missing, are left out.
     """
     found = {}
     for name, layer in index.layers.items():
         if not layer.shiftable or name not in means:
             continue
-        missing = torch.where(layer.cols >= 0, 1 - value[..., layer.cols.clamp(min=0)], 0.0)
+        missing = torch.where(layer.cols >= 0, 1 - value[layer.cols.clamp(min=0)], 0.0)
         if bool((missing == 0).all()):
             continue
         owner: Any = module.get_submodule(name)
@@ -49,15 +48,13 @@ def shifts(module: nn.Module, index: NeuronIndex, value: Tensor, means: Means) -
 
 
 def _applied(owner: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
-    """float[..., out]: the layer's response, without bias, to the constant input x: float[..., in]."""
+    """float[out]: the layer's response, without bias, to the constant input x: float[in]."""
     kernel = weight.flatten(2).sum(2) if weight.dim() > 2 else weight  # [out, in/groups]
     groups = int(getattr(owner, "groups", 1))
     if isinstance(owner, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
         kernel = kernel / math.prod(owner.stride)  # each output sees one stride-th of the kernel
-    else:
-        kernel = torch.cat([k.T for k in kernel.chunk(groups)])
-    parts = zip(x.chunk(groups, -1), kernel.chunk(groups), strict=True)
-    return torch.cat([own @ k for own, k in parts], dim=-1)
+        return torch.cat([x_g @ k for x_g, k in zip(x.chunk(groups), kernel.chunk(groups), strict=True)])
+    return torch.cat([k @ x_g for x_g, k in zip(x.chunk(groups), kernel.chunk(groups), strict=True)])
 
 
 def cut(module: nn.Module, index: NeuronIndex, keep: Tensor, means: Means | None = None) -> nn.Module:

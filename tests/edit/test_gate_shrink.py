@@ -124,17 +124,3 @@ def test_an_open_keep_is_refused() -> None:
     keep[0] = False
     with pytest.raises(SelectionError, match="coupled group"):
         shrink(model, keep)
-
-
-@pytest.mark.parametrize("make", pico.NETWORKS)
-@pytest.mark.parametrize("fill", ["zero", "mean"])
-def test_rows_of_values_gate_each_sample_on_its_own(make: type[nn.Module], fill: str) -> None:
-    model = pico.pico_model(make())
-    values = torch.stack([sample(model.index, share, seed=3).float() for share in (0.0, 0.3, 0.5, 0.4, 0.2)])
-    means = some_means(model) if fill == "mean" else None
-    with torch.no_grad():
-        with gate(model.module, model.index, values, means):
-            together = model(X)
-        for row, value in enumerate(values):
-            with gate(model.module, model.index, value, means):
-                assert relative(together[row : row + 1], model(X[row : row + 1])) <= 1e-5
