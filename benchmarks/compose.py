@@ -19,16 +19,15 @@ import torch
 from torch.nn import functional
 
 import sample_models
-from benchmarks.bases import MEAN, STD, Recipe, accuracy, base, cifar10, cnn, half, train
-from benchmarks.modules import split_once, strong
+from benchmarks.bases import Recipe, accuracy, base, cifar10, cnn, half, train
+from benchmarks.modules import modelled, split_once, strong
 from benchmarks.rows import cache_folder, row
 from surgery.context import Context
 from surgery.data.arrays import from_arrays
 from surgery.data.dataset import Dataset
 from surgery.measure.cost import bytes_of
 from surgery.network import store
-from surgery.network.model import Architecture, InputSpec, Model
-from surgery.network.trace import trace
+from surgery.network.model import Model
 from surgery.operations.compose import Compose
 
 SEED, CALIBRATION = 0, 50
@@ -41,13 +40,6 @@ SCRATCH = Recipe("cnn", epochs=10, rate=0.1, least=0.0)
 SCRATCH_SMALL = Recipe("cnn", epochs=40, rate=0.05, least=0.0)  # of the few digits
 
 
-def modelled(module: torch.nn.Module, classes: tuple[str, ...], name: str) -> Model:
-    """A network on pictures of 32 × 32."""
-    index, support = trace(module.eval(), torch.zeros(2, 3, 32, 32))
-    spec = InputSpec("image", (3, 32, 32), MEAN, STD)
-    return Model(module, Architecture(f"bases/{name}"), spec, "classification", classes, index, support)
-
-
 @cache
 def halves() -> tuple[Model, Model]:
     """Two cnns that know one half of the classes each, with their modules."""
@@ -58,7 +50,7 @@ def halves() -> tuple[Model, Model]:
         module.load_state_dict(torch.load(file, weights_only=True))
     else:
         train(module, SECOND, half(second=True), SEED + 7, file)
-    other = modelled(module, half(second=True).classes, "second_half")
+    other = modelled(module.eval(), "second_half", half(second=True).classes)
     return first, split_once(other, half(second=True), "second-half", SEED)
 
 
@@ -110,7 +102,7 @@ def scratch(data: Dataset, recipe: Recipe, name: str) -> tuple[Model, float]:
     train(module, recipe, data, SEED, file)
     seconds = time.monotonic() - start
     file.unlink()
-    return modelled(module, data.classes, "scratch"), seconds
+    return modelled(module.eval(), "scratch", data.classes), seconds
 
 
 def digest(model: Model, name: str) -> str:

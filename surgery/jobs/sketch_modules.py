@@ -45,7 +45,7 @@ def divided(probe: WhatIf, operation: Split, plan: Plan) -> dict[str, Any]:
         raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}", "Choose another version.")
     work = operation.on(probe.model, probe.data, Context(probe.device, plan.seed))
     keep, heads = most_critical(work, SHARE, min(TAUGHT, operation.samples))
-    seen = work.masked(probe.probes.ids, work.points[work.index.group])
+    seen = work.masked(probe.probes.ids, work.removable)
     with torch.no_grad():
         after = scores(heads, seen.outputs(keep, "validating")).cpu()
     before, count = probe.recording.outputs, len(probe.model.classes)

@@ -68,6 +68,7 @@ class Division:
         self.index = model.index
         self.classes = model.classes
         self.points = self.index.point & ~self.index.fixed
+        self.removable = self.points[self.index.group]  # bool[N]: the points with all coupled to them
         self.steps: list[Step] = []
         self.started = time.monotonic()
 
@@ -104,7 +105,7 @@ class Division:
             return scores(heads, outputs).argmax(1).cpu() == self.truth
 
     def best(self) -> Step:
-        """Accuracy within the tolerance first, then the fewest neurons (methods.md §3, GradSplitter's rule)."""
+        """Accuracy within the tolerance first, then the fewest neurons (GradSplitter, arXiv 2311.04438)."""
         if within := list(filter(self.within, self.steps)):
             return min(within, key=lambda step: step.share)
         return max(self.steps, key=lambda step: step.accuracy)
@@ -141,7 +142,7 @@ class Division:
     def told(self, step: Step) -> tuple[tuple[Part, ...], dict[str, pd.DataFrame]]:
         """The modules with their figures on all validation samples, and these as tables."""
         ids = self.data.ids("val")
-        seen = self.masked(ids, torch.zeros_like(self.points))
+        seen = self.masked(ids, self.removable)
         outputs = seen.outputs(step.keep, "measuring modules")
         with torch.no_grad():
             found = scores(step.heads, outputs).cpu()

@@ -156,7 +156,7 @@ class Breeding:
     def __init__(self, work: Division) -> None:
         self.work, self.plan, self.ctx = work, work.plan, work.ctx
         self.random = np.random.default_rng(work.ctx.seed)
-        free = work.points[work.index.group]
+        free = work.removable
         self.fitted = work.masked(work.chosen("train", min(FITTED, work.plan.samples)), free)
         self.judged = work.masked(work.judged, free)
         seen = scan(work.model, work.data, work.ctx, limit=SCANNED)

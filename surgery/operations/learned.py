@@ -47,7 +47,7 @@ def from_criticality(work: Division) -> None:
     orders = criticality_orders(work)
     share, heads = _threshold(work, orders)
     keep = keep_of(work, orders, share)
-    free = work.points[work.index.group] & ~front(work, keep)
+    free = work.removable & ~front(work, keep)
     p = torch.ones(len(orders), work.index.n)
     for own, order in zip(p, orders, strict=True):
         own[order] = torch.linspace(0, 1, len(order)) - (1 - share) + 0.5 / max(len(order), 1)
@@ -57,7 +57,7 @@ def from_criticality(work: Division) -> None:
 def from_ones(work: Division) -> None:
     """Start with all neurons on: heads alone, then cycles of masks with heads and of heads alone."""
     layers = int(work.plan.front * len(work.index.layers))
-    free = work.points[work.index.group] & ~_of_first_layers(work, layers)
+    free = work.removable & ~_of_first_layers(work, layers)
     generator = torch.Generator().manual_seed(work.ctx.seed)
     heads = []
     for _ in work.classes:
@@ -72,7 +72,7 @@ def from_ones(work: Division) -> None:
 def most_critical(work: Division, share: float, samples: int) -> tuple[Tensor, list[Head]]:
     """bool[K, N], this share (0–1) of neurons that each class needs most, and heads taught on so many samples."""
     keep = keep_of(work, criticality_orders(work), share)
-    train = work.masked(work.chosen("train", samples), work.points[work.index.group])
+    train = work.masked(work.chosen("train", samples), work.removable)
     heads = _plain(work)
     outputs = train.outputs(keep, "computing what heads see")
     teach(heads, outputs, train.truth, work.ctx, epochs=HEAD_EPOCHS, rate=FIRST_RATE)
@@ -114,7 +114,7 @@ def _of_first_layers(work: Division, count: int) -> Tensor:
 
 def _threshold(work: Division, orders: list[Tensor]) -> tuple[float, list[Head]]:
     """The smallest share of neurons with which all modules together stay within the tolerance, and their heads."""
-    free = work.points[work.index.group]
+    free = work.removable
     train = work.masked(work.chosen("train", min(TRIED, work.plan.samples)), free)
     judged = work.masked(work.judged, free)
     low, high, heads = 0.0, 1.0, _plain(work)

@@ -53,7 +53,7 @@ def test_the_joint_loss_is_cross_entropy_over_sigmoids_and_the_mean_of_all_masks
     model, data = digits(), pico_images.without_test()
     plan = Split(method="gradient", front=0.0, pressure=0.1)
     work = plan.on(model, data, Context(seed=0))
-    free = work.points[work.index.group]
+    free = work.removable
     train = work.masked(work.chosen("train", 40), free)
     torch.manual_seed(3)
     heads = [Head(3, HIDDEN) for _ in range(3)]
