@@ -75,7 +75,7 @@ class Transplant:
         """Fit, join, tell.
 
         Raises:
-            SelectionError: the module is no better, or cannot help while the others keep what they have.
+            SelectionError: the module is no better, or the others would lose more than allowed.
         """
         made = self.made()
         answers = predict(made, self.data, self.ids, self.ctx, "validating").argmax(1)
@@ -86,6 +86,13 @@ class Transplant:
                 f"{before.f1:.3f} to {after.f1:.3f}, with the others losing {100 * (before.others - after.others):.1f} "
                 "points.",
                 "Choose a stronger module or another calibration, or allow the others to lose more.",
+            )
+        lost = 100 * (before.others - after.others)
+        if lost > self.plan.others + 1e-9:
+            raise SelectionError(
+                f"All other classes together would lose {lost:.2f} points on validation samples, "
+                f"{self.plan.others:g} may be lost.",
+                "Choose the affine calibration, which keeps within it, or allow the others to lose more.",
             )
         self.ctx.log(f"F1 of {self.plan.target!r} {before.f1:.3f} to {after.f1:.3f} on validation samples")
         kept = None if made.index is None or self.patient.index is None else inside(made, 0, self.patient)

@@ -165,3 +165,12 @@ def test_sigmoid_replaces_the_column_by_the_sigmoid_of_the_score(
         wanted = torch.softmax(weak(x), 1)
         wanted[:, 2] = torch.sigmoid(score - part.figures["threshold"])
         torch.testing.assert_close(work.made()(x), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_calibration_that_costs_the_others_too_much_is_refused(
+    weak: Model, donor: Model, pico_images: Dataset
+) -> None:
+    work = patch(weak, donor, pico_images, calibration="min-max", others=0.5)
+    work.before = replace(work.before, others=1.02)  # as if the others had had more to lose
+    with pytest.raises(SelectionError, match=r"would lose .* points on validation samples, 0.5 may be lost"):
+        work.run()
