@@ -5,20 +5,7 @@ import streamlit as st
 from surgery.jobs import Job
 from surgery.operations.base import Operation, Selection, operations
 from surgery.plan import Plan
-from surgery.ui import (
-    format,
-    frontier,
-    goals,
-    panels,
-    pickers,
-    preview,
-    progress,
-    running,
-    selection,
-    shell,
-    teach,
-    trial,
-)
+from surgery.ui import frontier, goals, panels, pickers, progress, running, selection, shell, teach, trial
 from surgery.ui.form import form
 from surgery.ui.messages import _
 
@@ -161,33 +148,6 @@ def bring_first(operation: str) -> None:
             trial.drift(view)
 
 
-def look_ahead(plan: Plan) -> None:
-    """Preview the plan, offer to run it and to take it along."""
-    place = st.empty()
-    with place, panels.loading(320):
-        answer = preview.ask(ws, plan)
-    with place.container():
-        preview.show(answer, version.neurons - len(ws.inspect(version.id)["classes"]))
-        with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button(
-                preview.action(answer), type="primary", icon=ICONS.get(plan.operation, ":material/content_cut:")
-            ):
-                running.start(ws, project, plan, preview.action(answer))
-            st.caption(
-                _("about {time} on {device}; v{number} stays as it is").format(
-                    time=format.seconds(answer["job_seconds"]), device=plan.device, number=version.number
-                ),
-                width="stretch",
-            )
-            st.download_button(
-                _("Plan (JSON)"),
-                plan.model_dump_json(indent=2),
-                "plan.json",
-                "application/json",
-                icon=":material/download:",
-            )
-
-
 def watched(job: Job) -> None:
     """The job with its candidates, and what may be made of it afterwards."""
     running.watch(ws, project, job)
@@ -209,7 +169,9 @@ def plan_and_preview() -> None:
         if plan is None:
             choose_first()
         else:
-            look_ahead(plan)
+            neurons = version.neurons - len(ws.inspect(version.id)["classes"])
+            icon = ICONS.get(plan.operation, ":material/content_cut:")
+            running.look_ahead(ws, project, plan, neurons, icon=icon)
 
 
 with panels.panel():

@@ -4,13 +4,14 @@ import streamlit as st
 
 from surgery.measure.interval import share
 from surgery.plan import Plan
-from surgery.ui import format, goals, model_tab, modules, panels, pickers, preview, running, shell
+from surgery.ui import format, goals, model_tab, modules, panels, pickers, running, shell
 from surgery.ui.messages import _, plural
 from surgery.ui.modules import Module
 from surgery.ui.panels import plain
 
 view = shell.page("modules", needs=("project", "version"))
 ws, project, version, dataset = view.workspace, view.project, view.version, view.dataset
+DONOR = "donor"  # ?donor=: the module that answers for a weak class
 CALIBRATIONS = {
     "affine": _("Slope and threshold, others held"),
     "temperature": _("Sigmoid of fitted width"),
@@ -79,38 +80,52 @@ def patch(all_modules: list[Module]) -> None:
     left, right = st.columns([4, 9], gap="large")
     with left, panels.panel():
         target = weak_class()
-        donors = {one.key: one for one in all_modules if one.name == target and one.version.id != version.id}
+        donors = modules.donors(ws, version, dataset.id, target, all_modules)
         if not donors:
-            panels.empty(_("No other version has a module for {name}.").format(name=target))
+            panels.empty(_("No other version has a module that could answer for {name}.").format(name=target))
             st.caption(_("Bring a stronger model into this project and split it, or choose another class."))
             return
-        best = sorted(donors, key=lambda key: -donors[key].figures["f1"])
-        chosen = donors[
-            st.selectbox(
-                _("Module that answers for it"),
-                best,
-                format_func=lambda key: (
-                    f"v{donors[key].version.number} {donors[key].version.name} · "
-                    f"F1 {format.percent(donors[key].figures['f1'])}"
-                ),
-                key=f"donor_{target}",
-            )
-        ]
+        chosen = donor(target, donors)
         calibration = st.selectbox(
             _("Calibration"), list(CALIBRATIONS), format_func=CALIBRATIONS.get, key="calibration", bind="query-params"
         )
         others = st.number_input(
-            _("Accuracy of the others that may be lost (points)"), 0.0, 100.0, 0.5, 0.1, key="others"
-        )
+            _("Accuracy of the others that may be lost (points)"),
+            0.0, 100.0, 0.5, 0.1, key="others", bind="query-params",
+        )  # fmt: skip
+        device = pickers.device(view, key="device")
+    called = "" if chosen.name == target else chosen.name
     plan = Plan(
         operation="patch",
-        parameters={"target": target, "module": chosen.digest, "calibration": calibration, "others": others},
+        parameters={
+            "target": target,
+            "called": called,
+            "module": chosen.digest,
+            "calibration": calibration,
+            "others": others,
+        },
         inputs=(version.id, chosen.version.id),
         dataset=dataset.id,
+        device=device,
     )
     with right, panels.panel():
         title = _("Patch {name} with v{number}").format(name=target, number=chosen.version.number)
-        look_ahead(plan, title, ":material/healing:", version.id)
+        running.look_ahead(ws, project, plan, version.neurons, title=title, icon=":material/healing:")
+
+
+def donor(target: str, donors: dict[str, tuple[Module, float]]) -> Module:
+    """Choose the module that answers for the class; the URL's, else the best."""
+    linked = st.query_params.get(DONOR, "")
+    key = st.selectbox(
+        _("Module that answers for it"),
+        list(donors),
+        index=list(donors).index(linked) if linked in donors else 0,
+        format_func=lambda key: modules.named(donors[key][0], target, donors[key][1]),
+        key=f"donor_{target}_{version.id}",
+        help=_("The best first: F1 on validation samples of this project's dataset, at the module's own threshold."),
+    )
+    st.query_params[DONOR] = str(key)
+    return donors[str(key)][0]
 
 
 def compose(all_modules: list[Module]) -> None:
@@ -139,7 +154,8 @@ def compose(all_modules: list[Module]) -> None:
         dataset=dataset.id,
     )
     with panels.panel():
-        look_ahead(plan, _("Compose {count} modules").format(count=len(picked)), ":material/join:", inputs[0])
+        title = _("Compose {count} modules").format(count=len(picked))
+        running.look_ahead(ws, project, plan, version.neurons, title=title, icon=":material/join:")
 
 
 def prune(picked: list[Module]) -> None:
@@ -151,28 +167,6 @@ def prune(picked: list[Module]) -> None:
         name = _("Only needed by {names}").format(names=", ".join(one.name for one in picked))
         saved = ws.save_selection(project.id, holder.id, name[:120], ids)
         shell.go("change", project=project.id, version=holder.id, **{pickers.SAVED: saved.id})
-
-
-def look_ahead(plan: Plan, title: str, icon: str, parent: str) -> None:
-    """Preview a plan, offer to run it and to take it along."""
-    place = st.empty()
-    with place, panels.loading(320):
-        answer = preview.ask(ws, plan)
-    with place.container():
-        preview.show(answer, version.neurons)
-        with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button(title, type="primary", icon=icon):
-                running.start(ws, project, plan, title)
-            st.caption(
-                _("about {time}; v{number} stays as it is").format(
-                    time=format.seconds(answer["job_seconds"]), number=ws.version(parent).number
-                ),
-                width="stretch",
-            )
-            st.download_button(
-                _("Plan (JSON)"), plan.model_dump_json(indent=2), "plan.json", "application/json",
-                icon=":material/download:", key=f"plan_{plan.operation}",
-            )  # fmt: skip
 
 
 with panels.panel():

@@ -16,6 +16,7 @@ from surgery.errors import NotFoundError
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.model import Origin
     from surgery.workspace import Workspace
 
 _HERE = Path(__file__).parent
@@ -63,6 +64,18 @@ def info(name: str) -> dict[str, Any]:
             text = file.read_text("utf-8")
             found[key] = json.loads(text) if file.suffix == ".json" else text
     return found
+
+
+def origin(name: str) -> Origin:
+    """Where the weights of a sample come from.
+
+    Raises:
+        NotFoundError: there is no such sample.
+    """
+    from surgery.network.model import Origin
+
+    title = str(info(name)["title"])
+    return Origin(f"Sample {title}", "Apache-2.0", f"python -m sample_models.train {name}")
 
 
 def make_data(name: str, folder: Path, ctx: Context | None = None) -> Dataset:

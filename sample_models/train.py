@@ -42,7 +42,14 @@ def train(name: str, data: Dataset, ctx: Context) -> Model:
         torch.manual_seed(facts["training"]["seed"])
         module = build(architecture)
     fit(module, data, spec, facts["training"], ctx, _ids(data, facts.get("starved")))
-    return assemble(module.state_dict(), architecture, input=spec, classes=data.classes, task=facts["task"])
+    return assemble(
+        module.state_dict(),
+        architecture,
+        input=spec,
+        classes=data.classes,
+        task=facts["task"],
+        origin=sample_models.origin(name),
+    )
 
 
 def _ids(data: Dataset, starved: dict[str, Any] | None) -> np.ndarray:

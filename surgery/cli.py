@@ -65,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--input", type=json.loads, help='{"kind": "image", "shape": [3,32,32], "mean": […], "std": […]}')
     sub.add_argument("--classes", help="comma-separated, in the order of the logits")
     sub.add_argument("--task", choices=("classification", "regression"), default="classification")
+    sub.add_argument("--licence", default="", help="of the weights; every receipt of what is made of them names it")
+    sub.add_argument("--source", default="", help="where the weights come from: an address, a paper")
 
     sub = add("import-data", import_data, "import a dataset: image folder or zip, npz, CSV, Parquet")
     sub.add_argument("path", type=Path)
@@ -195,6 +197,8 @@ def import_model(options: argparse.Namespace) -> None:
         "input": options.input or best["input"],
         "classes": classes,
         "task": options.task,
+        "licence": options.licence,
+        "source": options.source,
     }
     version = ws.version(wait(ws, task, project=project, title=f"Import {path.name}").result["version"])
     print(f"version {version.id}  {best['name']}  {version.parameters:,} parameters, {version.neurons:,} neurons")

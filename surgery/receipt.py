@@ -31,6 +31,7 @@ class Receipt:
 
     table: rows of (metric, scope, before, after, change, unit, better, split, n).
     flips: "lost" and "won", lists of {sample, truth, before, after}, and their complete counts.
+    origins: rows of {name, licence, source}, of all weights in the new version.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Receipt:
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     software: Mapping[str, str] = field(default_factory=lambda: software())
     lineage: Sequence[str] = ()
+    origins: Sequence[Mapping[str, str]] = ()
 
     @classmethod
     def make(
@@ -68,6 +70,7 @@ class Receipt:
             neurons={} if outcome.kept is None else {"after": len(outcome.kept)},
             seconds=round(seconds, 3),
             lineage=list(plan.get("inputs", ())),
+            origins=[asdict(origin) for origin in outcome.models[0].origins] if outcome.models else [],
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -133,6 +136,7 @@ def to_html(receipt: Receipt, *, name: str, parent: str, data: Dataset | None = 
         "Took": f"{receipt.seconds:.1f} s",
         "Dataset": str(receipt.dataset["digest"]),
         "Software": ", ".join(f"{k} {v}" for k, v in receipt.software.items()),
+        **({"Weights": "; ".join(map(named_origin, receipt.origins))} if receipt.origins else {}),
         "Undo": f"make {parent} current again; it was not changed",
     }
     return _PAGE.format(
@@ -145,6 +149,12 @@ def to_html(receipt: Receipt, *, name: str, parent: str, data: Dataset | None = 
         facts="".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts.items()),
         plan=html.escape(json.dumps(dict(receipt.plan), indent=1)),
     )
+
+
+def named_origin(origin: Mapping[str, str]) -> str:
+    """`resnet18, licence BSD-3-Clause, from https://…`."""
+    licence = f"licence {origin['licence']}" if origin["licence"] else "licence not said"
+    return ", ".join([origin["name"], licence, *([f"from {origin['source']}"] if origin["source"] else [])])
 
 
 def sentence(table: Sequence[Mapping[str, Any]]) -> str:

@@ -60,7 +60,8 @@ def compose(members: Sequence[Member], input: InputSpec, classes: Sequence[str],
         module.together.bias.copy_(bias)
     architecture = Architecture(NAME, {"input": given, "members": described, "outputs": len(classes)})
     index, support = trace(module, torch.zeros(2, *input.shape))
-    return Model(module, architecture, input, "classification", tuple(classes), index, support)
+    origins = tuple(dict.fromkeys(origin for member in members for origin in member.model.origins))
+    return Model(module, architecture, input, "classification", tuple(classes), index, support, origins)
 
 
 def together(model: Model, parts: Sequence[Part]) -> Model:
@@ -78,17 +79,19 @@ def together(model: Model, parts: Sequence[Part]) -> Model:
     return compose(members, model.input, classes, torch.eye(len(parts)), torch.zeros(len(parts)))
 
 
-def alone(model: Model, part: Part, other: str = "another") -> tuple[Model, Tensor]:
+def alone(model: Model, part: Part, other: str = "another", *, input: InputSpec | None = None) -> tuple[Model, Tensor]:
     """A module as a classifier of its own, of its class and of `other`, and int64[n], the old id of each neuron or −1.
 
-    It answers with its class where the score is above the module's threshold.
+    It answers with its class where the score is above the module's threshold. input: what it takes, by default what
+    its network takes.
 
     Raises:
         TraceError: the network cannot be shrunk. SelectionError: the module belongs to another network.
     """
     small, kept = _cut(model, part)
     bias = torch.tensor([-part.figures.get("threshold", 0.0), 0.0])
-    made = compose([Member(small, part.head)], model.input, (*part.classes, other), torch.tensor([[1.0], [0.0]]), bias)
+    taken, names = input or model.input, (*part.classes, other)
+    made = compose([Member(small, part.head)], taken, names, torch.tensor([[1.0], [0.0]]), bias)
     return made, inside(made, 0, small, kept)
 
 

@@ -96,7 +96,8 @@ class WhatIf:
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer {"what": "whatif", "remove": [ids], "fill", "how", "factor"}, {"what": "preview", "plan": {…}},
-        {"what": "regions", "neuron", "samples"} or {"what": "connections", "neuron"} (see `NeuronAnswers`).
+        {"what": "regions", "neuron", "samples"} or {"what": "connections", "neuron"} (see `NeuronAnswers`), {"what":
+        "donors", "target", "modules": [{version, digest}]} (see `sketch_modules.donors`).
 
         Raises:
             SelectionError, PlanError: the selection or the plan cannot be used. JobError: another question.
@@ -112,6 +113,8 @@ class WhatIf:
                 answer = self.about.connections(neuron)
             case {"what": "preview", "plan": dict() as plan}:
                 answer = self.preview(plan)
+            case {"what": "donors", "target": str(target), "modules": [*modules]}:
+                answer = sketch_modules.donors(self, target, modules)
             case {"what": "wiring" | "quality" as what}:
                 answer = quality_answer.answer(what, self)
             case _:

@@ -282,12 +282,13 @@ def join(ws: Workspace, job: Job, ctx: Context) -> None:
 
 
 def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Read weights into an architecture. Task: path, name, architecture {name, arguments}, input, classes, task.
+    """Read weights into an architecture. Task: path, name, architecture {name, arguments}, input, classes, task, and
+    optionally licence and source of the weights.
 
     A file that this product saved says all that itself: its task is path and name.
     """
     from surgery.network.load import assemble, reopen
-    from surgery.network.model import Architecture, InputSpec
+    from surgery.network.model import Architecture, InputSpec, Origin
     from surgery.network.read import read
 
     path, given = Path(job.task["path"]), job.task.get("input")
@@ -304,6 +305,7 @@ def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
             input=InputSpec(given["kind"], shape, mean, std),
             classes=job.task["classes"],
             task=job.task.get("task", "classification"),
+            origin=Origin(job.task["name"], job.task.get("licence", ""), job.task.get("source", "")),
         )
     ws.commit(job.project, model, name=job.task["name"], job=job.id)
     _discard_upload(ws, path)

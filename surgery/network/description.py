@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from surgery.errors import ModelError
 from surgery.network.architectures import skeleton
 from surgery.network.index import NeuronIndex
-from surgery.network.model import Architecture, InputSpec, Model, Support, Task
+from surgery.network.model import Architecture, InputSpec, Model, Origin, Support, Task
 
 HEADER = "architecture"  # the one header entry: the order of several would differ from run to run
 
@@ -49,6 +49,7 @@ class Description(BaseModel):
     parameters: int
     bytes: int  # of the tensors, each storage once
     layers: tuple[LayerInfo, ...]
+    origins: tuple[Origin, ...] = ()
 
     @property
     def architecture(self) -> Architecture:
@@ -76,6 +77,7 @@ def describe(model: Model) -> Description:
         parameters=sum(parameter.numel() for parameter in model.module.parameters()),
         bytes=sum(tensor.nbytes for name, tensor in state.items() if name not in tied),
         layers=_layers(model.module, model.index),
+        origins=model.origins,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def _with_files(arguments: Any, target: Path) -> Any:
 def to_onnx(model: Model, target: Path) -> None:
     """Write one self-contained file: "input" float[batch, *shape], normalised -> "logits" float[batch, classes].
 
-    Its metadata holds classes, mean and std as JSON.
+    Its metadata holds classes, mean, std and the origins of the weights as JSON.
 
     Raises:
         ModelError: the exporter is not installed, or cannot write this network.
@@ -57,7 +58,8 @@ def to_onnx(model: Model, target: Path) -> None:
     try:
         proto = _exported(model).model_proto
         _forget_sources(proto)
-        for key, value in {"classes": model.classes, "mean": model.input.mean, "std": model.input.std}.items():
+        facts = {"classes": model.classes, "mean": model.input.mean, "std": model.input.std}
+        for key, value in {**facts, "origins": [asdict(origin) for origin in model.origins]}.items():
             proto.metadata_props.add(key=key, value=json.dumps(value))
         content = proto.SerializeToString()
     except ImportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from surgery.errors import Mismatch, MismatchError, ModelError, ModelFileError
 from surgery.network.architectures import filled, skeleton
 from surgery.network.description import Description
 from surgery.network.matching import Expected, Suggestion, compare, expected, prefix, suggest
-from surgery.network.model import Architecture, InputSpec, Model, Task
+from surgery.network.model import Architecture, InputSpec, Model, Origin, Task
 from surgery.network.read import Weights
 from surgery.network.trace import trace
 
@@ -57,10 +58,11 @@ def assemble(
     input: InputSpec,
     classes: Sequence[str],
     task: Task = "classification",
+    origin: Origin | None = None,
 ) -> Model:
     """The architecture with these weights, traced, in eval mode, fp32, on the CPU; the tensors are copied.
 
-    classes: the labels of the logits in order; for regression the name of the one target.
+    classes: the labels of the logits in order; for regression the name of the one target. origin: of the weights.
 
     Raises:
         MismatchError: names or shapes differ; `rows` is the table.
@@ -75,7 +77,8 @@ def assemble(
         )
     wanted = expected(architecture)
     module = filled(architecture, _fitting(tensors, architecture, wanted), {}, wanted.tied)
-    return _finished(module, architecture, input, tuple(classes), task)
+    model = _finished(module, architecture, input, tuple(classes), task)
+    return replace(model, origins=(origin,) if origin else ())
 
 
 def reopen(weights: Weights) -> Model:
@@ -95,7 +98,8 @@ def reopen(weights: Weights) -> Model:
         raise ModelFileError(
             f"The description in the file does not hold: {error}.", "Export the model again."
         ) from error
-    return _finished(module, found.architecture, found.input, found.classes, found.task)
+    model = _finished(module, found.architecture, found.input, found.classes, found.task)
+    return replace(model, origins=found.origins)
 
 
 def _finished(

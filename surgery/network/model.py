@@ -39,6 +39,15 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where weights come from, in the words of whoever brought them; "" = not said."""
+
+    name: str
+    licence: str = ""
+    source: str = ""  # an address, a paper, a person
+
+
+@dataclass(frozen=True)
 class Support:
     """How much of the product works on a network, and the step that stopped the rest."""
 
@@ -60,6 +69,7 @@ class Model:
     classes: tuple[str, ...]  # the labels of the logits, or the name of the one target
     index: NeuronIndex | None
     support: Support
+    origins: tuple[Origin, ...] = ()  # of all weights in it, each once
     parts: tuple[Part, ...] = ()  # of the model as it was loaded: operations take them from their inputs alone
 
     def __call__(self, x: Tensor) -> Tensor:

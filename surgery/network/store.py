@@ -79,6 +79,7 @@ def load(folder: Path) -> Model:
         classes=description.classes,
         index=index,
         support=description.support,
+        origins=description.origins,
     )
 
 

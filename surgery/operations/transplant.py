@@ -80,23 +80,28 @@ class Transplant:
         made = self.made()
         answers = predict(made, self.data, self.ids, self.ctx, "validating").argmax(1)
         before, after = self.before, Effect.of(answers, self.truth, self.target)
-        if after.f1 <= before.f1:
-            raise SelectionError(
+        if (refusal := self.refusal(after)) is not None:
+            raise refusal
+        self.ctx.log(f"F1 of {self.plan.target!r} {before.f1:.3f} to {after.f1:.3f} on validation samples")
+        kept = None if made.index is None or self.patient.index is None else inside(made, 0, self.patient)
+        return Outcome((made,), kept, {"classes": self.table(answers)})
+
+    def refusal(self, after: Effect) -> SelectionError | None:
+        """Why a patch of this effect is not made; None for one that helps and keeps within the limit."""
+        lost = 100 * (self.before.others - after.others)
+        if after.f1 <= self.before.f1:
+            return SelectionError(
                 f"The module does not help {self.plan.target!r}: its F1 on validation samples would go from "
-                f"{before.f1:.3f} to {after.f1:.3f}, with the others losing {100 * (before.others - after.others):.1f} "
-                "points.",
+                f"{self.before.f1:.3f} to {after.f1:.3f}, with the others losing {lost:.1f} points.",
                 "Choose a stronger module or another calibration, or allow the others to lose more.",
             )
-        lost = 100 * (before.others - after.others)
         if lost > self.plan.others + 1e-9:
-            raise SelectionError(
+            return SelectionError(
                 f"All other classes together would lose {lost:.2f} points on validation samples, "
                 f"{self.plan.others:g} may be lost.",
                 "Choose the affine calibration, which keeps within it, or allow the others to lose more.",
             )
-        self.ctx.log(f"F1 of {self.plan.target!r} {before.f1:.3f} to {after.f1:.3f} on validation samples")
-        kept = None if made.index is None or self.patient.index is None else inside(made, 0, self.patient)
-        return Outcome((made,), kept, {"classes": self.table(answers)})
+        return None
 
     def made(self) -> Model:
         """The network in which the module answers for the class."""

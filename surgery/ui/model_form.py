@@ -34,6 +34,14 @@ def ask(view: View, suggestion: Mapping[str, Any], *, stem: str) -> dict[str, An
         )
         shape = _shape(spec)
         mean, std = _normalisation(view, spec)
+        with st.expander(_("Licence and source")):
+            licence = st.text_input(
+                _("Licence of the weights"),
+                max_chars=120,
+                placeholder="Apache-2.0",
+                help=_("Every receipt of what is made of these weights names it."),
+            )
+            source = st.text_input(_("Where they come from"), max_chars=300, placeholder="https://…")
         sent = st.form_submit_button(_("Import model"), type="primary", icon=":material/download_done:")
     if not sent:
         return None
@@ -43,6 +51,8 @@ def ask(view: View, suggestion: Mapping[str, Any], *, stem: str) -> dict[str, An
         "input": {"kind": spec["kind"], "shape": shape, "mean": list(mean), "std": list(std)},
         "classes": named_classes(classes, outputs),
         "task": task,
+        "licence": licence.strip(),
+        "source": source.strip(),
     }
 
 

@@ -13,15 +13,15 @@ import streamlit as st
 
 from surgery import charts, jobs
 from surgery.errors import NotFoundError
-from surgery.ui import comparison, format, progress
-from surgery.ui.messages import _, plural
-from surgery.ui.model_quality import most_confused
+from surgery.jobs import probe
+from surgery.ui import format, progress
+from surgery.ui.messages import _
 from surgery.ui.panels import plain
-from surgery.ui.whatif import QUALITY
 from surgery.workspace import Version, Workspace
 
 Answer = Mapping[str, Any]
 CARDS = 4  # in a row
+DONORS = 12  # compared with one another at most
 F1 = "f1"
 PICKED = "module"  # ?module=, several: those picked for a new model
 
@@ -109,7 +109,7 @@ def _take_out(ws: Workspace, module: Module) -> None:
     """Make a version of the module alone, unless a job is at it."""
     task = {"kind": "take_out", "version": module.version.id, "part": module.place}
     job = progress.latest(ws, module.version.project, task)
-    made = job is not None and job.state == "done"
+    made = job is not None and job.state == "done" and _there(ws, job.result["version"])
     if st.button(
         _("Taken out") if made else _("Take out"),
         key=f"take_out_{module.key}",
@@ -121,6 +121,14 @@ def _take_out(ws: Workspace, module: Module) -> None:
         title = _("Module of {name}").format(name=module.name)
         jobs.submit(ws, task, project=module.version.project, title=title)
         st.rerun()
+
+
+def _there(ws: Workspace, version: str) -> bool:
+    """Whether a version was neither deleted nor thrown away."""
+    try:
+        return ws.version(version).state == "ready"
+    except NotFoundError:
+        return False
 
 
 def picked(modules: Sequence[Module]) -> list[Module]:
@@ -146,6 +154,40 @@ def best(modules: Sequence[Module]) -> list[Module]:
     """For each class the module with the highest F1."""
     ranked = sorted(modules, key=lambda module: module.figures[F1])
     return list({module.name: module for module in ranked}.values())
+
+
+def donors(
+    ws: Workspace, patient: Version, dataset: str, target: str, modules: Sequence[Module]
+) -> dict[str, tuple[Module, float]]:
+    """Modules of other versions that could answer for a class, with their F1 (0–1) on the patient's validation samples.
+
+    Those of the class's name, whatever its capitals; where there is none, all: another model may call it otherwise.
+    """
+    others = [module for module in modules if module.version.id != patient.id]
+    named = [module for module in others if module.name.strip().casefold() == target.strip().casefold()]
+    offered = {(module.version.id, module.digest): module for module in (named or others)[:DONORS]}
+    if not offered:
+        return {}
+    rows = _judged(ws, patient.id, dataset, target, tuple(offered))
+    found = {(row["version"], row["digest"]): row["f1"] for row in rows if not row["problem"]}
+    return {offered[key].key: (offered[key], f1) for key, f1 in found.items() if key in offered}
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _judged(
+    _ws: Workspace, version: str, dataset: str, target: str, offered: tuple[tuple[str, str], ...]
+) -> list[dict[str, Any]]:
+    modules = [{"version": holder, "digest": digest} for holder, digest in offered]
+    rows: list[dict[str, Any]] = probe.ask(
+        _ws, version, dataset, {"what": "donors", "target": target, "modules": modules}
+    )["rows"]
+    return rows
+
+
+def named(module: Module, target: str, f1: float) -> str:
+    """`v2 Strong · kitten · F1 87.3 %`, the class where it is called otherwise there."""
+    other = [] if module.name == target else [module.name]
+    return " · ".join([f"v{module.version.number} {module.version.name}", *other, f"F1 {format.percent(f1)}"])
 
 
 def _pick(module: Module) -> None:
@@ -216,122 +258,3 @@ def _matrix(_ws: Workspace, version: str, name: str) -> pd.DataFrame | None:
         return _ws.table(version, name)
     except NotFoundError:
         return None
-
-
-def show_split(answer: Answer) -> None:
-    """Draw the preview of splitting."""
-    count = plural("{count} module, one for each class", "{count} modules, one for each class", answer["modules"])
-    st.markdown(f"#### {count}")
-    st.markdown(
-        _(
-            "A sketch: the {share} most critical neurons of each class, scores taught on few samples. The job looks "
-            "for the smallest modules within the tolerance. The weights stay as they are."
-        ).format(share=format.percent(answer["share"]))
-    )
-    quality = [row for row in answer["rows"] if row["metric"] in QUALITY]
-    st.table(comparison.overall(quality, _("Now"), _("All modules together")), border="horizontal", hide_index=True)
-    _classes(answer, _("Change of accuracy per class, all modules together"), "split_classes")
-
-
-def show_patch(answer: Answer) -> None:
-    """Draw the preview of a patch: the class, all others, who is at risk, the price."""
-    before, after = answer["before"], answer["after"]
-    st.markdown(f"#### {plain(patched(answer))}")
-    rows = [
-        {
-            _("Measure"): title,
-            _("Now"): format.percent(before[name]),
-            _("After"): format.percent(after[name]),
-            _("Change"): _("{points} points").format(points=charts.signed(100 * (after[name] - before[name]))),
-        }
-        for name, title in (
-            ("precision", _("Precision of {name}").format(name=answer["patched"])),
-            ("recall", _("Recall of {name}").format(name=answer["patched"])),
-            ("f1", _("F1 of {name}").format(name=answer["patched"])),
-            ("others", _("Accuracy of all other classes")),
-        )
-    ]
-    st.table(pd.DataFrame(rows).map(plain), border="horizontal", hide_index=True)
-    if after[F1] <= before[F1]:
-        st.warning(
-            _("This module does not help here: choose another, or another calibration."), icon=":material/block:"
-        )
-    st.markdown(risk(answer))
-    _classes(answer, _("Change of accuracy per class"), "patch_classes")
-    st.table(comparison.overall(answer["sizes"], _("Now"), _("After")), border="horizontal", hide_index=True)
-    st.caption(
-        _("Fitted and measured on {n} validation samples; the job measures on test.").format(
-            n=f"{answer['validated']:,}"
-        )
-    )
-
-
-def patched(answer: Answer) -> str:
-    """`F1 of cat 48.1 → 63.0 %`."""
-    before, after = answer["before"][F1], answer["after"][F1]
-    return _("F1 of {name} {before} → {after}").format(
-        name=answer["patched"], before=format.percent(before).removesuffix(" %"), after=format.percent(after)
-    )
-
-
-def risk(answer: Answer) -> str:
-    """Which other class pays most, by F1."""
-    others = [row for row in answer["table"] if row["class"] != answer["patched"]]
-    worst = min(others, key=lambda row: row["f1 after"] - row["f1 before"], default=None)
-    change = 100 * (worst["f1 after"] - worst["f1 before"]) if worst else 0.0
-    if worst is None or change >= 0:
-        return _(":material/verified_user: No other class loses.")
-    return _(":material/warning: **{name}** pays most: F1 {points} points.").format(
-        name=plain(worst["class"]), points=charts.signed(change)
-    )
-
-
-def show_composed(answer: Answer) -> None:
-    """Draw the preview of a composed model: what it takes for what, what it costs, how it sees."""
-    found = answer["quality"]
-    st.markdown(
-        "#### "
-        + _("{accuracy} right on {n} {split} samples of {classes} classes").format(
-            accuracy=format.percent(found["accuracy"]),
-            n=f"{found['n']:,}",
-            split=found["split"],
-            classes=len(answer["composed"]),
-        )
-    )
-    places = most_confused(np.array(found["confusion"]))
-    counts = np.array(found["confusion"])[np.ix_(places, places)]
-    names, title = [found["classes"][place]["name"] for place in places], _("What it takes for what")
-    figure = charts.cells(
-        counts / np.maximum(counts.sum(1, keepdims=True), 1),
-        names,
-        names,
-        title=title,
-        axes=(_("answer"), _("truth")),
-        hover=_("%{y} answered as %{x}: %{text}"),
-        unit=_("% of truth"),
-        written=counts,
-        dark=st.context.theme.type == "dark",
-    )
-    st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="composed_confusion", alt=title)
-    costs, sources = answer["costs"], answer["sources"]
-    whole = plural("the model they come from has", "the {count} models they come from have", sources["number"])
-    st.markdown(
-        _("{parameters} parameters, {size}; {whole} {all}, {all_size}.").format(
-            parameters=format.amount(costs["parameters"]),
-            size=format.size(costs["bytes"]),
-            whole=whole,
-            all=format.amount(sources["parameters"]),
-            all_size=format.size(sources["bytes"]),
-        )
-    )
-    if adapted := [row for row in answer["members"] if row["adapted"]]:
-        said = ", ".join(f"{row['class']} ({row['input']}, {row['mean']} ± {row['std']})" for row in adapted)
-        st.caption(_("Pictures are brought into the form that these were trained on: {said}.").format(said=plain(said)))
-
-
-def _classes(answer: Answer, title: str, key: str) -> None:
-    found = comparison.per_class(answer["rows"])
-    if not found.empty:
-        dark = st.context.theme.type == "dark"
-        figure = charts.differences(found, title=title, unit="%", dark=dark)
-        st.plotly_chart(figure, theme=None, config=charts.CONFIG, key=key, alt=title)

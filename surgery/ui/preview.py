@@ -12,7 +12,7 @@ import streamlit as st
 from surgery import charts
 from surgery.jobs import probe
 from surgery.plan import Plan
-from surgery.ui import comparison, format, modules, relearn, teach
+from surgery.ui import comparison, format, module_previews, relearn, teach
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.whatif import QUALITY
@@ -47,13 +47,13 @@ def show(answer: Answer, neurons: int) -> None:
         _damage(answer)
         return
     if "modules" in answer:
-        modules.show_split(answer)
+        module_previews.show_split(answer)
         return
     if "patched" in answer:
-        modules.show_patch(answer)
+        module_previews.show_patch(answer)
         return
     if "composed" in answer:
-        modules.show_composed(answer)
+        module_previews.show_composed(answer)
         return
     st.markdown(f"#### {sentence(answer)}")
     for words in advice(answer):

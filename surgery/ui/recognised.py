@@ -11,6 +11,7 @@ import streamlit as st
 
 from surgery import jobs
 from surgery.data.dataset import Dataset
+from surgery.receipt import named_origin
 from surgery.ui import format, panels, pictures, progress, shell
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
@@ -39,6 +40,8 @@ def model(view: View) -> None:
             _("Outputs"): _some(found["classes"]),
         }
     )
+    for origin in found.get("origins", ()):
+        st.caption(_("Weights: {origin}").format(origin=plain(named_origin(origin))))
     with st.expander(_("Layers"), icon=":material/layers:"):
         layers = pd.DataFrame(found["layers"]).rename(
             columns={"name": _("Layer"), "kind": _("Kind"), "neurons": _("Neurons")}

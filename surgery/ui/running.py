@@ -1,4 +1,4 @@
-"""The job that a page has started: submitted from a plan, named by the URL, watched in place until its result."""
+"""A plan on its way: previewed, submitted as a job, named by the URL, watched in place until its result."""
 
 from __future__ import annotations
 
@@ -11,12 +11,44 @@ from surgery.errors import NotFoundError
 from surgery.jobs import Job
 from surgery.plan import Plan
 from surgery.receipt import sentence
-from surgery.ui import progress, shell
+from surgery.ui import format, panels, preview, progress, shell
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.workspace import Project, Workspace
 
 JOB = "job"  # ?job=
+
+
+def look_ahead(ws: Workspace, project: Project, plan: Plan, neurons: int, *, title: str = "", icon: str) -> None:
+    """Preview a plan on a version with `neurons` neurons, offer to run it and to take it along.
+
+    title: of the button and the job, by default what the preview says of it.
+    """
+    place = st.empty()
+    with place, panels.loading(320):
+        answer = preview.ask(ws, plan)
+    title = title or preview.action(answer)
+    with place.container():
+        preview.show(answer, neurons)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button(title, type="primary", icon=icon, disabled=bool(answer.get("refusal")), key=plan.operation):
+                start(ws, project, plan, title)
+            st.caption(
+                _("about {time} on {device}; v{number} stays as it is").format(
+                    time=format.seconds(answer["job_seconds"]),
+                    device=plan.device,
+                    number=ws.version(plan.inputs[0]).number,
+                ),
+                width="stretch",
+            )
+            st.download_button(
+                _("Plan (JSON)"),
+                plan.model_dump_json(indent=2),
+                "plan.json",
+                "application/json",
+                icon=":material/download:",
+                key=f"plan_{plan.operation}",
+            )
 
 
 def start(ws: Workspace, project: Project, plan: Plan, title: str) -> NoReturn:

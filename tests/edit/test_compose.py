@@ -19,7 +19,7 @@ from surgery.network.architectures import build
 from surgery.network.certificate import relative, sample
 from surgery.network.composed import Adapter, Head
 from surgery.network.load import assemble
-from surgery.network.model import Architecture, InputSpec, Model
+from surgery.network.model import Architecture, InputSpec, Model, Origin
 from surgery.network.part import Part
 from tests.patients import digits
 from tests.pico import NETWORKS, pico_model
@@ -87,6 +87,14 @@ def mixed() -> Model:
     one = digits()
     members = [Member(one, form="log_softmax"), Member(other(), Head(4).state_dict(), squash=True)]
     return compose(members, one.input, [*one.classes, "d"], torch.eye(4), torch.tensor([0.0, 0.0, 0.0, -1.0]))
+
+
+def test_a_composed_model_names_whose_weights_it_holds_once() -> None:
+    lent, own = Origin("Lent", "CC-BY-4.0"), Origin("Own")
+    one, two = replace(digits(), origins=(own,)), replace(other(), origins=(lent, own))
+    members = [Member(one), Member(two, Head(4).state_dict())]
+    made = compose(members, one.input, [*one.classes, "d"], torch.eye(4), torch.zeros(4))
+    assert made.origins == (own, lent)
 
 
 def test_each_member_sees_the_picture_in_its_own_way() -> None:

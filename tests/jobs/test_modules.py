@@ -8,7 +8,7 @@ import torch
 from surgery.data.dataset import Dataset
 from surgery.edit.gate import gate
 from surgery.edit.heads import restored
-from surgery.errors import PlanError
+from surgery.errors import PlanError, SelectionError
 from surgery.jobs.whatif import WhatIf
 from surgery.plan import Plan
 from surgery.workspace import Workspace
@@ -62,6 +62,29 @@ def test_a_module_taken_out_answers_as_its_mask_does(patient: Patient, split: st
         torch.testing.assert_close(alone(x)[:, 0], score, rtol=1e-4, atol=1e-5)
     kept = [old for old in ws.kept(taken) if old >= 0]
     assert sorted(kept) == (part.keep | whole.index.fixed).nonzero()[:, 0].tolist()
+
+
+def test_donors_are_ranked_by_what_they_say_of_the_patients_samples(patient: Patient, split: str) -> None:
+    ws = patient.ws
+    probe = WhatIf.open(ws, patient.version.id, patient.dataset.id)
+    asked = [{"version": split, "digest": part["digest"]} for part in ws.parts(split)]
+    told = probe.answer({"what": "donors", "target": "square", "modules": [*asked, {**asked[0], "digest": "none"}]})
+    best, *others = told["rows"]
+    own = ws.parts(split)[2]
+    assert best["digest"] == own["digest"]
+    assert best["f1"] == pytest.approx(own["figures"]["f1"], abs=1e-6), "the same samples, the same threshold"
+    assert all(row["f1"] < best["f1"] for row in others)
+    assert "no module none" in others[-1]["problem"]
+    with pytest.raises(SelectionError, match="does not know"):
+        probe.answer({"what": "donors", "target": "circle", "modules": asked})
+
+
+def test_a_patch_that_the_job_would_refuse_says_so_before(patient: Patient, split: str) -> None:
+    probe = WhatIf.open(patient.ws, patient.version.id, patient.dataset.id)
+    parameters = {"target": "square", "module": patient.ws.parts(split)[0]["digest"]}
+    plan = {"operation": "patch", "parameters": parameters, "inputs": [patient.version.id, split]}
+    told = probe.answer({"what": "preview", "plan": plan})
+    assert "does not help 'square'" in told["refusal"], "the module of another class"
 
 
 def test_what_will_happen_is_told_before(patient: Patient, split: str) -> None:

@@ -20,7 +20,9 @@ from surgery.data.dataset import Dataset
 from surgery.errors import Cancelled, NotFoundError, PlanError
 from surgery.jobs import Job
 from surgery.jobs.kinds import KINDS
+from surgery.network.model import Origin
 from surgery.plan import Plan
+from surgery.receipt import Receipt, to_html
 from surgery.workspace import DatasetRow, Project, Version, Workspace, queue
 from tests.jobs.conftest import wait_until
 from tests.patients import mlp
@@ -162,6 +164,26 @@ def test_a_model_is_imported_into_a_named_architecture(ws, project, version, do)
     made = ws.version(do("import_model", name="Named", **task).result["version"])
     model = ws.model(made.id)
     assert model.classes == ("a", "b", "c") and model.input.std == (2.0,) * 4 and made.operation == "import"
+
+
+def test_whose_weights_they_are_stays_with_all_that_is_made_of_them(ws, project, version, data, do):
+    task = {
+        "path": str(version.folder / "model.safetensors"),
+        "architecture": {"name": "mlp", "arguments": {"sizes": [4, 8, 6, 3]}},
+        "input": {"kind": "table", "shape": [4], "mean": [0.0] * 4, "std": [2.0] * 4},
+        "classes": ["x", "y", "z"],
+    }
+    given = {"licence": "CC-BY-4.0", "source": "https://example.org/weights"}
+    made = ws.version(do("import_model", name="Lent", **given, **task).result["version"])
+    assert ws.model(made.id).origins == (Origin("Lent", **given),)
+    plan = Plan(operation="prune", parameters={"remove": {"ids": [0]}}, inputs=(made.id,), dataset=data.id)
+    small = ws.version(do("plan", plan=plan.model_dump(mode="json")).result["version"])
+    receipt = Receipt.from_json(ws.receipt(small.id))
+    assert receipt.origins == [{"name": "Lent", **given}]
+    page = to_html(receipt, name=small.name, parent="v1")
+    assert "Lent, licence CC-BY-4.0, from https://example.org/weights" in page
+    again = do("import_model", path=str(small.folder / "model.safetensors"), name="Again").result["version"]
+    assert ws.model(again).origins == ws.model(made.id).origins, "it travels with the file"
 
 
 def test_a_scan_leaves_a_table_and_the_projection_adds_the_map(ws, version, data, do, monkeypatch):

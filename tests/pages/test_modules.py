@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_patch_is_previewed_with_its_risk_and_submitted_with_both_versions(
 ) -> None:
     page = open_page("modules", **patient.link, target="square")
     assert failures(page) == []
-    plan = asked[-1]["plan"]
+    plan = next(one["plan"] for one in reversed(asked) if one["what"] == "preview")
     assert plan["inputs"] == [patient.version.id, strong.id]
     digest = next(part["digest"] for part in patient.ws.parts(strong.id) if part["name"] == "square")
     assert plan["parameters"]["target"] == "square"
@@ -93,7 +94,40 @@ def test_without_a_donor_it_says_so(
 ) -> None:
     page = open_page("modules", **patient.link, version=strong.id)
     assert failures(page) == []
-    assert any("No other version has a module for" in info.value for info in page.info)
+    assert any("No other version has a module that could answer" in info.value for info in page.info)
+
+
+def test_a_link_names_donor_and_limit(
+    open_page: OpenPage, patient: Patient, strong: Version, asked: list[Mapping[str, Any]]
+) -> None:
+    second = patient.ws.commit(
+        patient.project.id,
+        split_digits(),
+        name="Strong too",
+        parts=patient.ws.model(strong.id).parts,
+        make_current=False,
+    )
+    chosen = f"{second.id}.square"
+    page = open_page("modules", **patient.link, target="square", donor=chosen, others="2.0")
+    assert failures(page) == []
+    plan = next(one["plan"] for one in reversed(asked) if one["what"] == "preview")
+    assert plan["inputs"] == [patient.version.id, second.id]
+    assert plan["parameters"]["others"] == 2.0
+
+
+def test_a_class_of_another_name_finds_its_donor(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]], pico_images: Dataset
+) -> None:
+    model = split_digits()
+    made = Split(cycles=0, tolerance=10).operate([model], pico_images.without_test(), Context())
+    parts = [replace(part, name=f"my {part.name}", classes=(f"my {part.name}",)) for part in made.parts]
+    renamed = replace(model, classes=tuple(part.name for part in parts))
+    patient.ws.commit(patient.project.id, renamed, name="Strong", parts=parts, make_current=False)
+    page = open_page("modules", **patient.link, target="square")
+    assert failures(page) == []
+    plan = next(one["plan"] for one in reversed(asked) if one["what"] == "preview")
+    assert plan["parameters"]["called"] == "my square", "the best of all on these samples"
+    assert "F1 of square" in texts(page)
 
 
 def test_a_class_can_be_forgotten_from_its_card(
