@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,8 @@ from surgery.network.model import Model
 from surgery.operations.base import Operation, operations
 from surgery.plan import Plan, run
 from surgery.receipt import Receipt, to_html
-from tests.patients import digits, split_digits
+from tests.conftest import SIDES
+from tests.patients import digits, mlp, split_digits
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Case:
     parameters: Mapping[str, object] | Callable[[], Mapping[str, object]]
     models: Callable[[], list[Model]]
     new: str = ""  # the fixture of the new data that it learns from
+    data: str = "pico_images"  # the fixture of its data
 
 
 CASES = {
@@ -41,6 +43,9 @@ CASES = {
     "damage": Case({"degree": 0.5}, lambda: [digits()]),
     "readapt": Case({"share": 0.5, "epochs": 1, "tolerance": 100}, lambda: [digits()], new="pico_images"),
     "forget": Case({"classes": ["square"], "tolerance": 100, "epochs": 1}, lambda: [digits()]),
+    "slim_mlp": Case(
+        {"epochs": 1, "tolerance": 100, "steps": 2}, lambda: [replace(mlp(), classes=SIDES)], data="pico_table"
+    ),
     "split": Case({"cycles": 1, "tolerance": 100}, lambda: [digits()]),
     "compose": Case(
         lambda: {"modules": [part.digest for part in split_digits().parts], "calibration": 5}, lambda: [split_digits()]
@@ -57,9 +62,10 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def data(name: str, pico_images: Dataset, request: pytest.FixtureRequest) -> Dataset:
+def data(name: str, request: pytest.FixtureRequest) -> Dataset:
+    own: Dataset = request.getfixturevalue(CASES[name].data)
     new = CASES[name].new
-    return pico_images.with_new(request.getfixturevalue(new)) if new else pico_images
+    return own.with_new(request.getfixturevalue(new)) if new else own
 
 
 def plan_of(name: str) -> Plan:

@@ -27,7 +27,7 @@ from surgery.edit.evaluate import MEANS_FROM, means_of, training_ids
 from surgery.edit.gate import gate
 from surgery.edit.shrink import shrink
 from surgery.errors import DataError, JobError, ModelError, PlanError, SelectionError
-from surgery.jobs import quality_answer, sketch, sketch_modules
+from surgery.jobs import quality_answer, sketch, sketch_modules, sketch_slim
 from surgery.jobs.neuron_answers import NeuronAnswers
 from surgery.jobs.verdict import Probes, sizes
 from surgery.network.index import NeuronIndex
@@ -41,6 +41,7 @@ from surgery.operations.forget import Forget
 from surgery.operations.patch import Patch
 from surgery.operations.prune import Prune, Resolution
 from surgery.operations.readapt import Readapt
+from surgery.operations.slim_mlp import SlimMlp
 from surgery.operations.split import Split
 from surgery.plan import Plan
 from surgery.workspace import Workspace
@@ -176,6 +177,8 @@ class WhatIf:
             return sketch.spoilt(self, operation, parsed)
         if isinstance(operation, Compress):
             return sketch.compressed(self, operation, parsed)
+        if isinstance(operation, SlimMlp):
+            return sketch_slim.slimmed(self, operation, parsed)
         if isinstance(operation, Split):
             return sketch_modules.divided(self, operation, parsed)
         if isinstance(operation, Compose):

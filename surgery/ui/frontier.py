@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 def watch(ws: Workspace, job: Job) -> None:
     """Draw what the job has offered so far, again and again while it runs."""
-    if job.task.get("plan", {}).get("operation") == "compress":
+    if job.task.get("plan", {}).get("operation") in ("compress", "slim_mlp"):
         st.fragment(_live, run_every=progress.EVERY if job.active else None)(ws, job)
 
 

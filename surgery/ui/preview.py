@@ -12,7 +12,7 @@ import streamlit as st
 from surgery import charts
 from surgery.jobs import probe
 from surgery.plan import Plan
-from surgery.ui import comparison, format, module_previews, relearn, teach
+from surgery.ui import comparison, format, module_previews, relearn, slim, teach
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.whatif import QUALITY
@@ -45,6 +45,9 @@ def show(answer: Answer, neurons: int) -> None:
         return
     if "degree" in answer:
         _damage(answer)
+        return
+    if "slims" in answer:
+        slim.show(answer)
         return
     if "modules" in answer:
         module_previews.show_split(answer)
@@ -129,6 +132,8 @@ def action(answer: Answer) -> str:
         return relearn.action(answer)
     if "taught" in answer:
         return teach.action(answer)
+    if "slims" in answer:
+        return slim.action(answer)
     if "degree" in answer:
         return _("Damage by degree {degree}").format(degree=f"{answer['degree']:g}")
     if "modules" in answer:

@@ -1,0 +1,69 @@
+"""What slimming dense layers would come to: the curve over ε before any tuning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from surgery.analysis.variability import dense_units
+from surgery.context import Context
+from surgery.edit.evaluate import quality, training_ids
+from surgery.edit.size import Sizes
+from surgery.errors import PlanError, SelectionError
+from surgery.operations.slim_mlp import SlimMlp
+from surgery.plan import Plan
+
+if TYPE_CHECKING:
+    from surgery.jobs.whatif import WhatIf
+
+SEEN = 2_000  # training samples that variability is measured on
+STEP = 3.8  # a training step in forward passes
+LAYERS = 2  # that are likely tried, for the estimate of time
+
+
+def slimmed(probe: WhatIf, operation: SlimMlp, plan: Plan) -> dict[str, Any]:
+    """slims: rows of epsilon, left (0–1 of the parameters), units (hidden ones of dense layers that stay), quality
+    (0–1, accuracy or R², right after pruning); of: units there are; quality: of the model as it is; stops: why the
+    sweep ends early, or ""; tolerance (points), title, split, n, job_seconds.
+
+    Raises:
+        PlanError: it cannot run on this model. SelectionError: the only ε empties a layer.
+    """
+    if problems := operation.check([probe.model]):
+        raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}", "Choose another version.")
+    ctx = Context(probe.device, plan.seed)
+    work = operation.on(probe.model, probe.data, ctx, samples=SEEN)
+    units, sizes = dense_units(work.index), Sizes.of(probe.model, work.seen.positions)
+    whole = sizes.count(torch.ones(work.index.n, dtype=torch.bool))[0]
+    rows, stops = [], ""
+    for epsilon in operation.epsilons:
+        try:
+            keep = work.keep(epsilon)
+        except SelectionError as error:
+            if operation.epsilon is not None:
+                raise
+            stops = error.what
+            break
+        rows.append(
+            {
+                "epsilon": epsilon,
+                "left": sizes.count(keep)[0] / whole,
+                "units": int((keep & units).sum()),
+                "quality": quality(work.slim(epsilon)[0], probe.data, probe.probes.ids, ctx),
+            }
+        )
+    tuned = len(rows) + (LAYERS if operation.layers else 0) + (3 if operation.controls else 0)
+    train = len(training_ids(probe.data))
+    return {
+        "title": operation.title,
+        "slims": rows,
+        "of": int(units.sum()),
+        "quality": quality(probe.model, probe.data, probe.probes.ids, ctx),
+        "stops": stops,
+        "epochs": operation.epochs,
+        "tolerance": operation.tolerance,
+        "split": probe.probes.split,
+        "n": len(probe.probes.ids),
+        "job_seconds": probe.seconds_for(tuned * operation.epochs * train * STEP),
+    }
