@@ -19,6 +19,7 @@ __all__ = [
     "Plan",
     "Prune",
     "Readapt",
+    "SlimMlp",
     "Split",
     "Workspace",
     "gate",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from surgery.operations.patch import Patch
     from surgery.operations.prune import Prune
     from surgery.operations.readapt import Readapt
+    from surgery.operations.slim_mlp import SlimMlp
     from surgery.operations.split import Split
     from surgery.plan import Plan, run
     from surgery.workspace import Workspace
@@ -61,6 +63,7 @@ _HOMES = {
     "Forget": "operations.forget",
     "Prune": "operations.prune",
     "Readapt": "operations.readapt",
+    "SlimMlp": "operations.slim_mlp",
     "Plan": "plan",
     "run": "plan",
     "Workspace": "workspace",

@@ -68,6 +68,14 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--licence", default="", help="of the weights; every receipt of what is made of them names it")
     sub.add_argument("--source", default="", help="where the weights come from: an address, a paper")
 
+    sub = add("train-mlp", train_mlp, "train a large uniform MLP on a table, to slim it afterwards")
+    sub.add_argument("dataset")
+    sub.add_argument("--depth", type=int, default=3, help="hidden layers")
+    sub.add_argument("--width", type=int, default=256, help="units in each")
+    sub.add_argument("--epochs", type=float, default=40.0, help="at most")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--name", help="of the new version")
+
     sub = add("import-data", import_data, "import a dataset: image folder or zip, npz, CSV, Parquet")
     sub.add_argument("path", type=Path)
     sub.add_argument("--project", help="id or name; a new one is made when it does not exist")
@@ -216,6 +224,17 @@ def import_data(options: argparse.Namespace) -> None:
     print(f"dataset {row.id}  {row.task}, {len(row.classes)} classes, {sizes}")
     for problem in data.problems:
         print(f"  left out {problem.where}: {problem.reason} {problem.fix}")
+
+
+def train_mlp(options: argparse.Namespace) -> None:
+    """Train a large MLP on a table."""
+    ws = workspace()
+    row = ws.dataset_row(options.dataset)
+    name = options.name or f"MLP {options.depth} × {options.width}"
+    task = {"kind": "build_large", "dataset": row.id, "name": name}
+    task |= {key: getattr(options, key) for key in ("width", "depth", "epochs", "seed")}
+    version = ws.version(wait(ws, task, project=row.project, title=f"Train {name}").result["version"])
+    print(f"version {version.id}  {name}  {version.parameters:,} parameters, {version.neurons:,} neurons")
 
 
 def drift(options: argparse.Namespace) -> None:

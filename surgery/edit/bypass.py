@@ -41,7 +41,7 @@ class Bypass:
 
 def layers_of(model: Model) -> list[str]:
     """The hidden layers that can be taken out, in order: those of an architecture "mlp"."""
-    return list(model.module.names[:-1]) if model.architecture.name == "mlp" else []  # type: ignore[union-attr,index]
+    return list(model.module.names[:-1]) if model.architecture.name == "mlp" else []  # type: ignore[index]
 
 
 def bypass(model: Model, name: str, data: Dataset, ctx: Context) -> Bypass:

@@ -95,6 +95,19 @@ def prepare_take_out(ws: Workspace, _project: str, task: Task) -> dict[str, Any]
     return dict(task)
 
 
+def prepare_build_large(ws: Workspace, _project: str, task: Task) -> dict[str, Any]:
+    """Check that the dataset is there and the sizes are sensible.
+
+    Raises:
+        NotFoundError: no such dataset. JobError: a size out of bounds.
+    """
+    ws.dataset_row(task["dataset"])
+    for name, most in (("width", 4096), ("depth", 10), ("epochs", 1000)):
+        if not 1 <= float(task[name]) <= most:
+            raise JobError(f"{name} is {task[name]}; allowed is 1 to {most}.", "Choose another.")
+    return dict(task)
+
+
 def disk_for_plan(ws: Workspace, task: Task) -> int:
     """Room for a result as large as the inputs, twice: staged and committed."""
     return 2 * sum(ws.version(version).bytes for version in task["plan"]["inputs"])
@@ -130,6 +143,7 @@ KINDS: dict[str, Kind] = {
     "drift": Kind(work.drift, disk=disk_for_drift),
     "join": Kind(work.join, disk=disk_for_join),
     "import_model": Kind(work.import_model, disk=disk_for_import),
+    "build_large": Kind(work.build_large, "long", 12 * HOUR, prepare_build_large),
     "import_data": Kind(work.import_data, disk=disk_for_import),
     "inspect_model": Kind(reception.inspect_model, disk=disk_for_import),
     "check_model": Kind(reception.check_model),

@@ -311,6 +311,16 @@ def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
     _discard_upload(ws, path)
 
 
+def build_large(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Train a large uniform MLP on a table. Task: dataset, name, width, depth, epochs, and optionally seed."""
+    from surgery.edit.build_large import build_large
+
+    task, ctx = job.task, replace(ctx, seed=int(job.task.get("seed", 0)))
+    width, depth, epochs = int(task["width"]), int(task["depth"]), float(task["epochs"])
+    model = build_large(ws.dataset(task["dataset"]).without_test(), ctx, width=width, depth=depth, epochs=epochs)
+    ws.commit(job.project, model, name=task["name"], operation="training", job=job.id)
+
+
 def _discard_upload(ws: Workspace, path: Path) -> None:
     """Remove a file that a browser left for this import; never one of the user's own."""
     if path.resolve().is_relative_to(ws.uploads):

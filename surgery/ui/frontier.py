@@ -62,7 +62,7 @@ def rows_of(ws: Workspace, job: Job) -> list[Row]:
 def figure(rows: Sequence[Row], *, dark: bool) -> charts.Figure:
     """One line per run, from the input to the smallest."""
     points = pd.DataFrame(
-        [{"line": row["run"], "left": 100 * row["left"], "value": 100 * row["quality"]} for row in rows]
+        [{"line": _line(row), "left": 100 * row["left"], "value": 100 * row["quality"]} for row in rows]
     )
     return charts.quality_over_rate(
         points,
@@ -74,6 +74,12 @@ def figure(rows: Sequence[Row], *, dark: bool) -> charts.Figure:
         across="left",
         dark=dark,
     )
+
+
+def _line(row: Row) -> str:
+    """The line of the figure that a row belongs to: its run; whole layers that went after a sweep have their own."""
+    swept = "epsilon" in row and row["run"] == OWN and row["candidate"] and row["epsilon"] is None
+    return _("without layers") if swept else str(row["run"])
 
 
 def table(rows: Sequence[Row]) -> pd.DataFrame:

@@ -15,13 +15,13 @@ import streamlit as st
 from surgery import jobs
 from surgery.errors import Mismatch, SurgeryError
 from surgery.network import config_file
-from surgery.ui import format, model_form, panels, progress, shell, uploads
+from surgery.ui import build_large, format, model_form, panels, progress, shell, uploads
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.state import View
 from surgery.workspace import Job
 
-KINDS = ("open_sample", "inspect_model", "import_model")
+KINDS = ("open_sample", "inspect_model", "import_model", build_large.KIND)
 COMMAND = "surgery import-model FILE"
 _FORMATS = {"safetensors": "safetensors", "torch": _("PyTorch file")}
 _AGAIN = "another"  # query parameter: ask for a new file although a model is in
@@ -32,8 +32,9 @@ def draw(view: View) -> None:
     if view.project is None:
         return
     job = _latest(view)
-    if job is None:
+    if job is None or (job.kind == build_large.KIND and job.state == "failed"):
         _ask(view)
+        build_large.offer(view, job)
         if view.version is not None and st.button(_("Keep the present model"), type="tertiary"):
             shell.look_at(**view.query)
     elif job.active:
@@ -61,7 +62,7 @@ def _latest(view: View) -> Job | None:
     job = next((job for job in jobs.jobs(view.workspace, project) if job.kind in KINDS), None)
     if job is None or job.active:
         return job
-    if job.kind == "open_sample":
+    if "path" not in job.task:
         return job if job.state == "failed" else None
     return job if uploads.waits(view.workspace, Path(job.task["path"])) else None
 

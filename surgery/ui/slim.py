@@ -10,7 +10,7 @@ import streamlit as st
 
 from surgery import charts
 from surgery.ui import format
-from surgery.ui.messages import _, plural
+from surgery.ui.messages import _
 from surgery.ui.panels import plain
 
 Answer = Mapping[str, Any]
@@ -81,4 +81,4 @@ def action(answer: Answer) -> str:
     """What the button says."""
     if len(answer["slims"]) == 1:
         return _("Slim at ε = {epsilon}").format(epsilon=f"{answer['slims'][0]['epsilon']:g}")
-    return plural("Try {count} tolerance and slim", "Try {count} tolerances and slim", len(answer["slims"]))
+    return _("Slim at the best of {count} tolerances").format(count=len(answer["slims"]))

@@ -23,6 +23,7 @@ from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model, Support
 from surgery.network.trace import trace
 from surgery.operations.prune import Prune
+from surgery.operations.slim_mlp import SlimMlp
 from surgery.workspace import Workspace
 
 Opened = Callable[[Model, Dataset], WhatIf]
@@ -289,3 +290,20 @@ def test_a_probe_tells_where_a_neuron_is_active_and_who_feeds_it(pico_images: Da
     test = int(pico_images.ids("test")[0])
     with pytest.raises(DataError, match="is closed here"):
         whatif.answer({"what": "regions", "neuron": 0, "samples": [test]})
+
+
+def test_slimming_is_sketched_as_a_curve(opened: Opened, pico_table: Dataset) -> None:
+    probe = opened(sample_model(pico_table), pico_table)
+    told = probe.answer({"what": "preview", "plan": {"operation": "slim_mlp", "parameters": {"steps": 3}}})
+    assert [row["epsilon"] for row in told["slims"]] == [0.5, 0.9, 1.3]
+    left = [row["left"] for row in told["slims"]]
+    assert left == sorted(left, reverse=True)
+    assert told["slims"][0]["units"] <= told["of"] == 14
+    work = SlimMlp().on(probe.model, probe.data, Context(), samples=2_000)
+    small = work.slim(0.9)[0]
+    assert left[1] == pytest.approx(parameters(small) / parameters(probe.model))
+    answers = predict(small, probe.data, probe.probes.ids, Context()).argmax(1)
+    truth = torch.as_tensor(probe.data.labels(probe.probes.ids))
+    assert told["slims"][1]["quality"] == pytest.approx(float((answers == truth).double().mean()))
+    with pytest.raises(SelectionError, match="nothing would stay"):
+        probe.answer({"what": "preview", "plan": {"operation": "slim_mlp", "parameters": {"epsilon": 9}}})

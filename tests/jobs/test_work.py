@@ -17,7 +17,7 @@ import torch
 from surgery import jobs
 from surgery.context import Context
 from surgery.data.dataset import Dataset
-from surgery.errors import Cancelled, NotFoundError, PlanError
+from surgery.errors import Cancelled, JobError, NotFoundError, PlanError
 from surgery.jobs import Job
 from surgery.jobs.kinds import KINDS
 from surgery.network.model import Origin
@@ -184,6 +184,20 @@ def test_whose_weights_they_are_stays_with_all_that_is_made_of_them(ws, project,
     assert "Lent, licence CC-BY-4.0, from https://example.org/weights" in page
     again = do("import_model", path=str(small.folder / "model.safetensors"), name="Again").result["version"]
     assert ws.model(again).origins == ws.model(made.id).origins, "it travels with the file"
+
+
+def test_a_large_network_is_trained_on_a_table_and_slimmed(ws, project, data, do):
+    sizes = {"width": 20, "depth": 2, "epochs": 60}
+    large = ws.version(do("build_large", dataset=data.id, name="Large", **sizes).result["version"])
+    assert ws.inspect(large.id)["arguments"]["sizes"] == [4, 20, 20, 3]
+    assert (large.operation, large.parent) == ("training", None)
+    parameters = {"epsilon": 0.5, "tolerance": 30, "epochs": 2}
+    plan = Plan(operation="slim_mlp", parameters=parameters, inputs=(large.id,), dataset=data.id)
+    slim = ws.version(do("plan", plan=plan.model_dump(mode="json")).result["version"])
+    assert slim.parameters < large.parameters
+    assert len(ws.kept(slim.id)) == slim.neurons
+    with pytest.raises(JobError, match="width is 0; allowed is 1 to 4096"):
+        do("build_large", dataset=data.id, name="None", **{**sizes, "width": 0})
 
 
 def test_a_scan_leaves_a_table_and_the_projection_adds_the_map(ws, version, data, do, monkeypatch):

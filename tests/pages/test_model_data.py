@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import time
 import zipfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 
 from surgery import jobs
+from surgery.data.dataset import Dataset
 from surgery.errors import ModelError
 from surgery.network.architectures import build
 from surgery.network.model import Architecture
@@ -73,6 +75,27 @@ def test_weights_become_a_version(
     assert version.name == "boxes"
     assert "full surgery" in badges(app)
     assert list(ws.uploads.rglob("*.safetensors")) == []
+
+
+def test_without_a_model_a_large_one_is_trained_on_the_table(
+    open_page: OpenPage, ws: Workspace, pico_table: Dataset, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    project = ws.create_project("Boxes")
+
+    def copied(folder: Path) -> Dataset:
+        shutil.copytree(pico_table.folder, folder, dirs_exist_ok=True)
+        return Dataset.open(folder)
+
+    ws.add_dataset(project.id, "boxes", copied)
+    app = open_page("model_data", project=project.id)
+    assert failures(app) == []
+    next(field for field in app.number_input if field.label == "Units in each").set_value(12)
+    button(app, "Train").click().run()
+    come_to_rest(app)
+    assert failures(app) == []
+    (version,) = ws.versions(project.id)
+    assert version.name == "MLP 3 × 12"
+    assert "full surgery" in badges(app)
 
 
 def test_a_hugging_face_network_comes_with_its_configuration(
