@@ -5,7 +5,7 @@ import streamlit as st
 from surgery.jobs import Job
 from surgery.operations.base import Operation, Selection, operations
 from surgery.plan import Plan
-from surgery.ui import frontier, goals, panels, pickers, progress, running, selection, shell, teach, trial
+from surgery.ui import frontier, goals, must_keep, panels, pickers, progress, running, selection, shell, teach, trial
 from surgery.ui.form import form
 from surgery.ui.messages import _
 
@@ -49,6 +49,7 @@ def fill_in() -> Plan | None:
     name, operation = choose(bool(ids) or pickers.SAVED in st.query_params)
     new = new_data(name) if operation.learns else ""
     values = form(operation, key=f"{name}_{version.id}", pickers=pickers.pickers(view, ids))
+    preserve = must_keep.required(ws, dataset.id)
     device = pickers.device(view, key="device")
     with st.expander(_("More")):
         seed = st.number_input(
@@ -72,6 +73,7 @@ def fill_in() -> Plan | None:
         inputs=(version.id,),
         dataset=dataset.id,
         new=new,
+        preserve=preserve,
         seed=int(seed),
         device=device,
     )

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from surgery import charts
-from surgery.receipt import Receipt, by_turns, sentence, to_html
+from surgery.receipt import Receipt, by_turns, said_of_cases, sentence, to_html
 from surgery.ui import comparison, measured, panels, pickers, pictures, progress, shell
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
@@ -101,6 +101,20 @@ def flips(receipt: Receipt) -> None:
         _flipped(receipt, "won", _("Wrong before, right after"))
 
 
+def cases(receipt: Receipt) -> None:
+    """The must-keep cases that the plan was held to, and those that it broke."""
+    if not receipt.cases:
+        return
+    with panels.panel():
+        icon = ":material/gpp_maybe:" if receipt.cases["broken"] else ":material/verified_user:"
+        st.markdown(f"##### {icon} {said_of_cases(receipt.cases)}")
+        if receipt.cases["broken"]:
+            classes = receipt.dataset["classes"]
+            shown = [Shown(flip["sample"], comparison.caption(flip, classes)) for flip in receipt.cases["broken"]]
+            data = ws.dataset(str(receipt.plan["dataset"]))
+            pictures.samples(data, shown[:MOST_FLIPS], columns=8, width=640, key="broken_cases")
+
+
 def _flipped(receipt: Receipt, which: str, title: str) -> None:
     found = receipt.flips[which]
     count = receipt.flips[f"{which}_count"]
@@ -149,6 +163,7 @@ def two(before: Version, after: Version) -> None:
     with panels.panel():
         verdict(receipt)
     measures(receipt, before, after)
+    cases(receipt)
     flips(receipt)
     with panels.panel():
         downloads(receipt, before, after)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from surgery.measure.interval import share
 from surgery.plan import Plan
-from surgery.ui import format, goals, model_tab, modules, panels, pickers, running, shell
+from surgery.ui import format, goals, model_tab, modules, must_keep, panels, pickers, running, shell
 from surgery.ui.messages import _, plural
 from surgery.ui.modules import Module
 from surgery.ui.panels import plain
@@ -93,6 +93,7 @@ def patch(all_modules: list[Module]) -> None:
             _("Accuracy of the others that may be lost (points)"),
             0.0, 100.0, 0.5, 0.1, key="others", bind="query-params",
         )  # fmt: skip
+        preserve = must_keep.required(ws, dataset.id)
         device = pickers.device(view, key="device")
     called = "" if chosen.name == target else chosen.name
     plan = Plan(
@@ -106,6 +107,7 @@ def patch(all_modules: list[Module]) -> None:
         },
         inputs=(version.id, chosen.version.id),
         dataset=dataset.id,
+        preserve=preserve,
         device=device,
     )
     with right, panels.panel():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery.cli_change import change, run
+from surgery.cli_data import drift, import_data, join, must_keep, train_mlp
 from surgery.cli_jobs import existing, project_of, wait, workspace
 from surgery.errors import MismatchError, SurgeryError
 from surgery.network import config_file
@@ -92,6 +93,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("datasets", nargs="+", metavar="DATASET")
     sub.add_argument("--name", help="of the new dataset")
 
+    sub = add("must-keep", must_keep, "draw or pin the cases of a dataset that no surgery may break")
+    sub.add_argument("dataset")
+    sub.add_argument("--draw", metavar="VERSION", help="draw cases anew with this version; pinned ones stay")
+    sub.add_argument("--size", type=int, default=50, help="cases in all")
+    sub.add_argument("--least", type=int, default=1, help="of each class")
+    sub.add_argument("--pin", type=int, nargs="*", default=[], metavar="SAMPLE", help="samples to put in by hand")
+
     sub = add("scan", scan, "collect what every neuron does on a dataset")
     sub.add_argument("version")
     sub.add_argument("dataset")
@@ -125,6 +133,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="VERSION",
         help="a second version, for an operation that takes one",
     )
+    sub.add_argument("--must-keep", type=int, metavar="MAY_BREAK", help="hold it to the dataset's must-keep cases")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--name", help="name of the new version")
     sub.add_argument("--print", action="store_true", help="print the plan instead of running it")
@@ -210,52 +219,6 @@ def import_model(options: argparse.Namespace) -> None:
     }
     version = ws.version(wait(ws, task, project=project, title=f"Import {path.name}").result["version"])
     print(f"version {version.id}  {best['name']}  {version.parameters:,} parameters, {version.neurons:,} neurons")
-
-
-def import_data(options: argparse.Namespace) -> None:
-    """Import a dataset and name what was left out."""
-    ws, path = workspace(), existing(options.path)
-    project = project_of(ws, options.project, default=options.project or path.stem)
-    task = {"kind": "import_data", "path": str(path), "name": path.stem}
-    task |= {name: value for name in ("target", "task") if (value := getattr(options, name))}
-    row = ws.dataset_row(wait(ws, task, project=project, title=f"Import {path.name}").result["dataset"])
-    data = ws.dataset(row.id)
-    sizes = ", ".join(f"{role} {len(data.ids(role)):,}" for role in ("train", "val", "test") if len(data.ids(role)))
-    print(f"dataset {row.id}  {row.task}, {len(row.classes)} classes, {sizes}")
-    for problem in data.problems:
-        print(f"  left out {problem.where}: {problem.reason} {problem.fix}")
-
-
-def train_mlp(options: argparse.Namespace) -> None:
-    """Train a large MLP on a table."""
-    ws = workspace()
-    row = ws.dataset_row(options.dataset)
-    name = options.name or f"MLP {options.depth} × {options.width}"
-    task = {"kind": "build_large", "dataset": row.id, "name": name}
-    task |= {key: getattr(options, key) for key in ("width", "depth", "epochs", "seed")}
-    version = ws.version(wait(ws, task, project=row.project, title=f"Train {name}").result["version"])
-    print(f"version {version.id}  {name}  {version.parameters:,} parameters, {version.neurons:,} neurons")
-
-
-def drift(options: argparse.Namespace) -> None:
-    """Make a changed copy of a dataset."""
-    ws = workspace()
-    row = ws.dataset_row(options.dataset)
-    if options.change in ("fgsm", "pgd") and not options.version:
-        raise SurgeryError(f"{options.change} attacks a model.", "Name it with --version.")
-    name = f"{row.name[:60]}, {options.change} {options.strength:g}"
-    given = {"dataset": row.id, "change": options.change, "strength": options.strength, "version": options.version}
-    task = {"kind": "drift", "name": name, **given}
-    print("dataset", wait(ws, task, project=row.project, title="Make a drifted copy").result["dataset"], "", name)
-
-
-def join(options: argparse.Namespace) -> None:
-    """Put datasets together."""
-    ws = workspace()
-    rows = [ws.dataset_row(id) for id in options.datasets]
-    name = options.name or " + ".join(row.name for row in rows)
-    task = {"kind": "join", "datasets": [row.id for row in rows], "name": name}
-    print("dataset", wait(ws, task, project=rows[0].project, title=name).result["dataset"], "", name)
 
 
 def scan(options: argparse.Namespace) -> None:

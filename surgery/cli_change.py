@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.cli_jobs import existing, wait, workspace
 from surgery.errors import PlanError
+from surgery.operations.base import Cases
 
 if TYPE_CHECKING:
     from surgery.plan import Plan
@@ -34,13 +35,17 @@ def change(options: argparse.Namespace) -> None:
     dataset = options.dataset or ws.project(version.project).dataset
     if not dataset:
         raise PlanError("The project has no dataset.", "Import one with `surgery import-data`.")
-    given = parameters(options.parameters)
+    given, states = parameters(options.parameters), ws.must_keep(dataset)
+    if options.must_keep is not None and not states:
+        raise PlanError("The dataset has no must-keep cases.", "Draw some with `surgery must-keep`.")
+    kept = states[0].ids if options.must_keep is not None else ()
     plan = Plan(
         operation=options.operation,
         parameters=given,
         inputs=(version.id, *options.donor),
         dataset=dataset,
         new=options.new,
+        preserve=Cases(ids=kept, may_break=options.must_keep or 0),
         seed=options.seed,
     )
     plan.build()
@@ -70,12 +75,15 @@ def parameters(words: Sequence[str]) -> dict[str, Any]:
 
 def execute(plan: Plan, name: str | None) -> None:
     """Run a plan as a job and print what came of it."""
-    from surgery.receipt import losing_class, sentence
+    from surgery.receipt import losing_class, said_of_cases, sentence
 
     ws = workspace()
     project = ws.version(plan.inputs[0]).project
     title = name or plan.build().title
     task = {"kind": "plan", "plan": plan.model_dump(mode="json")}
     version = ws.version(wait(ws, task, project=project, title=title).result["version"])
-    table = (ws.receipt(version.id) or {})["table"]
-    print(f"version {version.id}  {version.digest}\n{sentence(table)}\n{losing_class(table)}".rstrip())
+    receipt = ws.receipt(version.id) or {}
+    print(f"version {version.id}  {version.digest}\n{sentence(receipt['table'])}")
+    for line in (losing_class(receipt["table"]), said_of_cases(receipt["cases"]) if receipt["cases"] else ""):
+        if line:
+            print(line)

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from surgery.errors import PlanError
-from surgery.operations.base import Operation, Outcome, find
+from surgery.operations.base import Cases, Operation, Outcome, find
 from surgery.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 class Plan(BaseModel):
     """What to do to what. `inputs` are version ids; `dataset`, and `new` where an operation learns from new data, are
-    dataset ids of the workspace.
+    dataset ids of the workspace. `preserve`: samples of the dataset that the result must still get right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +33,7 @@ class Plan(BaseModel):
     inputs: tuple[str, ...]
     dataset: str
     new: str = ""
+    preserve: Cases = Field(default_factory=lambda: Cases(may_break=0))
     seed: int = Field(0, ge=0)
     device: str = "cpu"
 
@@ -83,6 +85,7 @@ def run(
         raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}")
     if operation.learns and data.new is None:
         raise PlanError(f"{operation.title} learns from new data, and the plan names none.", "Name it in `new`.")
+    data = _preserving(plan, data)
     start = time.monotonic()
     own = data.fitting(models[0].classes) if operation.narrows else data
     outcome = operation.operate(models, own.without_test(), ctx)
@@ -99,13 +102,15 @@ def account(
     original: Model | None = None,
     seconds: float,
 ) -> Receipt:
-    """Measure before and after, and write the receipt of an outcome that took `seconds`.
+    """Measure before and after, and write the receipt of an outcome that took `seconds`, with the must-keep cases that
+    it breaks.
 
     Where neither knows all classes of the other, quality is that of the new one alone.
     """
     from surgery.edit.extract import extract
-    from surgery.measure import ORIGINAL, measure
+    from surgery.measure import ORIGINAL, cases, measure
 
+    data = _preserving(plan, data)
     before, after = models[0], outcome.assembled or outcome.models[0]
     if not (set(after.classes) <= set(before.classes) or set(before.classes) <= set(after.classes)):
         measurement = measure({"after": after}, data, ctx, beside={"before": before})
@@ -114,4 +119,9 @@ def account(
     told = outcome.parts and outcome.assembled is None
     parts = {"after": extract(outcome.models[0], outcome.parts[0])[0]} if told else None
     measurement = measure(measured | ({ORIGINAL: original} if original else {}), data, ctx, parts=parts)
-    return Receipt.make(plan.model_dump(mode="json"), plan.build().title, outcome, measurement, data, seconds)
+    receipt = Receipt.make(plan.model_dump(mode="json"), plan.build().title, outcome, measurement, data, seconds)
+    return replace(receipt, cases=cases(before, after, data, ctx)) if plan.preserve.ids else receipt
+
+
+def _preserving(plan: Plan, data: Dataset) -> Dataset:
+    return data.preserving(plan.preserve.ids) if plan.preserve.ids else data

@@ -32,6 +32,7 @@ class Receipt:
     table: rows of (metric, scope, before, after, change, unit, better, split, n).
     flips: "lost" and "won", lists of {sample, truth, before, after}, and their complete counts.
     origins: rows of {name, licence, source}, of all weights in the new version.
+    cases: of the must-keep cases n, right (before), broken and mended (lists as of flips); {} without any.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Receipt:
     software: Mapping[str, str] = field(default_factory=lambda: software())
     lineage: Sequence[str] = ()
     origins: Sequence[Mapping[str, str]] = ()
+    cases: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -81,6 +83,12 @@ class Receipt:
     def from_json(cls, value: Mapping[str, Any]) -> Receipt:
         """The receipt that `to_json` wrote."""
         return cls(**value)
+
+    @property
+    def breaks(self) -> bool:
+        """Whether more must-keep cases are broken than the plan allows."""
+        allowed = int(self.plan.get("preserve", {}).get("may_break", 0))
+        return len(self.cases.get("broken", ())) > allowed
 
     def row(self, metric: str, scope: str = "overall") -> Mapping[str, Any] | None:
         """One row of the table."""
@@ -144,6 +152,7 @@ def to_html(receipt: Receipt, *, name: str, parent: str, data: Dataset | None = 
         sentence=html.escape(sentence(receipt.table)),
         losing=html.escape(losing),
         rows=cells,
+        cases=_cases(receipt, data),
         lost=_flipped("Right before, wrong after", receipt, "lost", data),
         won=_flipped("Wrong before, right after", receipt, "won", data),
         facts="".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts.items()),
@@ -224,18 +233,36 @@ def _table_row(row: Mapping[str, Any]) -> str:
     return f'<tr>{cells}<td class="{good}">{html.escape(shown)} {mark}</td><td>{where}</td></tr>'
 
 
+def said_of_cases(cases: Mapping[str, Any]) -> str:
+    """`0 of 48 must-keep cases broken, 1 mended (50 in all)`."""
+    broken, mended = len(cases["broken"]), len(cases["mended"])
+    return f"{broken} of {cases['right']} must-keep cases broken, {mended} mended ({cases['n']} in all)"
+
+
+def _cases(receipt: Receipt, data: Dataset | None) -> str:
+    if not receipt.cases:
+        return ""
+    figures = _figures(receipt.cases["broken"], receipt, data)
+    return f"<h2>{html.escape(said_of_cases(receipt.cases))}</h2><div class=grid>{figures}</div>"
+
+
 def _flipped(title: str, receipt: Receipt, key: str, data: Dataset | None) -> str:
     total = receipt.flips.get(f"{key}_count", 0)
+    figures = _figures(by_turns(receipt.flips.get(key, ()), 24), receipt, data)
+    return f"<h2>{title}: {total:,}</h2><div class=grid>{figures}</div>"
+
+
+def _figures(flips: Sequence[Mapping[str, Any]], receipt: Receipt, data: Dataset | None) -> str:
     classes = receipt.dataset["classes"]
     figures = []
-    for flip in by_turns(receipt.flips.get(key, ()), 24):
+    for flip in flips:
         text = f"{classes[flip['truth']]}: {classes[flip['before']]} → {classes[flip['after']]}"
         picture = ""
         if data is not None and data.kind == "images":
             code = base64.b64encode(data.picture(flip["sample"])).decode()
             picture = f'<img alt="sample {flip["sample"]}" src="data:image/png;base64,{code}">'
         figures.append(f"<figure>{picture}<figcaption>#{flip['sample']} {html.escape(text)}</figcaption></figure>")
-    return f"<h2>{title}: {total:,}</h2><div class=grid>{''.join(figures)}</div>"
+    return "".join(figures)
 
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
@@ -251,5 +278,5 @@ dt{{font-weight:600}} dd{{margin:0 0 .4rem}} pre{{background:#f3f5f7;padding:.8r
 <h1>{title}</h1><p class="lead">{sentence}</p><p>{losing}</p>
 <h2>Before and after</h2>
 <table><tr><th>Metric</th><th>Scope</th><th>Before</th><th>After</th><th>Change</th><th>Measured on</th></tr>
-{rows}</table>{lost}{won}<h2>How it was made</h2><dl>{facts}</dl><h2>Plan</h2><pre>{plan}</pre></html>
+{rows}</table>{cases}{lost}{won}<h2>How it was made</h2><dl>{facts}</dl><h2>Plan</h2><pre>{plan}</pre></html>
 """

@@ -170,6 +170,22 @@ def listed(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
+def test_must_keep_cases_and_a_large_mlp(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version, dataset = admit()
+    pinned = str(Workspace().dataset(dataset).ids("val")[0])
+    assert main(["must-keep", dataset, "--pin", pinned]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[0] == f"{pinned}  pinned"
+    assert listed[1].startswith("state 1, 1 cases, sha256:")
+    words = ["change", "prune", version, 'remove={"ids": [0, 1]}', "--must-keep", "1"]
+    assert main([*words, "--print"]) == 0
+    assert json.loads(capsys.readouterr().out)["preserve"]["ids"] == [int(pinned)]
+    assert main(words) == 0
+    assert "must-keep cases broken" in capsys.readouterr().out
+    assert main(["train-mlp", dataset, "--width", "8", "--depth", "1", "--epochs", "2"]) == 0
+    assert "MLP 1 × 8  67 parameters" in capsys.readouterr().out
+
+
 def test_compare_and_jobs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     version, _ = admit()
     assert main(["compare", version, version]) == 0

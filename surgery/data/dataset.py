@@ -74,6 +74,7 @@ class Dataset(Heading):
     hidden: tuple[str, ...] = ()  # roles that this view refuses to open
     new: Dataset | None = None  # data that came later, beside it: what an operation is to learn from
     among: tuple[int, ...] | None = None  # of this view alone: its classes' numbers in the files
+    must: tuple[int, ...] = ()  # of this view alone: samples taken out of train and val into preserve
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
@@ -242,6 +243,29 @@ class Dataset(Heading):
         among = tuple(number if self.among is None else self.among[number] for number in shared)
         return replace(self, classes=tuple(self.classes[number] for number in shared), among=among)
 
+    def preserving(self, ids: Sequence[int]) -> Dataset:
+        """The same dataset with cases that must be kept: they leave train and val and have the role preserve.
+
+        Raises:
+            DataError: there are none, there are no labels to keep them by, or one is of another role (test above all).
+        """
+        must = tuple(sorted({int(id) for id in ids}))
+        if not must:
+            raise DataError("The set of must-keep cases is empty.", "Choose at least one case, or leave the set out.")
+        if self.task == "unlabelled":
+            raise DataError(f"{self.name!r} has no labels to keep cases by.", "Import it with its labels.")
+        whole = replace(self, must=(), hidden=())
+        roles = whole._roles[whole._checked(must)]
+        for id, role in zip(must, roles, strict=True):
+            if role < 0:
+                continue  # of a class that this view does not have
+            if ROLES[role] not in ("train", "val", "preserve"):
+                raise DataError(
+                    f"Sample {id} of {self.name!r} is in {ROLES[role]} and cannot be a must-keep case.",
+                    "A result must not be chosen on what measures it: take cases from val or train.",
+                )
+        return replace(self, must=must)
+
     def with_new(self, other: Dataset) -> Dataset:
         """The same dataset with new data beside it.
 
@@ -271,6 +295,9 @@ class Dataset(Heading):
         roles = np.array([number[role] for role in column], dtype=np.int8)
         if self.among is not None and self._targets is not None:
             roles[~np.isin(self._targets, self.among)] = -1  # samples of other classes have no role here
+        if self.must:
+            own = np.array(self.must)
+            roles[own[roles[own] >= 0]] = number["preserve"]
         return roles
 
     def _all(self, wanted: Any) -> Ids:

@@ -136,6 +136,7 @@ KINDS: dict[str, Kind] = {
     "compare": Kind(work.compare),
     "scan": Kind(work.scan, then="projection"),
     "criticality": Kind(work.criticality),
+    "must_keep": Kind(work.must_keep),
     "sensitivity": Kind(work.sensitivity, "long"),
     "slice_accuracy": Kind(masks.slice_accuracy),
     "score_comparison": Kind(masks.score_comparison),

@@ -18,6 +18,7 @@ import psutil
 import torch
 from torch import BoolTensor, Tensor
 
+from surgery.analysis.must_keep import coverage
 from surgery.analysis.replay import GIBIBYTE, Recording, record, touched
 from surgery.analysis.scan import Scan
 from surgery.context import Context
@@ -98,7 +99,8 @@ class WhatIf:
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer {"what": "whatif", "remove": [ids], "fill", "how", "factor"}, {"what": "preview", "plan": {…}},
         {"what": "regions", "neuron", "samples"} or {"what": "connections", "neuron"} (see `NeuronAnswers`), {"what":
-        "donors", "target", "modules": [{version, digest}]} (see `sketch_modules.donors`).
+        "donors", "target", "modules": [{version, digest}]} (see `sketch_modules.donors`), or {"what": "must_keep",
+        "ids": [samples]} (see `analysis.must_keep.coverage`).
 
         Raises:
             SelectionError, PlanError: the selection or the plan cannot be used. JobError: another question.
@@ -116,6 +118,8 @@ class WhatIf:
                 answer = self.preview(plan)
             case {"what": "donors", "target": str(target), "modules": [*modules]}:
                 answer = sketch_modules.donors(self, target, modules)
+            case {"what": "must_keep", "ids": [*ids]}:
+                answer = coverage(self.model, self.data, [int(id) for id in ids], Context(self.device))
             case {"what": "wiring" | "quality" as what}:
                 answer = quality_answer.answer(what, self)
             case _:

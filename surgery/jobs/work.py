@@ -97,6 +97,7 @@ def _inputs(ws: Workspace, project: str, plan: Plan, ctx: Context) -> tuple[list
 
 
 def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Receipt, ctx: Context) -> None:
+    """Commit the result; one that breaks more must-keep cases than allowed is kept, but does not become current."""
     from surgery.receipt import sentence
 
     ctx.report({"stage": "saving", "done": 0, "total": 1, "seconds": 0.0})
@@ -111,7 +112,7 @@ def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Rece
         kept=outcome.kept,
         tables=outcome.tables,
         parts=outcome.parts,
-        make_current=job.task.get("current", True),
+        make_current=job.task.get("current", True) and not receipt.breaks,
         expected_current=job.task["expected_current"],
         outcome=sentence(receipt.table),
         job=job.id,
@@ -166,6 +167,26 @@ def scan(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
         ws.add_scan(version, dataset, params, lambda folder: save(model, found, folder))
     return {"folder": str(ws.scan_folder(version, dataset, params))}
+
+
+def must_keep(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Draw the must-keep cases of a dataset anew; pinned ones stay. Task: version, dataset, size, least, shares."""
+    from surgery.analysis.must_keep import draw
+
+    task = job.task
+    model = ws.model(task["version"])
+    data = ws.dataset(task["dataset"]).fitting(model.classes).without_test()
+    before = next(iter(ws.must_keep(task["dataset"])), None)
+    drawn = draw(
+        model,
+        data,
+        replace(ctx, seed=int(task.get("seed", 0))),
+        size=int(task["size"]),
+        least=int(task["least"]),
+        shares=task["shares"],
+        pinned=before.pinned if before else (),
+    )
+    ws.save_must_keep(task["dataset"], drawn, job=job.id)
 
 
 def criticality(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 from pydantic.config import JsonDict
 
 from surgery.errors import PlanError, SurgeryError
@@ -52,8 +52,31 @@ class Selection(BaseModel):
         return {**given, "ids": ids, "digest": digest}
 
 
+class Cases(BaseModel):
+    """Samples that must be kept, with their digest, and how many of those that are right may become wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ids: tuple[NonNegativeInt, ...] = ()
+    digest: str = ""
+    may_break: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sorted_with_digest(cls, value: Any) -> Any:
+        given = value if isinstance(value, Mapping) else {"ids": value}
+        ids = given.get("ids", ())
+        if not isinstance(ids, (list, tuple)) or not all(isinstance(i, int) for i in ids):
+            return given
+        ids = tuple(sorted(set(ids)))
+        digest = digest_of(ids) if ids else ""
+        if given.get("digest") not in (None, "", digest):
+            raise ValueError(f"the cases do not have the digest {given['digest']}: the plan was changed by hand")
+        return {**given, "ids": ids, "digest": digest}
+
+
 def digest_of(ids: Sequence[int]) -> str:
-    """A short digest of sorted neuron ids."""
+    """A short digest of sorted ids."""
     return "sha256:" + hashlib.sha256(",".join(str(i) for i in sorted(set(ids))).encode()).hexdigest()[:16]
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from surgery import charts
-from surgery.ui import format, pictures, taking
+from surgery.ui import format, must_keep, pictures, taking
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.pictures import Shown
@@ -175,3 +175,4 @@ def _samples(view: View, shown: Sequence[Shown], *, key: str) -> None:
         pictures.samples(
             data, shown, columns=12 if key == "worst" else 8, width=900 if key == "worst" else 520, key=key
         )
+        must_keep.pin(view, [each.sample for each in shown], key=key)

@@ -10,7 +10,7 @@ from surgery import jobs
 from surgery.errors import NotFoundError
 from surgery.jobs import Job
 from surgery.plan import Plan
-from surgery.receipt import sentence
+from surgery.receipt import Receipt, said_of_cases, sentence
 from surgery.ui import format, panels, preview, progress, shell
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
@@ -74,6 +74,14 @@ def watch(ws: Workspace, project: Project, job: Job) -> None:
         progress.watch(ws, job)
         return
     receipt = ws.receipt(job.result["version"]) or {"table": []}
+    broken = receipt["cases"]["broken"] if receipt.get("cases") else []
+    if broken and Receipt.from_json(receipt).breaks:
+        st.warning(
+            _("This breaks more must-keep cases than allowed, so the version before it stays current: {said}.").format(
+                said=said_of_cases(receipt["cases"])
+            ),
+            icon=":material/gpp_maybe:",
+        )
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/check_circle: **{plain(job.title)}**  \n{plain(sentence(receipt['table']))}")
         if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):

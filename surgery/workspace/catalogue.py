@@ -1,4 +1,4 @@
-"""The catalogue: eight tables in SQLite (WAL), or in PostgreSQL when SURGERY_DATABASE names one.
+"""The catalogue: nine tables in SQLite (WAL), or in PostgreSQL when SURGERY_DATABASE names one.
 
 It says what exists; the bytes lie in folders beside it. Every write transaction is exclusive, so a folder can be
 renamed into place inside the transaction that adds its row, and nobody ever sees one without the other.
@@ -100,6 +100,19 @@ selections = Table(
     Column("name", String, nullable=False),
     Column("ids", JSON, nullable=False),
     Column("digest", String, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+must_keep = Table(
+    "must_keep",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False, index=True),
+    Column("dataset", String, nullable=False),
+    Column("number", Integer, nullable=False),  # 1, 2, … of a dataset: every change makes a new one
+    Column("cases", JSON, nullable=False),  # [[sample, reason], …]
+    Column("digest", String, nullable=False),
+    Column("made_by", String, nullable=False),
     Column("created", Float, nullable=False),
 )
 

@@ -76,6 +76,30 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class MustKeep:
+    """One state of the set of must-keep cases of a dataset; `number` counts 1, 2, …, older ones stay."""
+
+    id: str
+    project: str
+    dataset: str
+    number: int
+    cases: Mapping[int, str]  # sample -> why it is in: "hard", "typical", "diverse" or "pinned"
+    digest: str  # of the samples
+    made_by: str
+    created: datetime
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The samples, rising."""
+        return tuple(sorted(self.cases))
+
+    @property
+    def pinned(self) -> tuple[int, ...]:
+        """Those that a person put in."""
+        return tuple(sorted(id for id, reason in self.cases.items() if reason == "pinned"))
+
+
+@dataclass(frozen=True)
 class Job:
     """One piece of background work. `stage`, `percent` and `eta` (seconds) come from the worker's own report."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from surgery.workspace import files, scans
-from surgery.workspace.catalogue import datasets, jobs, lineage, projects, selections, versions
+from surgery.workspace.catalogue import datasets, jobs, lineage, must_keep, projects, selections, versions
 from surgery.workspace.history import without
 from surgery.workspace.store import Store, fetch, new_id
 
@@ -74,7 +74,7 @@ def _trashed_versions(db: Connection, project: str | None) -> list[dict[str, Any
 
 def _forget(db: Connection, project: str) -> None:
     """Delete every row of a project; its events stay: they are the audit log."""
-    for table in (versions, lineage, datasets, selections, jobs):
+    for table in (versions, lineage, datasets, selections, must_keep, jobs):
         db.execute(delete(table).where(table.c.project == project))
     db.execute(delete(projects).where(projects.c.id == project))
 

@@ -16,10 +16,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgery.workspace import commits, datasets, files, history, projects, scans, selections, trash, versions
+from surgery.workspace import (
+    commits,
+    datasets,
+    files,
+    history,
+    must_keep,
+    projects,
+    scans,
+    selections,
+    trash,
+    versions,
+)
 from surgery.workspace import events as audit
 from surgery.workspace.commits import ANY, Draft
-from surgery.workspace.rows import DatasetRow, Event, Project, Selection, Version
+from surgery.workspace.rows import DatasetRow, Event, MustKeep, Project, Selection, Version
 from surgery.workspace.store import open_store
 
 if TYPE_CHECKING:
@@ -280,6 +291,20 @@ class Workspace:
             SelectionError: the versions share no ancestor.
         """
         return selections.carry(self.store, selection_id, version_id)
+
+    # Must-keep cases
+
+    def save_must_keep(self, dataset_id: str, cases: Mapping[int, str], *, job: str | None = None) -> MustKeep:
+        """Save a new state of the cases of a dataset that no surgery may break: sample -> why it is in.
+
+        Raises:
+            SelectionError: an unknown reason. DataError: no case, or one in test.
+        """
+        return must_keep.save(self.store, dataset_id, cases, job)
+
+    def must_keep(self, dataset_id: str) -> list[MustKeep]:
+        """All states of a dataset's must-keep cases, the newest first."""
+        return must_keep.listing(self.store, dataset_id)
 
     # Scans, trash, events
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -198,6 +199,40 @@ def test_a_large_network_is_trained_on_a_table_and_slimmed(ws, project, data, do
     assert len(ws.kept(slim.id)) == slim.neurons
     with pytest.raises(JobError, match="width is 0; allowed is 1 to 4096"):
         do("build_large", dataset=data.id, name="None", **{**sizes, "width": 0})
+
+
+def test_a_result_that_breaks_a_must_keep_case_is_kept_but_not_made_current(ws, project, version, data, do):
+    cases = {"size": 4, "least": 0, "shares": {"hard": 1.0}}
+    do("must_keep", version=version.id, dataset=data.id, **cases)
+    state = ws.must_keep(data.id)[0]
+    assert len(state.cases) == 4
+    harm = {"operation": "prune", "parameters": {"remove": {"ids": list(range(7))}}, "dataset": data.id}
+    about = {**harm, "inputs": [version.id]}
+    for may_break, current in ((0, version.id), (4, None)):
+        plan = Plan.parse(json.dumps({**about, "preserve": {"ids": state.ids, "may_break": may_break}}))
+        assert plan.preserve.digest == state.digest
+        made = do("plan", plan=plan.model_dump(mode="json")).result["version"]
+        receipt = Receipt.from_json(ws.receipt(made))
+        assert (receipt.cases["n"], receipt.cases["right"]) == (4, 4), "only what is right can break"
+        assert receipt.cases["broken"]
+        assert receipt.breaks == (may_break == 0)
+        assert ws.project(project.id).current == (current or made)
+        row = receipt.row("must-keep cases")
+        assert (row["before"], row["split"], row["n"]) == (1.0, "preserve", 4)
+        page = to_html(receipt, name="v2", parent="v1", data=ws.dataset(data.id))
+        assert f"{len(receipt.cases['broken'])} of 4 must-keep cases broken" in page
+    unharmed = Plan.parse(json.dumps({**about, "parameters": {"remove": {"ids": [0]}}, "preserve": {"ids": [1, 2]}}))
+    assert unharmed.preserve.may_break == 0
+    with pytest.raises(PlanError, match="changed by hand"):
+        Plan.parse(json.dumps({**about, "preserve": {"ids": [1, 2], "digest": "sha256:0000000000000000"}}))
+
+
+def test_cases_drawn_anew_keep_the_pinned_ones(ws, version, data, do):
+    pinned = int(ws.dataset(data.id).ids("train")[0])
+    ws.save_must_keep(data.id, {pinned: "pinned"})
+    do("must_keep", version=version.id, dataset=data.id, size=5, least=0, shares={"hard": 1, "diverse": 1})
+    assert ws.must_keep(data.id)[0].pinned == (pinned,)
+    assert len(ws.must_keep(data.id)[0].cases) == 5
 
 
 def test_a_scan_leaves_a_table_and_the_projection_adds_the_map(ws, version, data, do, monkeypatch):
