@@ -61,7 +61,12 @@ def compose(members: Sequence[Member], input: InputSpec, classes: Sequence[str],
     architecture = Architecture(NAME, {"input": given, "members": described, "outputs": len(classes)})
     index, support = trace(module, torch.zeros(2, *input.shape))
     origins = tuple(dict.fromkeys(origin for member in members for origin in member.model.origins))
-    return Model(module, architecture, input, "classification", tuple(classes), index, support, origins)
+    held = {
+        f"members.{place}.{name}": packing
+        for place, member in enumerate(members)
+        for name, packing in member.model.held.items()
+    }
+    return Model(module, architecture, input, "classification", tuple(classes), index, support, origins, held)
 
 
 def together(model: Model, parts: Sequence[Part]) -> Model:

@@ -30,7 +30,7 @@ class _Round(torch.autograd.Function):
         return x.round()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """Straight through."""
         return gradient
 
@@ -43,7 +43,7 @@ def quantize(x: Tensor, bits: Tensor, exponent: Tensor) -> Tensor:
     shape = (-1, *[1] * (x.dim() - 1))
     b, scale = bits.clamp(min=0).view(shape), torch.exp2(exponent).view(shape)
     low, high = -torch.exp2(b - 1), torch.exp2(b - 1) - 1
-    rounded: Tensor = _Round.apply(torch.minimum(torch.maximum(x / scale, low), high))  # type: ignore[no-untyped-call]
+    rounded: Tensor = _Round.apply(torch.minimum(torch.maximum(x / scale, low), high))
     return scale * rounded
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from surgery.errors import TraceError
 from surgery.network.model import Model
+from surgery.network.packed import Packing
 from surgery.network.slicing import Means, cut
 
 
@@ -32,4 +33,14 @@ def shrink(model: Model, keep: Tensor, means: Means | None = None) -> tuple[Mode
     held = {name for name, _ in module.named_parameters()}
     added = {bias: (index.layers[name].rows,) for name, bias in biased.items() if bias in held}
     index = replace(index, axes={**index.axes, **added})
-    return replace(model, module=module, index=index), keep.nonzero().flatten()
+    packed = {name: _left(packing, model.index.axes.get(name, ()), keep) for name, packing in model.held.items()}
+    return replace(model, module=module, index=index, held=packed), keep.nonzero().flatten()
+
+
+def _left(packing: Packing, axes: tuple[Tensor | None, ...], keep: Tensor) -> Packing:
+    """How the rows of a weight are held that stay."""
+    ids = axes[packing.axis] if packing.axis < len(axes) else None
+    if ids is None:
+        return packing
+    own = (ids < 0) | keep[ids.clamp(min=0)]
+    return replace(packing, bits=packing.bits[own], exponent=packing.exponent[own])

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from surgery.network.model import Model
+from surgery.network.packed import stored
 
 _DTYPES = {
     torch.float64: "F64",
@@ -33,9 +34,12 @@ def parameters(model: Model) -> int:
 
 
 def bytes_of(model: Model) -> int:
-    """Size in bytes of a safetensors file with the model's tensors (buffers too), each storage once."""
+    """Bytes of a safetensors file with the model's tensors (buffers too), each storage once, packed as stored."""
     entries, end = {}, 0
-    tensors = sorted(_distinct(model.module.state_dict().items()), key=lambda pair: (-pair[1].element_size(), pair[0]))
+    tensors = sorted(
+        stored(dict(_distinct(model.module.state_dict().items())), model.held).items(),
+        key=lambda pair: (-pair[1].element_size(), pair[0]),
+    )
     for name, tensor in tensors:  # in the order of the format: wide types first
         dtype = _DTYPES.get(tensor.dtype, str(tensor.dtype))
         entries[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [end, end + tensor.nbytes]}

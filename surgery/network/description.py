@@ -18,6 +18,7 @@ from surgery.errors import ModelError
 from surgery.network.architectures import skeleton
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Architecture, InputSpec, Model, Origin, Support, Task
+from surgery.network.packed import stored
 
 HEADER = "architecture"  # the one header entry: the order of several would differ from run to run
 
@@ -47,7 +48,7 @@ class Description(BaseModel):
     attributes: dict[str, dict[str, JsonValue]]  # module path -> what differs from the constructor's
     tied: dict[str, str]  # state_dict name -> the name whose tensor it shares
     parameters: int
-    bytes: int  # of the tensors, each storage once
+    bytes: int  # of the tensors as they are stored, each once
     layers: tuple[LayerInfo, ...]
     origins: tuple[Origin, ...] = ()
 
@@ -64,7 +65,7 @@ def describe(model: Model) -> Description:
         ModelError: its modules are not those that its architecture constructs.
     """
     tied = tied_names(model.module)
-    state = model.module.state_dict()
+    own = {name: tensor for name, tensor in model.module.state_dict().items() if name not in tied}
     return Description(
         name=model.architecture.name,
         arguments=json.loads(json.dumps(dict(model.architecture.arguments))),  # tuples become lists
@@ -75,7 +76,7 @@ def describe(model: Model) -> Description:
         attributes=changed_attributes(model.module, skeleton(model.architecture)),
         tied=tied,
         parameters=sum(parameter.numel() for parameter in model.module.parameters()),
-        bytes=sum(tensor.nbytes for name, tensor in state.items() if name not in tied),
+        bytes=sum(tensor.nbytes for tensor in stored(own, model.held).values()),
         layers=_layers(model.module, model.index),
         origins=model.origins,
     )

@@ -14,7 +14,9 @@ from surgery.network.architectures import filled, skeleton
 from surgery.network.description import Description
 from surgery.network.matching import Expected, Suggestion, compare, expected, prefix, suggest
 from surgery.network.model import Architecture, InputSpec, Model, Origin, Task
+from surgery.network.packed import packings
 from surgery.network.read import Weights
+from surgery.network.restore import unpacked
 from surgery.network.trace import trace
 
 __all__ = ["Suggestion", "assemble", "compare", "guess_input", "reopen", "suggest", "takes"]
@@ -92,14 +94,14 @@ def reopen(weights: Weights) -> Model:
         raise ModelFileError("The file does not say which architecture it belongs to.", "Choose its architecture.")
     try:
         found = Description.model_validate_json(weights.description)
-        tensors = {name: tensor.clone() for name, tensor in weights.tensors.items()}
+        tensors = {name: tensor.clone() for name, tensor in unpacked(weights.tensors).items()}
         module = filled(found.architecture, tensors, found.attributes, found.tied)
     except ValueError as error:
         raise ModelFileError(
             f"The description in the file does not hold: {error}.", "Export the model again."
         ) from error
     model = _finished(module, found.architecture, found.input, found.classes, found.task)
-    return replace(model, origins=found.origins)
+    return replace(model, origins=found.origins, held=packings(weights.tensors))
 
 
 def _finished(

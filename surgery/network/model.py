@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from surgery.errors import DataError
 from surgery.network.index import NeuronIndex
+from surgery.network.packed import Packing
 from surgery.network.part import Part
 
 Task = Literal["classification", "regression"]
@@ -70,6 +71,7 @@ class Model:
     index: NeuronIndex | None
     support: Support
     origins: tuple[Origin, ...] = ()  # of all weights in it, each once
+    held: Mapping[str, Packing] = field(default_factory=dict)  # weights in few bits, by name in the state_dict
     parts: tuple[Part, ...] = ()  # of the model as it was loaded: operations take them from their inputs alone
 
     def __call__(self, x: Tensor) -> Tensor:

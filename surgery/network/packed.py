@@ -3,7 +3,7 @@
 A row's values are integers q of b bits times 2^e. On disk one weight is four tensors beside each other: `NAME.codes`
 uint8, the bits of q + 2^(b−1), lowest bit first, rows of equal b together, fewest bits first; `NAME.bits` uint8[out];
 `NAME.exponent` float16[out]; `NAME.layout` int32: the axis of the rows, then the sizes with that axis in front.
-Needs torch alone: an exported model carries this file.
+What reads them back is in `restore`, which an exported model carries.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 MOST = 16  # bits
-PARTS = ("codes", "bits", "exponent", "layout")
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,11 @@ def encode(weight: Tensor, packing: Packing) -> dict[str, Tensor]:
     """The four tensors of a weight, by their last names.
 
     Raises:
-        ValueError: a value is not on its row's grid, so that packing would change it.
+        ValueError: a value is not on its row's grid, so that packing would change it, or there are other rows.
     """
     rows = weight.detach().movedim(packing.axis, 0)
+    if len(rows) != len(packing.bits):
+        raise ValueError(f"{len(rows)} rows do not fit {len(packing.bits)} bits")
     flat = rows.reshape(len(rows), -1).double()
     half = _half(packing.bits)
     steps = flat / torch.exp2(packing.exponent.double())[:, None]
@@ -57,37 +58,31 @@ def encode(weight: Tensor, packing: Packing) -> dict[str, Tensor]:
     }
 
 
-def decode(parts: Mapping[str, Tensor]) -> tuple[Tensor, Packing]:
-    """The float32 weight and how it is held, from its four tensors.
+def packings(tensors: Mapping[str, Tensor]) -> dict[str, Packing]:
+    """How the packed weights of a file are held, by name."""
+    names = [name.removesuffix(".codes") for name in tensors if name.endswith(".codes")]
+    return {
+        name: Packing(
+            tensors[f"{name}.bits"].long(), tensors[f"{name}.exponent"].float(), int(tensors[f"{name}.layout"][0])
+        )
+        for name in names
+    }
 
-    Raises:
-        ValueError: they do not belong together.
+
+def stored(state: Mapping[str, Tensor], held: Mapping[str, Packing]) -> dict[str, Tensor]:
+    """The tensors of a state_dict as they are written: those packed whose values are on the grid of their packing.
+
+    A weight that was changed since (by training, or by a cut) is written whole.
     """
-    axis, count, *sizes = parts["layout"].tolist()
-    bits, exponent = parts["bits"].long(), parts["exponent"].float()
-    each = int(torch.Size(sizes).numel())
-    if len(bits) != count or len(exponent) != count or bool((bits > MOST).any()):
-        raise ValueError("bits and exponents do not fit the layout")
-    stream = ((parts["codes"].long()[:, None] >> torch.arange(8)) & 1).flatten()
-    if -(-int(bits.sum()) * each // 8) != len(parts["codes"]):
-        raise ValueError("the codes are not as long as bits and layout say")
-    flat, at = torch.zeros(count, each), 0
-    for width in bits.unique().tolist():
-        rows = (bits == width).nonzero()[:, 0]
-        if width:
-            end = at + len(rows) * each * width
-            codes = (stream[at:end].view(len(rows), each, width) << torch.arange(width)).sum(2)
-            flat[rows] = (codes - 2 ** (width - 1)).float() * torch.exp2(exponent[rows])[:, None]
-            at = end
-    return flat.view(count, *sizes).movedim(0, axis).contiguous(), Packing(bits, exponent, axis)
-
-
-def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All tensors of a file under their own names, packed weights decoded."""
-    packed = sorted(name.removesuffix(".codes") for name in tensors if name.endswith(".codes"))
-    parts = {f"{name}.{part}" for name in packed for part in PARTS}
-    found = {name: tensor for name, tensor in tensors.items() if name not in parts}
-    return {**found, **{name: decode({part: tensors[f"{name}.{part}"] for part in PARTS})[0] for name in packed}}
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        packing = held.get(name)
+        try:
+            parts = None if packing is None else encode(tensor, packing)
+        except ValueError:
+            parts = None
+        found |= {name: tensor} if parts is None else {f"{name}.{part}": value for part, value in parts.items()}
+    return found
 
 
 def _half(bits: Tensor) -> Tensor:

@@ -14,8 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+PARTS = ("codes", "bits", "exponent", "layout")  # of a weight in few bits
 
 
 def load(folder: str | Path = Path(__file__).parent) -> nn.Module:
@@ -29,8 +32,42 @@ def load(folder: str | Path = Path(__file__).parent) -> nn.Module:
     spec.loader.exec_module(definition)
     where = description["definition"]
     module: nn.Module = vars(definition)[where["table"]][where["key"]](**description["arguments"])
-    put(module, load_file(folder / "model.safetensors"), description["attributes"], description["tied"])
+    put(module, unpacked(load_file(folder / "model.safetensors")), description["attributes"], description["tied"])
     return module.eval()
+
+
+def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors of a file under their own names, those of few bits decoded: `NAME.codes` and its companions."""
+    packed = sorted(name.removesuffix(".codes") for name in tensors if name.endswith(".codes"))
+    own = {f"{name}.{part}" for name in packed for part in PARTS}
+    found = {name: tensor for name, tensor in tensors.items() if name not in own}
+    return {**found, **{name: decoded(*(tensors[f"{name}.{part}"] for part in PARTS)) for name in packed}}
+
+
+def decoded(codes: Tensor, bits: Tensor, exponent: Tensor, layout: Tensor) -> Tensor:
+    """The float32 weight whose rows are whole numbers of `bits` bits times 2^exponent.
+
+    codes: uint8, the bits of each number + 2^(bits − 1), lowest first, rows of equal bits together, fewest first.
+    bits: uint8[rows], 0–16; exponent: float16[rows]; layout: the axis of the rows, then the sizes with it in front.
+
+    Raises:
+        ValueError: they do not belong together.
+    """
+    axis, count, *sizes = layout.tolist()
+    each, widths = int(torch.Size(sizes).numel()), bits.long()
+    if len(bits) != count or len(exponent) != count or bool((widths > 16).any()):
+        raise ValueError("bits and exponents do not fit the layout")
+    if -(-int(widths.sum()) * each // 8) != len(codes):
+        raise ValueError("the codes are not as long as bits and layout say")
+    stream = ((codes.long()[:, None] >> torch.arange(8)) & 1).flatten()
+    flat, at = torch.zeros(count, each), 0
+    for width in sorted(set(widths.tolist()) - {0}):
+        rows = (widths == width).nonzero()[:, 0]
+        end = at + len(rows) * each * width
+        numbers = (stream[at:end].view(len(rows), each, width) << torch.arange(width)).sum(2) - 2 ** (width - 1)
+        flat[rows] = numbers.float() * torch.exp2(exponent[rows].float())[:, None]
+        at = end
+    return flat.view(count, *sizes).movedim(0, axis).contiguous()
 
 
 def put(

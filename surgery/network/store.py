@@ -37,11 +37,13 @@ def save(model: Model, folder: Path) -> str:
     """
     from surgery.network.description import HEADER, describe
     from surgery.network.index_file import write_index
+    from surgery.network.packed import stored
 
     description = describe(model)
     text = description.model_dump_json(indent=1)
     state = model.module.state_dict()
-    tensors = {name: tensor.contiguous() for name, tensor in state.items() if name not in description.tied}
+    own = {name: tensor for name, tensor in state.items() if name not in description.tied}
+    tensors = {name: tensor.contiguous() for name, tensor in stored(own, model.held).items()}
     folder.mkdir(parents=True, exist_ok=True)
     _write_tensors(tensors, folder / WEIGHTS, {HEADER: text})
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -63,11 +65,13 @@ def load(folder: Path) -> Model:
     from surgery.network.architectures import filled
     from surgery.network.index_file import read_index
     from surgery.network.model import Model
+    from surgery.network.packed import packings
+    from surgery.network.restore import unpacked
 
     description = _description(folder)
     try:
         tensors = load_file(folder / WEIGHTS)
-        module = filled(description.architecture, tensors, description.attributes, description.tied)
+        module = filled(description.architecture, unpacked(tensors), description.attributes, description.tied)
         index = read_index(folder / INDEX) if (folder / INDEX).exists() else None
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelFileError(f"The model in {folder} is damaged: {error}.", "Restore it from a backup.") from error
@@ -80,6 +84,7 @@ def load(folder: Path) -> Model:
         index=index,
         support=description.support,
         origins=description.origins,
+        held=packings(tensors),
     )
 
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from surgery.edit.quantize import covering, on_grid, quantize, settled, size_of_pairs, size_of_rows, weights_of
-from surgery.network.packed import Packing, decode, encode
+from surgery.network.packed import Packing, encode, packings
+from surgery.network.restore import PARTS, decoded
 from tests.patients import mlp
 from tests.pico import NETWORKS, pico_model
 
@@ -100,9 +101,8 @@ def test_a_packed_file_is_read_back_by_torch_and_safetensors_alone(tmp_path) -> 
                 read[row] *= 2.0 ** float(file["w.exponent"][row])
     torch.testing.assert_close(read.view(rows, *sizes).movedim(0, axis), simulated, rtol=1e-5, atol=1e-7)
 
-    ours, again = decode({name: file[f"w.{name}"] for name in ("codes", "bits", "exponent", "layout")})
-    torch.testing.assert_close(ours, simulated, rtol=1e-6, atol=0)
-    assert again.bits.tolist() == packing.bits.tolist()
+    torch.testing.assert_close(decoded(*(file[f"w.{name}"] for name in PARTS)), simulated, rtol=1e-6, atol=0)
+    assert packings(file)["w"].bits.tolist() == packing.bits.tolist()
 
 
 def test_a_weight_off_its_grid_is_not_packed() -> None:
@@ -121,4 +121,4 @@ def test_damaged_parts_are_refused() -> None:
         ("exponent", parts["exponent"][:1]),
     ):
         with pytest.raises(ValueError, match=r"the layout|layout say"):
-            decode({**parts, name: worse})
+            decoded(*({**parts, name: worse}[part] for part in PARTS))
