@@ -19,6 +19,7 @@ __all__ = [
     "Plan",
     "Prune",
     "Readapt",
+    "SelfCompress",
     "SlimMlp",
     "Split",
     "Workspace",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from surgery.operations.patch import Patch
     from surgery.operations.prune import Prune
     from surgery.operations.readapt import Readapt
+    from surgery.operations.self_compress import SelfCompress
     from surgery.operations.slim_mlp import SlimMlp
     from surgery.operations.split import Split
     from surgery.plan import Plan, run
@@ -63,6 +65,7 @@ _HOMES = {
     "Forget": "operations.forget",
     "Prune": "operations.prune",
     "Readapt": "operations.readapt",
+    "SelfCompress": "operations.self_compress",
     "SlimMlp": "operations.slim_mlp",
     "Plan": "plan",
     "run": "plan",

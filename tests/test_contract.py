@@ -43,6 +43,7 @@ CASES = {
     "damage": Case({"degree": 0.5}, lambda: [digits()]),
     "readapt": Case({"share": 0.5, "epochs": 1, "tolerance": 100}, lambda: [digits()], new="pico_images"),
     "forget": Case({"classes": ["square"], "tolerance": 100, "epochs": 1}, lambda: [digits()]),
+    "self_compress": Case({"epochs": 1, "frozen": 1, "looks": 2, "tolerance": 100}, lambda: [digits()]),
     "slim_mlp": Case(
         {"epochs": 1, "tolerance": 100, "steps": 2}, lambda: [replace(mlp(), classes=SIDES)], data="pico_table"
     ),

@@ -1,4 +1,4 @@
-"""What slimming dense layers would come to: the curve over ε before any tuning."""
+"""What slimming dense layers, or few bits, would come to before any training: curves over ε and over uniform bits."""
 
 from __future__ import annotations
 
@@ -9,17 +9,53 @@ import torch
 from surgery.analysis.variability import dense_units
 from surgery.context import Context
 from surgery.edit.evaluate import quality, training_ids
+from surgery.edit.few_bits import FewBits
 from surgery.edit.size import Sizes
 from surgery.errors import PlanError, SelectionError
+from surgery.operations.self_compress import SelfCompress
 from surgery.operations.slim_mlp import SlimMlp
+from surgery.operations.squeeze import file_bytes
 from surgery.plan import Plan
 
 if TYPE_CHECKING:
     from surgery.jobs.whatif import WhatIf
 
 SEEN = 2_000  # training samples that variability is measured on
+UNIFORM = (8.0, 6.0, 4.0, 3.0, 2.0)  # bits
 STEP = 3.8  # a training step in forward passes
 LAYERS = 2  # that are likely tried, for the estimate of time
+
+
+def squeezed(probe: WhatIf, operation: SelfCompress, plan: Plan) -> dict[str, Any]:
+    """squeezes: rows of bits (the same for every row of weights), bytes, quality (0–1, on what the guard looks at,
+    before any training); whole {bytes, quality}; smallest: bytes without a single bit; guarded: samples that the guard looks
+    at; cases: whether these are must-keep cases; goal (bytes or None), least (0–1), title, job_seconds.
+
+    Raises:
+        PlanError: it cannot run on this model. SelectionError: the size cannot be reached, or cases of one class.
+    """
+    if problems := operation.check([probe.model]):
+        raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}", "Choose another version.")
+    data = probe.data.preserving(plan.preserve.ids) if plan.preserve.ids else probe.data
+    work = operation.on(probe.model, data, Context(probe.device, plan.seed))
+    rows = []
+    for bits in UNIFORM:
+        model = FewBits.of(probe.model, bits).settle()
+        found = quality(model, data, work.guarded, Context(probe.device))
+        rows.append({"bits": bits, "bytes": file_bytes(model), "quality": found})
+    train = len(training_ids(data))
+    looks = operation.looks * len(work.guarded)
+    return {
+        "title": operation.title,
+        "squeezes": rows,
+        "whole": {"bytes": file_bytes(probe.model), "quality": work.before},
+        "smallest": work.smallest(),
+        "guarded": len(work.guarded),
+        "cases": bool(len(data.ids("preserve"))),
+        "goal": None if operation.kilobytes is None else 1000 * operation.kilobytes,
+        "least": work.least,
+        "job_seconds": probe.seconds_for((operation.epochs + 2 * operation.frozen) * train * (STEP + 1) + looks),
+    }
 
 
 def slimmed(probe: WhatIf, operation: SlimMlp, plan: Plan) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from surgery.operations.forget import Forget
 from surgery.operations.patch import Patch
 from surgery.operations.prune import Prune, Resolution
 from surgery.operations.readapt import Readapt
+from surgery.operations.self_compress import SelfCompress
 from surgery.operations.slim_mlp import SlimMlp
 from surgery.operations.split import Split
 from surgery.plan import Plan
@@ -183,6 +184,8 @@ class WhatIf:
             return sketch.compressed(self, operation, parsed)
         if isinstance(operation, SlimMlp):
             return sketch_slim.slimmed(self, operation, parsed)
+        if isinstance(operation, SelfCompress):
+            return sketch_slim.squeezed(self, operation, parsed)
         if isinstance(operation, Split):
             return sketch_modules.divided(self, operation, parsed)
         if isinstance(operation, Compose):

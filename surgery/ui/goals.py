@@ -12,6 +12,7 @@ def goals() -> dict[str, str]:
         "compress": _("Make it smaller"),
         "prune": _("Make it smaller"),
         "slim_mlp": _("Make it smaller"),
+        "self_compress": _("Make it smaller"),
         "readapt": _("Fit new data"),
         "extend": _("Teach it more"),
         "forget": _("Forget"),

@@ -12,7 +12,7 @@ import streamlit as st
 from surgery import charts
 from surgery.jobs import probe
 from surgery.plan import Plan
-from surgery.ui import comparison, format, module_previews, relearn, slim, teach
+from surgery.ui import comparison, format, module_previews, relearn, slim, squeeze, teach
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.whatif import QUALITY
@@ -48,6 +48,9 @@ def show(answer: Answer, neurons: int) -> None:
         return
     if "slims" in answer:
         slim.show(answer)
+        return
+    if "squeezes" in answer:
+        squeeze.show(answer)
         return
     if "modules" in answer:
         module_previews.show_split(answer)
@@ -134,6 +137,8 @@ def action(answer: Answer) -> str:
         return teach.action(answer)
     if "slims" in answer:
         return slim.action(answer)
+    if "squeezes" in answer:
+        return squeeze.action(answer)
     if "degree" in answer:
         return _("Damage by degree {degree}").format(degree=f"{answer['degree']:g}")
     if "modules" in answer:

@@ -307,3 +307,18 @@ def test_slimming_is_sketched_as_a_curve(opened: Opened, pico_table: Dataset) ->
     assert told["slims"][1]["quality"] == pytest.approx(float((answers == truth).double().mean()))
     with pytest.raises(SelectionError, match="nothing would stay"):
         probe.answer({"what": "preview", "plan": {"operation": "slim_mlp", "parameters": {"epsilon": 9}}})
+
+
+def test_few_bits_are_sketched_with_what_guards_them(opened: Opened, pico_images: Dataset) -> None:
+    probe = opened(sample_model(pico_images), pico_images)
+    plan = {"operation": "self_compress", "parameters": {"kilobytes": 2}}
+    told = probe.answer({"what": "preview", "plan": plan})
+    sizes = [row["bytes"] for row in told["squeezes"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert told["smallest"] < sizes[-1] < told["whole"]["bytes"]
+    assert (told["goal"], told["cases"]) == (2000, False)
+    cases = probe.data.ids("val")[:6].tolist()
+    held = probe.answer({"what": "preview", "plan": {**plan, "preserve": {"ids": cases}}})
+    assert (held["guarded"], held["cases"]) == (6, True)
+    with pytest.raises(SelectionError, match="cannot be reached"):
+        probe.answer({"what": "preview", "plan": {**plan, "parameters": {"kilobytes": 0.01}}})

@@ -1,0 +1,322 @@
+"""Train a network whose weights have few bits: bits and exponents learned beside the weights, or held.
+
+After Self-Compressing Networks (arXiv 2301.13142): loss = task + γ · Q with Q the average bits per weight, two settings
+of Adam (bits and exponents; weights). Ours: with a target the penalty ends there, γ · max(0, Q − target), Q counts bits
+as they will be stored (rounded up, the gradient straight through), and the answers of the original may be distilled.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from surgery.context import Context
+from surgery.edit.quantize import Weight, covering, on_grid, quantize, settled, size_of_pairs, size_of_rows, weights_of
+from surgery.edit.tune import NORMS
+from surgery.errors import DataError, SurgeryError
+from surgery.network.model import Model
+from surgery.network.packed import MOST, Packing
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Dataset
+
+Form = Literal["rows", "pairs"]
+REACH = 2.0  # learning rate of ranges, in that of the weights
+BEHIND, PRESS, HARDEST = 0.1, 1.5, 100.0  # bits behind the line at which γ grows, by which factor, up to where
+SOFT = 2.0  # temperature of what is distilled
+
+
+@dataclass(frozen=True)
+class Course:
+    """How to train. epochs and rate of the weights; rate_bits: of bits (0: they stay). gamma: the weight of the size.
+
+    target: average bits per weight at which the penalty ends, None = never; it is approached linearly over the first
+    `approach` (0–1) of the steps. form: of Q. distil: weight of the original's answers in the loss.
+    """
+
+    epochs: float
+    rate: float = 1e-3
+    rate_bits: float = 0.0
+    gamma: float = 0.0
+    target: float | None = None
+    approach: float = 0.6
+    form: Form = "rows"
+    distil: float = 0.0
+    batch: int = 64
+
+
+@dataclass
+class FewBits:
+    """A network in training. module: with whole weights. bits, ranges: name -> float[out]; a row reaches from −2^range
+    to just below 2^range, so that fewer bits make its steps coarser, not its reach smaller: e = range − b + 1 (ours).
+    """
+
+    model: Model
+    module: nn.Module
+    weights: list[Weight]
+    bits: dict[str, Tensor]
+    ranges: dict[str, Tensor]
+    gamma: float = 0.0
+    device: str = "cpu"
+    original: nn.Module | None = None
+    each: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: Model, bits: float, device: str = "cpu") -> FewBits:
+        """At a uniform number of bits, or at those that the model is held in already."""
+        module = copy.deepcopy(model.module).to(device)
+        weights = weights_of(model)
+        parameters = dict(module.named_parameters())
+        found = cls(model, module, weights, {}, {}, device=device)
+        for weight in weights:
+            rows = parameters[weight.name].detach().movedim(weight.axis, 0)
+            held = model.held.get(weight.name)
+            b = held.bits.float().to(device) if held else torch.full((len(rows),), float(bits), device=device)
+            found.bits[weight.name] = b
+            exponent = held.exponent.to(device) if held else covering(rows, b)
+            found.ranges[weight.name] = exponent + b - 1
+        found.each = {weight.name: parameters[weight.name].numel() // len(weight.rows) for weight in weights}
+        return found
+
+    def simulated(self) -> dict[str, Tensor]:
+        """name -> the weight as its bits and exponents hold it, with gradients to all three."""
+        parameters = dict(self.module.named_parameters())
+        found = {}
+        for weight in self.weights:
+            rows = parameters[weight.name].movedim(weight.axis, 0)
+            bits = _ceil(self.bits[weight.name].clamp(min=0))  # as they will be stored
+            seen = quantize(rows, bits, self.exponent(weight.name, bits))
+            found[weight.name] = seen.movedim(0, weight.axis)
+        return found
+
+    def exponent(self, name: str, bits: Tensor) -> Tensor:
+        """float[out]: the exponents of a weight at so many bits."""
+        return self.ranges[name] - bits + 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits of the simulated network."""
+        out = functional_call(self.module, self.simulated(), (x,))
+        return out if isinstance(out, Tensor) else out[0]
+
+    def size(self, form: Form) -> Tensor:
+        """Q, bits counted as they will be stored."""
+        stored = {name: _ceil(b.clamp(min=0)) for name, b in self.bits.items()}
+        if form == "rows":
+            return size_of_rows({name: (self.each[name], b) for name, b in stored.items()})
+        assert self.model.index is not None
+        return size_of_pairs(self.model.index, self.weights, stored)
+
+    def settle(self) -> Model:
+        """The model with every weight on the grid of whole bits."""
+        held = self.held()
+        module = copy.deepcopy(self.module).cpu().eval()
+        parameters = dict(module.named_parameters())
+        with torch.no_grad():
+            for name, packing in held.items():
+                parameters[name].copy_(on_grid(parameters[name], packing))
+        return replace(self.model, module=module, held=held)
+
+    def whole(self) -> Model:
+        """The model with its weights as they are trained, and how they are held: to be cut and trained on."""
+        return replace(self.model, module=copy.deepcopy(self.module).cpu().eval(), held=self.held())
+
+    def held(self) -> dict[str, Packing]:
+        """How every weight would be stored now."""
+        found = {}
+        for weight in self.weights:
+            bits = self.bits[weight.name].detach().clamp(min=0, max=MOST).ceil()
+            found[weight.name] = settled(bits.cpu(), self.exponent(weight.name, bits).detach().cpu(), weight.axis)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """All that training changes, copied."""
+        return {
+            "module": {name: tensor.clone() for name, tensor in self.module.state_dict().items()},
+            "bits": {name: b.detach().clone() for name, b in self.bits.items()},
+            "ranges": {name: reach.detach().clone() for name, reach in self.ranges.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put a copied state back, in place."""
+        self.module.load_state_dict(state["module"])
+        with torch.no_grad():
+            for kind in ("bits", "ranges"):
+                for name, tensor in getattr(self, kind).items():
+                    tensor.copy_(state[kind][name])
+
+
+@dataclass
+class Watch:
+    """Looks every `every` steps at what must not sink; after `patience` bad looks in a row back to the last safe state.
+
+    The first steps disturb more than they will have in the end, hence patience.
+    look: of a settled model -> quality, 0–1. least: what it may not fall below. told: after each look, of the step, the
+    quality, whether it went back, and the network. stop_at: number of the safe look at which training ends.
+    """
+
+    look: Callable[[Model], float]
+    least: float
+    every: int
+    told: Callable[[int, float, bool, FewBits], None] = lambda step, quality, back, training: None
+    patience: int = 1
+    stop_at: int | None = None
+    strikes: int = 0
+    safe: dict[str, Any] = field(default_factory=dict)
+    returns: int = 0
+    passed: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the look has come at which training ends."""
+        return self.stop_at is not None and self.passed >= self.stop_at
+
+    def begin(self, training: FewBits, optimizer: torch.optim.Optimizer) -> None:
+        """The state to go back to before the first step, whatever its quality."""
+        self.safe = {"training": training.state(), "optimizer": copy.deepcopy(optimizer.state_dict())}
+
+    def check(self, step: int, training: FewBits, optimizer: torch.optim.Optimizer) -> None:
+        """Keep the state, or put the last safe one back and halve γ."""
+        now = self.look(training.settle())
+        low = now < self.least - 1e-9
+        self.strikes = self.strikes + 1 if low else 0
+        back = self.strikes >= self.patience
+        if back:
+            training.restore(self.safe["training"])
+            optimizer.load_state_dict(self.safe["optimizer"])
+            training.gamma /= 2
+            self.returns, self.strikes = self.returns + 1, 0
+        elif not low:
+            self.begin(training, optimizer)
+            self.passed += 1
+        self.told(step, now, back, training)
+
+
+def learn(training: FewBits, data: Dataset, ctx: Context, course: Course, watch: Watch | None = None) -> None:
+    """Train in place on the role train. Same seed, same weights.
+
+    Raises:
+        DataError: there is nothing labelled to train on. SurgeryError: the loss became NaN; the last safe state of the
+        watch has been put back.
+    """
+    ids = data.ids("train")
+    if data.task == "unlabelled" or not len(ids):
+        raise DataError("Learning few bits needs labelled training data.", "Import the dataset with its labels.")
+    model = training.model
+    place = model.outputs_of(data.classes) if model.task == "classification" else None
+    spread = 1.0 if place is not None else max(float(torch.as_tensor(data.labels(ids)).double().var()), 1e-12)
+    per_epoch = len(data.batches(ids, model.input, size=course.batch))
+    steps = max(1, round(course.epochs * per_epoch))
+    learned = [*training.bits.values()] if course.rate_bits else []
+    reach = [*training.ranges.values()]
+    for tensor in (*learned, *reach):
+        tensor.requires_grad_(True)
+    movable = [p for p in training.module.parameters() if p.is_floating_point()]
+    for parameter in movable:
+        parameter.requires_grad_(True)
+    groups = [{"params": movable, "lr": course.rate, "eps": 1e-5}]
+    groups += [{"params": reach, "lr": REACH * course.rate, "eps": 1e-3}]
+    groups += [{"params": learned, "lr": course.rate_bits, "eps": 1e-3}] if learned else []
+    optimizer = torch.optim.Adam(groups)
+
+    def cosine(step: int) -> float:
+        return (1 + math.cos(math.pi * step / steps)) / 2
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [cosine, cosine, lambda _: 1.0][: len(groups)])
+    training.gamma = course.gamma
+    start = float(training.size(course.form).detach())
+    if watch is not None:
+        watch.begin(training, optimizer)
+    done = 0
+    try:
+        with torch.random.fork_rng(devices=[]), _training(training.module):
+            torch.manual_seed(ctx.seed)
+            for epoch in range(-(-steps // per_epoch)):
+                batches = data.batches(ids, model.input, size=course.batch, device=ctx.device, seed=ctx.seed + epoch)
+                for x, y, _ in ctx.track(batches, f"learning bits, epoch {epoch + 1} of {-(-steps // per_epoch)}"):
+                    if done == steps or (watch is not None and watch.ended):
+                        break
+                    if len(x) == 1 and len(ids) > 1:
+                        continue
+                    if y is None:
+                        raise DataError("Training met a batch without labels.", "Import the dataset again.")
+                    out = training(x)
+                    loss = _task(out, y, place, spread) + course.distil * _distilled(training, out, x)
+                    size = training.size(course.form)
+                    value = loss + training.gamma * _penalty(size, start, course, done / steps)
+                    if not torch.isfinite(value):
+                        if watch is not None:
+                            training.restore(watch.safe["training"])
+                        raise SurgeryError(
+                            "The loss became NaN while bits were learned; the last safe state was kept.",
+                            "Lower the learning rates or γ and run again.",
+                        )
+                    optimizer.zero_grad()
+                    value.backward()
+                    optimizer.step()
+                    schedule.step()
+                    with torch.no_grad():
+                        for b in learned:
+                            b.clamp_(min=0)
+                    done += 1
+                    ctx.point(loss=float(loss.detach()))
+                    if watch is not None and (done % watch.every == 0 or done == steps):
+                        watch.check(done, training, optimizer)
+                        if float(size.detach()) > _line(start, course, done / steps) + BEHIND and not watch.strikes:
+                            training.gamma = min(HARDEST, PRESS * training.gamma)  # the size lags behind its line
+    finally:
+        training.module.eval()
+        for tensor in (*learned, *reach):
+            tensor.requires_grad_(False)
+
+
+def _line(start: float, course: Course, way: float) -> float:
+    """Where the size should be at a share (0–1) of the steps; infinite without a target."""
+    if course.target is None:
+        return math.inf
+    return course.target + (start - course.target) * max(0.0, 1 - way / max(course.approach, 1e-9))
+
+
+def _penalty(size: Tensor, start: float, course: Course, way: float) -> Tensor:
+    return size if course.target is None else torch.relu(size - _line(start, course, way))
+
+
+def _task(out: Tensor, y: Tensor, place: Tensor | None, spread: float) -> Tensor:
+    if place is None:
+        return F.mse_loss(out.squeeze(-1), y.float()) / spread
+    return F.cross_entropy(out, place.to(y.device)[y])
+
+
+def _distilled(training: FewBits, out: Tensor, x: Tensor) -> Tensor:
+    """How far the answers are from the original's: Kullback–Leibler at a temperature, or squared error."""
+    if training.original is None:
+        return out.new_zeros(())
+    with torch.no_grad():
+        given = training.original(x)
+        wanted = given if isinstance(given, Tensor) else given[0]
+    if training.model.task == "regression":
+        return F.mse_loss(out, wanted)
+    soft, target = torch.log_softmax(out / SOFT, 1), torch.softmax(wanted / SOFT, 1)
+    return F.kl_div(soft, target, reduction="batchmean") * SOFT**2
+
+
+def _ceil(bits: Tensor) -> Tensor:
+    """Rounded up, the gradient straight through."""
+    return bits + (bits.ceil() - bits).detach()
+
+
+@contextmanager
+def _training(module: nn.Module) -> Iterator[None]:
+    module.eval()
+    for part in module.modules():
+        if isinstance(part, NORMS):
+            part.train()
+    yield
