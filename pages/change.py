@@ -5,7 +5,20 @@ import streamlit as st
 from surgery.jobs import Job
 from surgery.operations.base import Operation, Selection, operations
 from surgery.plan import Plan
-from surgery.ui import frontier, goals, must_keep, panels, pickers, progress, running, selection, shell, teach, trial
+from surgery.ui import (
+    frontier,
+    goals,
+    live_bits,
+    must_keep,
+    panels,
+    pickers,
+    progress,
+    running,
+    selection,
+    shell,
+    teach,
+    trial,
+)
 from surgery.ui.form import form
 from surgery.ui.messages import _
 
@@ -155,6 +168,7 @@ def watched(job: Job) -> None:
     running.watch(ws, project, job)
     teach.together(ws, job)
     frontier.watch(ws, job)
+    live_bits.watch(ws, job)
     if unfinished := progress.latest(ws, project.id, {"kind": "take", "job": job.id}):
         watched(unfinished)
         return

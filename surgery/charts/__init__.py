@@ -2,7 +2,7 @@
 
 from surgery.charts.bars import before_after, differences, layers, profile, signed
 from surgery.charts.cells import cells
-from surgery.charts.curves import loss_curve
+from surgery.charts.curves import guarded, loss_curve
 from surgery.charts.figure import Figure
 from surgery.charts.layer_map import layer_map
 from surgery.charts.legend import Legend, legend, stages
@@ -23,6 +23,7 @@ __all__ = [
     "class_colours",
     "differences",
     "distribution",
+    "guarded",
     "ink",
     "layer_map",
     "layers",

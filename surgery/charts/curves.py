@@ -37,3 +37,42 @@ def loss_curve(
         xaxis=axis("report", dark=dark), yaxis=axis(unit, dark=dark, rangemode="tozero" if unit == "loss" else "normal")
     )
     return plain(figure)
+
+
+def guarded(quality: pd.Series, *, least: float, back: pd.Series, title: str, dark: bool = False) -> Figure:
+    """A quality (%) look by look, the limit below which it may not stay, and a mark where the last safe state came back.
+
+    quality: float[n]; back: bool[n].
+    """
+    figure, tone = base(title, dark=dark, height=260), ink(dark)
+    looks = list(range(1, len(quality) + 1))
+    figure.add_trace(
+        go.Scatter(
+            x=looks,
+            y=[float(value) for value in quality],
+            mode="lines+markers",
+            line={"color": tone.accent, "width": 2},
+            hovertemplate="look %{x}: %{y:.1f} %<extra></extra>",
+        )
+    )
+    went = [number for number, one in zip(looks, back, strict=True) if one]
+    figure.add_trace(
+        go.Scatter(
+            x=went,
+            y=[float(quality.iloc[number - 1]) for number in went],
+            mode="markers+text",
+            text=["went back"] * len(went),
+            textposition="bottom center",
+            textfont={"color": tone.worse, "size": 11},
+            marker={"color": tone.worse, "size": 11, "symbol": "x"},
+            hovertemplate="look %{x}: back to the last safe state<extra></extra>",
+        )
+    )
+    figure.add_hline(
+        y=least,
+        line={"color": tone.muted, "width": 1, "dash": "dot"},
+        annotation={"text": f"limit {least:.1f}", "font": {"color": tone.muted, "size": 11}},
+        annotation_position="bottom left",
+    )
+    figure.update_layout(showlegend=False, xaxis=axis("look", dark=dark), yaxis=axis("%", dark=dark))
+    return plain(figure)

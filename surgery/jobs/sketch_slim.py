@@ -28,8 +28,8 @@ LAYERS = 2  # that are likely tried, for the estimate of time
 
 def squeezed(probe: WhatIf, operation: SelfCompress, plan: Plan) -> dict[str, Any]:
     """squeezes: rows of bits (the same for every row of weights), bytes, quality (0–1, on what the guard looks at,
-    before any training); whole {bytes, quality}; smallest: bytes without a single bit; guarded: samples that the guard looks
-    at; cases: whether these are must-keep cases; goal (bytes or None), least (0–1), title, job_seconds.
+    before any training); whole {bytes, quality}; smallest: bytes without a single bit; guarded: samples that the guard
+    looks at; cases: whether these are must-keep cases; goal (bytes or None), least (0–1), title, job_seconds.
 
     Raises:
         PlanError: it cannot run on this model. SelectionError: the size cannot be reached, or cases of one class.

@@ -210,7 +210,10 @@ class Squeeze:
                 "back": back,
             }
             self.rows.append(row)
-            self.ctx.point(kept=now, least=self.least)
+            layers = {f"bits/{name}": float(packing.bits.double().mean()) for name, packing in model.held.items()}
+            self.ctx.point(
+                **{"look/kept": now, "look/least": self.least, "look/bytes": size, "look/back": back}, **layers
+            )
             if back:
                 self.ctx.log(
                     f"went back at step {step}: {now:.3f} is below {self.least:.3f}; γ is {training.gamma:g} now"

@@ -56,7 +56,8 @@ def curve(ws: Workspace, job: Job) -> None:
     if len(losses) > 1:
         figure = charts.loss_curve(losses, dark=dark)
         st.plotly_chart(figure, theme=None, config=charts.CONFIG, key=f"curve_{job.id}", alt=_("Loss over time"))
-    watched = points[[name for name in points if name != "loss"]].dropna(how="all").reset_index(drop=True)
+    named = [name for name in points if name != "loss" and "/" not in str(name)]  # with a slash: drawn by `live_bits`
+    watched = points[named].dropna(how="all").reset_index(drop=True)
     if len(watched):
         title = _("Quality on old and new validation samples while training")
         figure = charts.loss_curve(100 * watched, title=title, unit="%", dark=dark)
