@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from surgery.measure import Measurement
     from surgery.operations.base import Outcome
 
+BITS = 0.8  # of the share of parameters: with less than that share of the bytes, weights have fewer bits
 FLIPS = 200  # samples listed per direction; the counts are always complete
 
 
@@ -180,6 +181,9 @@ def sentence(table: Sequence[Mapping[str, Any]]) -> str:
         parts.append(f"new data {old}{100 * row['after']:.1f} % on {row['n']:,} {row['split']} samples")
     if (row := found.get(("parameters", "overall"))) and row["before"]:
         parts.append(_size(row["after"] / row["before"]))
+        size = found.get(("bytes", "overall"))
+        if size and size["before"] and size["after"] / size["before"] < BITS * row["after"] / row["before"]:
+            parts.append(f"{100 * size['after'] / size['before']:.1f} % of the bytes")
     row = found.get(("latency", "batch 32"))
     if row and row["after"] and abs(row["change"]) > noise(table, row):
         factor = row["before"] / row["after"]

@@ -22,6 +22,16 @@ def test_the_sentence_says_quality_size_and_speed() -> None:
     )
 
 
+def test_fewer_bits_are_told_in_bytes() -> None:
+    table = [
+        line("accuracy", 0.9, 0.9),
+        line("parameters", 1000, 1000, unit=""),
+        line("bytes", 4000, 520, unit="bytes"),
+    ]
+    assert sentence(table) == "Accuracy 90.0 → 90.0 % on 100 test samples, as many parameters, 13.0 % of the bytes"
+    assert "bytes" not in sentence([line("parameters", 1000, 500, unit=""), line("bytes", 4000, 2100, unit="bytes")])
+
+
 def test_a_difference_within_the_spread_is_not_called_speed() -> None:
     assert sentence([line("accuracy", 0.9, 0.9), *times(3.2, 2.0, 1.5)]) == "Accuracy 90.0 → 90.0 % on 100 test samples"
 

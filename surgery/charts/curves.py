@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 from surgery.charts.figure import Figure, axis, base, plain
 from surgery.charts.palette import OKABE_ITO, ink
 
+IN_A_ROW = 3  # lines in a row of the legend
+
 
 def loss_curve(
     points: pd.DataFrame,
@@ -32,7 +34,8 @@ def loss_curve(
                 hovertemplate="report %{x}: %{y:.4g}<extra>" + str(name) + "</extra>",
             )
         )
-    figure.update_layout(showlegend=len(points.columns) > 1, margin={"t": 64 if len(points.columns) > 1 else 40})
+    lines = len(points.columns)
+    figure.update_layout(showlegend=lines > 1, margin={"t": 46 + 20 * -(-lines // IN_A_ROW) if lines > 1 else 40})
     figure.update_layout(
         xaxis=axis("report", dark=dark), yaxis=axis(unit, dark=dark, rangemode="tozero" if unit == "loss" else "normal")
     )
@@ -40,7 +43,7 @@ def loss_curve(
 
 
 def guarded(quality: pd.Series, *, least: float, back: pd.Series, title: str, dark: bool = False) -> Figure:
-    """A quality (%) look by look, the limit below which it may not stay, and a mark where the last safe state came back.
+    """A quality (%) look by look, the limit that it may not stay below, and a mark where the last safe state came back.
 
     quality: float[n]; back: bool[n].
     """

@@ -12,9 +12,9 @@ from surgery.edit.evaluate import quality, training_ids
 from surgery.edit.few_bits import FewBits
 from surgery.edit.size import Sizes
 from surgery.errors import PlanError, SelectionError
+from surgery.network.size import bytes_of
 from surgery.operations.self_compress import SelfCompress
 from surgery.operations.slim_mlp import SlimMlp
-from surgery.operations.squeeze import file_bytes
 from surgery.plan import Plan
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ def squeezed(probe: WhatIf, operation: SelfCompress, plan: Plan) -> dict[str, An
     for bits in UNIFORM:
         model = FewBits.of(probe.model, bits).settle()
         found = quality(model, data, work.guarded, Context(probe.device))
-        rows.append({"bits": bits, "bytes": file_bytes(model), "quality": found})
+        rows.append({"bits": bits, "bytes": bytes_of(model), "quality": found})
     train = len(training_ids(data))
     looks = operation.looks * len(work.guarded)
     return {
         "title": operation.title,
         "squeezes": rows,
-        "whole": {"bytes": file_bytes(probe.model), "quality": work.before},
+        "whole": {"bytes": bytes_of(probe.model), "quality": work.before},
         "smallest": work.smallest(),
         "guarded": len(work.guarded),
         "cases": bool(len(data.ids("preserve"))),

@@ -17,7 +17,7 @@ from surgery.edit.few_bits import Course, FewBits, Watch, learn
 from surgery.edit.shrink import shrink
 from surgery.errors import SelectionError
 from surgery.network.model import Model
-from surgery.network.packed import stored
+from surgery.network.size import bytes_of
 from surgery.operations.base import Candidate, Outcome
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Squeeze:
     def smallest(self) -> int:
         """Bytes of a file in which no weight has any bits: what cannot be got below."""
         none = FewBits.of(self.model, 0.0).settle()
-        return file_bytes(none)
+        return bytes_of(none)
 
     def _check_goal(self) -> None:
         if self.plan.kilobytes is None:
@@ -198,7 +198,7 @@ class Squeeze:
     def _watch(self, stage: str, every: float, patience: int = PATIENCE) -> Watch:
         def told(step: int, now: float, back: bool, training: FewBits) -> None:
             model = training.settle()
-            size = file_bytes(model)
+            size = bytes_of(model)
             row = {
                 "stage": stage,
                 "step": step,
@@ -231,15 +231,7 @@ class Squeeze:
         return quality(model, self.data, self.guarded, quiet, "guarding")
 
     def _tell(self, final: Model) -> None:
-        size, went = file_bytes(final) / 1000, sum(row["back"] for row in self.rows)
+        size, went = bytes_of(final) / 1000, sum(row["back"] for row in self.rows)
         self.ctx.log(f"{size:.1f} kB; the guard went back {went} times")
         if self.plan.kilobytes is not None and size > self.plan.kilobytes:
             self.ctx.log(f"{self.plan.kilobytes:g} kB were not reached: smaller would have lost more than allowed")
-
-
-def file_bytes(model: Model) -> int:
-    """Bytes of the tensors as they are stored, each once; the header of the file comes on top."""
-    seen: dict[int, str] = {}
-    state = model.module.state_dict(keep_vars=True)
-    own = {name: tensor.detach() for name, tensor in state.items() if seen.setdefault(id(tensor), name) == name}
-    return sum(tensor.nbytes for tensor in stored(own, model.held).values())

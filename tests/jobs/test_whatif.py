@@ -311,12 +311,12 @@ def test_slimming_is_sketched_as_a_curve(opened: Opened, pico_table: Dataset) ->
 
 def test_few_bits_are_sketched_with_what_guards_them(opened: Opened, pico_images: Dataset) -> None:
     probe = opened(sample_model(pico_images), pico_images)
-    plan = {"operation": "self_compress", "parameters": {"kilobytes": 2}}
+    plan = {"operation": "self_compress", "parameters": {"kilobytes": 6}}
     told = probe.answer({"what": "preview", "plan": plan})
     sizes = [row["bytes"] for row in told["squeezes"]]
     assert sizes == sorted(sizes, reverse=True)
     assert told["smallest"] < sizes[-1] < told["whole"]["bytes"]
-    assert (told["goal"], told["cases"]) == (2000, False)
+    assert (told["goal"], told["cases"]) == (6000, False)
     cases = probe.data.ids("val")[:6].tolist()
     held = probe.answer({"what": "preview", "plan": {**plan, "preserve": {"ids": cases}}})
     assert (held["guarded"], held["cases"]) == (6, True)
