@@ -44,8 +44,8 @@ class Patch(Operation):
     calibration: Literal["affine", "sigmoid", "min-max", "temperature"] = Field(
         "affine",
         title="Calibration",
-        description="How the module's score is put beside the other outputs. affine: slope and threshold against them. "
-        "min-max and sigmoid: the papers' ways. temperature: a sigmoid of fitted width.",
+        description="How the module's score is put beside the other outputs. affine: with the class's own output, by "
+        "slope and threshold. min-max and sigmoid: the papers' ways. temperature: a sigmoid of fitted width.",
     )
     others: float = Field(
         0.5,

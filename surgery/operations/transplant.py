@@ -1,7 +1,8 @@
 """The work of `Patch`: what both networks say of the validation samples, the calibration, the new network.
 
-affine (ours): the others' log-probabilities stay; the class's output becomes slope · score + shift. The slope is that
-of least cross-entropy, the shift that of the highest F1 among those at which the others lose little enough.
+affine (ours): the others' log-probabilities stay; the class's output becomes own · its log-probability + slope · score
++ shift. All three are those of the highest F1 on validation samples among those at which the others lose little enough:
+what the patient knows of the class is not thrown away, and where it knows nothing own is 0.
 min-max (CNNSplitter, arXiv 2311.04438): the softmax of the patient, its column replaced by the score, scaled to 0–1
 over the class's own samples. sigmoid (GradSplitter): the column replaced by the sigmoid of the score. temperature: by
 a sigmoid whose width has the least cross-entropy of class against rest.
@@ -23,7 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from surgery.context import Context
-from surgery.edit.calibrate import affine
 from surgery.edit.compose import Member, compose, inside, proven
 from surgery.edit.evaluate import predict
 from surgery.errors import SelectionError
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
     from surgery.operations.patch import Patch
 
-SHIFTS = 400  # tried between the lowest and the highest margin
+OWNS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # weights of what the patient itself says
+SLOPES = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4)
 SPENT = 0.5  # of what the others may lose
 TEMPERATURES = torch.logspace(-1.5, 1.5, 61, dtype=torch.float64)
 FORMS = {"affine": "log_softmax", "sigmoid": "softmax", "min-max": "softmax", "temperature": "softmax"}
@@ -105,10 +106,11 @@ class Transplant:
 
     def made(self) -> Model:
         """The network in which the module answers for the class."""
-        slope, shift, head = self._calibration()
+        own, slope, shift, head = self._calibration()
         count = len(self.patient.classes)
         weight = torch.zeros(count, count + 1)
         weight[self.places, self.places] = 1.0
+        weight[self.target, self.target] = own
         weight[self.target, count] = slope
         bias = torch.zeros(count)
         bias[self.target] = shift
@@ -131,17 +133,16 @@ class Transplant:
             )
         return pd.DataFrame(rows)
 
-    def _calibration(self) -> tuple[float, float, dict[str, Tensor]]:
-        """Slope and shift of the score in the class's output, and the head that makes the score."""
+    def _calibration(self) -> tuple[float, float, float, dict[str, Tensor]]:
+        """Weight of the class's own output, slope and shift of the score, and the head that makes the score."""
         head = dict(self.part.head)
         if self.plan.calibration == "affine":
-            slope, shift = self._margin()
-            return slope, shift, head
+            return *self._margin(), head
         if self.plan.calibration == "min-max":
             own = self.score[self.truth == self.target]
             low, high = float(own.min()), float(own.max())
             scale = 1 / max(high - low, 1e-9)
-            return scale, -low * scale, head
+            return 0.0, scale, -low * scale, head
         middle, width = self._middle(), 1.0
         if self.plan.calibration == "temperature":
             width = self._width(middle)
@@ -150,7 +151,7 @@ class Transplant:
             "score.weight": head["score.weight"] / width,
             "score.bias": (head["score.bias"] - middle) / width,
         }
-        return 1.0, 0.0, raw
+        return 0.0, 1.0, 0.0, raw
 
     def _middle(self) -> float:
         """The score before its sigmoid from which a sample is taken for the class; 0 for a head trained with one."""
@@ -162,25 +163,36 @@ class Transplant:
         losses = [F.binary_cross_entropy_with_logits(margin / width, own) for width in TEMPERATURES]
         return float(TEMPERATURES[int(torch.stack(losses).argmin())])
 
-    def _margin(self) -> tuple[float, float]:
-        """Slope and shift of the affine calibration."""
-        logits = torch.log_softmax(self.logits.double(), 1)
-        logits[:, self.target] = self.score.double()
-        fitted, _ = affine(logits, self.truth, torch.tensor([self.target]))
-        slope = max(float(fitted), 1e-3)  # a score that counts against its class is no score
-        rest = logits[:, self.places]
-        own_margin = rest.max(1).values - slope * logits[:, self.target]  # the class answers where the shift is larger
-        return slope, self._shift(own_margin, torch.tensor(self.places)[rest.argmax(1)])
+    def _margin(self) -> tuple[float, float, float]:
+        """Own weight, slope and shift of the affine calibration."""
+        said = torch.log_softmax(self.logits.double(), 1)
+        rest = said[:, self.places]
+        otherwise = torch.tensor(self.places)[rest.argmax(1)]
+        best = (-1.0, 0.0, 0.0, 0.0)
+        for own in OWNS:
+            for slope in SLOPES:
+                evidence = own * said[:, self.target] + slope * self.score.double()
+                f1, shift = self._shift(rest.max(1).values - evidence, otherwise)
+                best = max(best, (f1, own, slope, shift))  # of equals the one that hears the patient most
+        return best[1:]
 
-    def _shift(self, margin: Tensor, otherwise: Tensor) -> float:
-        """margin: float64[n], the shift from which the class answers; otherwise: int64[n], who answers until then."""
-        least = self.before.others - SPENT * self.plan.others / 100 - 1e-9
-        best, shift = -1.0, float(margin.min()) - 1.0
-        for tried in torch.quantile(margin, torch.linspace(0, 1, SHIFTS, dtype=torch.float64)).tolist():
-            effect = Effect.of(torch.where(margin < tried, self.target, otherwise), self.truth, self.target)
-            if effect.others >= least and effect.f1 > best:
-                best, shift = effect.f1, tried
-        return shift
+    def _shift(self, margin: Tensor, otherwise: Tensor) -> tuple[float, float]:
+        """The highest F1, and the shift at which it is reached, while the others lose little enough.
+
+        margin: float64[n], the shift from which the class answers; otherwise: int64[n], who answers until then.
+        """
+        order = margin.argsort()
+        own, right = (self.truth == self.target)[order], (otherwise == self.truth)[order]
+        count = torch.arange(len(order) + 1, dtype=torch.float64)  # answered with the class, those of lowest margin
+        found = torch.cat([torch.zeros(1), own.double().cumsum(0)])
+        f1 = 2 * found / (count + own.sum()).clamp(min=1)
+        others = (right & ~own).double()
+        kept = (others.sum() - torch.cat([torch.zeros(1), others.cumsum(0)])) / (~own).sum().clamp(min=1)
+        f1 = torch.where(kept >= self.before.others - SPENT * self.plan.others / 100 - 1e-9, f1, -1.0)
+        rising = margin[order]
+        between = torch.cat([rising[:1] - 1, (rising[1:] + rising[:-1]) / 2, rising[-1:] + 1])
+        place = int(f1.argmax())
+        return float(f1[place]), float(between[place])
 
     @cached_property
     def module(self) -> Model:
