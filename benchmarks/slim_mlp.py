@@ -4,7 +4,8 @@ Large uniform MLPs are trained by the product (`build_large`), then slimmed with
 may be lost on validation). Digits, breast cancer and diabetes: five folds, each the test samples once, for each of five
 seeds; a line pools the folds of a seed. Flattened CIFAR-10: the given test samples, three seeds. Beside it the base
 with as many extra epochs, and the same topology from scratch with as many epochs. Lost: points of accuracy behind the
-base with the same extra epochs, with the upper end of the 95 % interval (Student's t over seeds) of the mean.
+base with the same extra epochs, with the upper end of the 95 % interval (Student's t over seeds) of the mean. Where
+slimming is refused, the base counts as its result.
 
 ε = 0 must be the identity, and a unit that never changes must go without a trace: relative differences of logits.
 """
@@ -31,6 +32,7 @@ from surgery.data.dataset import Dataset
 from surgery.edit.build_large import build_large
 from surgery.edit.evaluate import predict
 from surgery.edit.tune import tune
+from surgery.errors import SelectionError
 from surgery.network.certificate import relative
 from surgery.network.model import Model
 from surgery.operations.base import Candidate
@@ -85,7 +87,10 @@ def four(name: str, data: Dataset, seed: int) -> tuple[dict[str, Model], Candida
     base = build_large(given, ctx, width=WIDTHS[name], epochs=epochs)
     found: list[Candidate] = []
     plan = PLANS.get(name, SlimMlp())
-    plan.operate([base], given, replace(ctx, offer=found.append))
+    try:
+        plan.operate([base], given, replace(ctx, offer=found.append))
+    except SelectionError:  # nothing may go: the base stays as it is
+        found = [Candidate(0, base, None, {"left": 1.0, "epochs": plan.epochs}, accepted=True)]
     best = [candidate for candidate in found if candidate.accepted][-1]
     spent = float(best.figures["epochs"])
     return {

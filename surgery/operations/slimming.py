@@ -52,11 +52,11 @@ class Slimming:
             SelectionError: none is, or the only ε empties a layer.
         """
         self.rows.append(self._row(0, "as it is", self.model, self.before) | {"accepted": True})
-        best = self._sweep()
-        if best is None:
-            raise SelectionError(self._refused(), "Allow more loss, tune longer, or sweep from a smaller ε.")
+        best = self._sweep() or self._as_it_is()
         if self.plan.layers and not self._ended(best):
             best = self._without_layers(best)
+        if not best.number:
+            raise SelectionError(self._refused(), "Allow more loss, tune longer, or sweep from a smaller ε.")
         if self.plan.controls:
             self._controls(best)
         return Outcome((best.model,), best.kept, {"candidates": self.table()})
@@ -134,6 +134,10 @@ class Slimming:
                 return candidate
             best = candidate if candidate.accepted else best
         return best
+
+    def _as_it_is(self) -> Candidate:
+        """The given model, from which layers may go where no ε was good enough."""
+        return Candidate(0, self.model, torch.arange(self.index.n), self.rows[0], accepted=True)
 
     def _without_layers(self, best: Candidate) -> Candidate:
         """Layers go, the most linear first, as long as the result stays within the limit."""
