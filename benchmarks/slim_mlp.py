@@ -4,8 +4,8 @@ Large uniform MLPs are trained by the product (`build_large`), then slimmed with
 may be lost on validation). Digits, breast cancer and diabetes: five folds, each the test samples once, for each of five
 seeds; a line pools the folds of a seed. Flattened CIFAR-10: the given test samples, three seeds. Beside it the base
 with as many extra epochs, and the same topology from scratch with as many epochs. Lost: points of accuracy behind the
-base with the same extra epochs, with the upper end of the 95 % interval (Student's t over seeds) of the mean. Where
-slimming is refused, the base counts as its result.
+base with the same extra epochs, with the upper end of the 95 % interval of the mean: pairs are pooled over folds and
+seeds, and each sample's differences over seeds count as one. Where slimming is refused, the base is its result.
 
 ε = 0 must be the identity, and a unit that never changes must go without a trace: relative differences of logits.
 """
@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import sklearn.datasets
 import torch
-from scipy.stats import t as student
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from benchmarks.bases import cifar10
@@ -43,7 +42,7 @@ FOLDS, SEEDS, CIFAR_SEEDS = 5, (0, 1, 2, 3, 4), (0, 1, 2)
 WIDTHS = {"digits": 256, "breast cancer": 128, "diabetes": 128, "CIFAR-10": 512}
 LOADERS = {"digits": "load_digits", "breast cancer": "load_breast_cancer", "diabetes": "load_diabetes"}
 PLANS = {"diabetes": SlimMlp(tolerance=1.0)}
-VAL = 0.2
+VAL, PAIRS = 0.2, "pairs"
 CIFAR_EPOCHS = 15.0
 
 
@@ -105,7 +104,7 @@ def one(name: str, seed: int) -> dict[str, Any]:
     """One line: all folds of a seed together."""
     divisions = [flat()] if name == "CIFAR-10" else [fold(name, seed, number) for number in range(FOLDS)]
     errors: dict[str, list[np.ndarray]] = {"base": [], "more": [], "slim": [], "scratch": []}
-    gone, layers = [], []
+    gone, layers, tested = [], [], []
     for number, data in enumerate(divisions):
         models, best = four(name, data, FOLDS * seed + number)
         truth = np.asarray(data.labels(data.ids("test")))
@@ -113,6 +112,7 @@ def one(name: str, seed: int) -> dict[str, Any]:
             said = predict(model, data, data.ids("test"), Context()).double().numpy()
             squared = (said[:, 0] - truth) ** 2 if data.task == "regression" else said.argmax(1) != truth
             errors[key].append(squared)
+        tested.append(data.ids("test"))
         gone.append(1 - best.figures["left"])
         layers.append(len(best.model.module.names) - 1)
     means = {key: float(np.concatenate(found).mean()) for key, found in errors.items()}
@@ -128,7 +128,14 @@ def one(name: str, seed: int) -> dict[str, Any]:
         "ahead of scratch": means["slim"] < means["scratch"],
         "gone %": round(100 * float(np.mean(gone)), 1),
         "hidden layers left": round(float(np.mean(layers)), 1),
+        PAIRS: _pairs(errors, tested) if not regression else [],
     }
+
+
+def _pairs(errors: dict[str, list[np.ndarray]], tested: list[np.ndarray]) -> list[int]:
+    """For every test sample, in the order of its number: wrong when slim minus wrong with the base tuned as long."""
+    differences = np.concatenate([a.astype(int) - b for a, b in zip(errors["slim"], errors["more"], strict=True)])
+    return [int(one) for one in differences[np.concatenate(tested).argsort()]]
 
 
 def exact(seed: int) -> dict[str, float]:
@@ -151,10 +158,10 @@ def exact(seed: int) -> dict[str, float]:
     return found
 
 
-def high(values: list[float]) -> float:
-    """The upper end of the 95 % interval of the mean."""
-    spread = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
-    return float(np.mean(values)) + float(student.ppf(0.975, max(len(values) - 1, 1))) * spread
+def high(pairs: list[list[int]]) -> float:
+    """The upper end of the 95 % interval of the mean loss in points; pairs: per seed, of all samples."""
+    each = 100 * np.array(pairs, dtype=float).mean(0)
+    return float(each.mean()) + 1.96 * float(each.std(ddof=1)) / len(each) ** 0.5
 
 
 def measure(*, quick: bool) -> dict[str, Any]:
@@ -171,6 +178,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
             figures[f"{key}_mse_ratio"] = round(float(np.mean([line["MSE ratio"] for line in own])), 4)
         else:
             figures[f"{key}_lost"] = round(float(np.mean([line["lost"] for line in own])), 3)
-            figures[f"{key}_lost_high"] = round(high([line["lost"] for line in own]), 3)
+            figures[f"{key}_lost_high"] = round(high([line[PAIRS] for line in own]), 3)
         figures[f"{key}_ahead_of_scratch"] = float(np.mean([line["ahead of scratch"] for line in own]))
-    return {**figures, **row("slim_mlp", "exact", lambda: exact(0)), "table": table}
+    shown = [{key: value for key, value in line.items() if key != PAIRS} for line in table]
+    return {**figures, **row("slim_mlp", "exact", lambda: exact(0)), "table": shown}
