@@ -38,6 +38,7 @@ from surgery.operations.self_compress import SelfCompress
 SEEDS = (0, 1, 2)
 LEARNED, HELD, RATE = 6.0, 3.0, 5e-4
 CASES = 100
+MOST = 0.0999  # of the bytes of the base: uniform 3 bits take a little over a tenth
 SHARES = (0.03, 0.05, 0.07, 0.10, 0.15, 0.25)  # of the bytes of the whole base: the frontier, of the first seed
 UNIFORM = (8.0, 6.0, 4.0, 3.0, 2.0)  # bits
 PRUNED = {3.0: 0.36, 2.0: 0.24}  # share of the parameters at which 8 bits take about the bytes of so many for all
@@ -95,7 +96,7 @@ def one(seed: int, method: str, bits: float) -> dict[str, Any]:
         return line(seed, f"uniform {bits:g}", uniform(seed, bits), start)
     if method == "int8 + pruning":
         return line(seed, f"int8 + pruning, as {bits:g}", pruned(seed, PRUNED[bits]), start)
-    size = bytes_of(uniform(seed, bits))
+    size = min(bytes_of(uniform(seed, bits)), round(MOST * bytes_of(base("cnn", seed))))
     return line(seed, f"ours, as {bits:g}", ours(seed, size), start)
 
 
