@@ -143,8 +143,8 @@ def exact(seed: int) -> dict[str, float]:
     data = fold("digits", seed, 0).without_test()
     base = build_large(data, Context(seed=seed), width=64, epochs=4)
     with torch.no_grad():
-        base.module.get_submodule("2").weight[5] = 0.0  # type: ignore[index,operator]
-        base.module.get_submodule("2").bias[5] = 0.7  # type: ignore[index,operator]
+        base.module.get_submodule("2").weight[5] = 0.0
+        base.module.get_submodule("2").bias[5] = 0.7
     x = next(iter(data.batches(data.ids("val"), base.input)))[0]
     found = {}
     for name, epsilon in (("identity", 0.0), ("constant_unit", 1e-9)):

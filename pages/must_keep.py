@@ -38,6 +38,14 @@ def draw_form(first: bool) -> None:
         st.rerun()
 
 
+def draw_in_place() -> bool:
+    """Draw the last job that draws cases, unless it is done; whether it still goes on."""
+    job = progress.latest(ws, project.id, TASK)
+    if job is not None and job.state != "done":
+        progress.watch(ws, job)
+    return job is not None and job.active
+
+
 def upload() -> None:
     """Pins from a file."""
     given = st.file_uploader(
@@ -57,7 +65,9 @@ def candidates() -> None:
     if not worst:
         return
     st.markdown(f"##### {_('Pin by hand')}")
-    st.caption(_("The samples with the largest loss now. More can be pinned below every grid of samples."))
+    st.caption(
+        _("The samples with the largest loss now. More can be pinned on Neurons, below the samples of its tab Model.")
+    )
     shown = [Shown(id, pictures.label(data, id)) for id in worst]
     chosen = must_keep.ticks(data, shown, key=f"worst_{state.number if state else 0}", ticked=False)
     if chosen and st.button(_("Pin {count} cases").format(count=len(chosen)), icon=":material/push_pin:"):
@@ -102,7 +112,7 @@ def the_set() -> None:
 with panels.panel():
     if dataset.task == "unlabelled":
         panels.empty(_("Must-keep cases need labels, and this dataset has none."))
-    elif not progress.watch_latest(ws, project.id, TASK):
+    elif not draw_in_place():
         if must_keep.latest(ws, dataset.id) is None:
             st.markdown(_("The cases that must never break, whatever is done. Every surgery can be held to them."))
             draw_form(first=True)

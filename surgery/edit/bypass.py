@@ -41,7 +41,13 @@ class Bypass:
 
 def layers_of(model: Model) -> list[str]:
     """The hidden layers that can be taken out, in order: those of an architecture "mlp"."""
-    return list(model.module.names[:-1]) if model.architecture.name == "mlp" else []  # type: ignore[index]
+    return _names(model)[:-1] if model.architecture.name == "mlp" else []
+
+
+def _names(model: Model) -> list[str]:
+    """The linear layers of an architecture "mlp", in order."""
+    module: Any = model.module
+    return [str(name) for name in module.names]
 
 
 def bypass(model: Model, name: str, data: Dataset, ctx: Context) -> Bypass:
@@ -56,7 +62,7 @@ def bypass(model: Model, name: str, data: Dataset, ctx: Context) -> Bypass:
             f"{name!r} is no hidden layer of a plain MLP; it has {', '.join(names) or 'none'}.",
             "Whole layers can be taken out of architectures 'mlp' only.",
         )
-    everything: list[str] = list(model.module.names)  # type: ignore[arg-type]
+    everything = _names(model)
     after = everything[everything.index(name) + 1]
     x, z = _seen(model, name, after, data, ctx)
     weight, bias, unexplained = fitted(x, z)

@@ -216,21 +216,7 @@ def learn(training: FewBits, data: Dataset, ctx: Context, course: Course, watch:
     per_epoch = len(data.batches(ids, model.input, size=course.batch))
     steps = max(1, round(course.epochs * per_epoch))
     learned = [*training.bits.values()] if course.rate_bits else []
-    reach = [*training.ranges.values()]
-    for tensor in (*learned, *reach):
-        tensor.requires_grad_(True)
-    movable = [p for p in training.module.parameters() if p.is_floating_point()]
-    for parameter in movable:
-        parameter.requires_grad_(True)
-    groups = [{"params": movable, "lr": course.rate, "eps": 1e-5}]
-    groups += [{"params": reach, "lr": REACH * course.rate, "eps": 1e-3}]
-    groups += [{"params": learned, "lr": course.rate_bits, "eps": 1e-3}] if learned else []
-    optimizer = torch.optim.Adam(groups)
-
-    def cosine(step: int) -> float:
-        return (1 + math.cos(math.pi * step / steps)) / 2
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [cosine, cosine, lambda _: 1.0][: len(groups)])
+    optimizer, schedule = _optimizer(training, course, steps)
     training.gamma = course.gamma
     start = float(training.size(course.form).detach())
     if watch is not None:
@@ -274,8 +260,27 @@ def learn(training: FewBits, data: Dataset, ctx: Context, course: Course, watch:
                             training.gamma = min(HARDEST, PRESS * training.gamma)  # the size lags behind its line
     finally:
         training.module.eval()
-        for tensor in (*learned, *reach):
+        for tensor in (*learned, *training.ranges.values()):
             tensor.requires_grad_(False)
+
+
+def _optimizer(
+    training: FewBits, course: Course, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Adam in its settings for weights, ranges and bits; the first two fall by a cosine, bits keep their rate."""
+    weights = [p for p in training.module.parameters() if p.is_floating_point()]
+    ranges, bits = [*training.ranges.values()], [*training.bits.values()] if course.rate_bits else []
+    for tensor in (*weights, *ranges, *bits):
+        tensor.requires_grad_(True)
+    groups = [{"params": weights, "lr": course.rate, "eps": 1e-5}]
+    groups += [{"params": ranges, "lr": REACH * course.rate, "eps": 1e-3}]
+    groups += [{"params": bits, "lr": course.rate_bits, "eps": 1e-3}] if bits else []
+
+    def cosine(step: int) -> float:
+        return (1 + math.cos(math.pi * step / steps)) / 2
+
+    optimizer = torch.optim.Adam(groups)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, [cosine, cosine, lambda _: 1.0][: len(groups)])
 
 
 def _line(start: float, course: Course, way: float) -> float:

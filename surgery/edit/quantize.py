@@ -116,18 +116,20 @@ def size_of_pairs(index: NeuronIndex, weights: list[Weight], bits: Mapping[str, 
     position that no weight writes (the model's input) is always there and has no bits. Where several weights write one
     neuron (a residual sum), b′ is their mean. N: all values at the start.
     """
-    written = torch.zeros(index.n + 1)
-    counts = torch.zeros(index.n + 1)
+    device = next(iter(bits.values())).device
+    written = torch.zeros(index.n + 1, device=device)
+    counts = torch.zeros(index.n + 1, device=device)
     for weight in weights:
-        rows = torch.where(weight.rows >= 0, weight.rows, index.n)
+        rows = torch.where(weight.rows >= 0, weight.rows, index.n).to(device)
         written = written.index_add(0, rows, bits[weight.name].clamp(min=0))
-        counts = counts.index_add(0, rows, torch.ones(len(rows)))
+        counts = counts.index_add(0, rows, torch.ones(len(rows), device=device))
     mean = written[:-1] / counts[:-1].clamp(min=1)
     total, terms = 0.0, []
     for weight in weights:
         own = bits[weight.name].clamp(min=0)
-        known = (weight.cols >= 0) & (counts[:-1][weight.cols.clamp(min=0)] > 0)
-        before = torch.where(known, mean[weight.cols.clamp(min=0)], 0.0)
+        cols = weight.cols.to(device)
+        known = (cols >= 0) & (counts[:-1][cols.clamp(min=0)] > 0)
+        before = torch.where(known, mean[cols.clamp(min=0)], 0.0)
         there = torch.where(known, (before > 0).float(), 1.0)
         terms.append(weight.times * (there.sum() * own.sum() + (own > 0).float().sum() * before.sum()))
         total += weight.times * len(weight.rows) * len(weight.cols)

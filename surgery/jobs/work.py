@@ -114,7 +114,7 @@ def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Rece
         parts=outcome.parts,
         make_current=job.task.get("current", True) and not receipt.breaks,
         expected_current=job.task["expected_current"],
-        outcome=sentence(receipt.table),
+        outcome=None if receipt.breaks else sentence(receipt.table),
         job=job.id,
     )
 

@@ -41,15 +41,7 @@ class Selection(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _sorted_with_digest(cls, value: Any) -> Any:
-        given = value if isinstance(value, Mapping) else {"ids": value}
-        ids = given.get("ids", ())
-        if not isinstance(ids, (list, tuple)) or not all(isinstance(i, int) for i in ids):
-            return given
-        ids = tuple(sorted(set(ids)))
-        digest = digest_of(ids)
-        if given.get("digest") not in (None, "", digest):
-            raise ValueError(f"the selected ids do not have the digest {given['digest']}: the plan was changed by hand")
-        return {**given, "ids": ids, "digest": digest}
+        return _with_digest(value, "selected ids")
 
 
 class Cases(BaseModel):
@@ -64,15 +56,24 @@ class Cases(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _sorted_with_digest(cls, value: Any) -> Any:
-        given = value if isinstance(value, Mapping) else {"ids": value}
-        ids = given.get("ids", ())
-        if not isinstance(ids, (list, tuple)) or not all(isinstance(i, int) for i in ids):
-            return given
-        ids = tuple(sorted(set(ids)))
-        digest = digest_of(ids) if ids else ""
-        if given.get("digest") not in (None, "", digest):
-            raise ValueError(f"the cases do not have the digest {given['digest']}: the plan was changed by hand")
-        return {**given, "ids": ids, "digest": digest}
+        return _with_digest(value, "cases")
+
+
+def _with_digest(value: Any, what: str) -> Any:
+    """Ids, alone or in a mapping, sorted and with their digest; anything else as it is, for pydantic to refuse.
+
+    Raises:
+        ValueError: a digest is given, and it is that of other ids.
+    """
+    given = value if isinstance(value, Mapping) else {"ids": value}
+    ids = given.get("ids", ())
+    if not isinstance(ids, (list, tuple)) or not all(isinstance(i, int) for i in ids):
+        return given
+    ids = tuple(sorted(set(ids)))
+    digest = digest_of(ids)
+    if given.get("digest") not in (None, "", digest):
+        raise ValueError(f"the {what} do not have the digest {given['digest']}: the plan was changed by hand")
+    return {**given, "ids": ids, "digest": digest}
 
 
 def digest_of(ids: Sequence[int]) -> str:

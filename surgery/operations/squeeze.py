@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -41,13 +42,13 @@ class Squeeze:
     def __init__(self, plan: SelfCompress, model: Model, data: Dataset, ctx: Context) -> None:
         self.plan, self.model, self.data, self.ctx = plan, model, data, ctx
         self.rows: list[dict[str, Any]] = []
-        self.best: Candidate | None = None
         self._check_goal()
 
     def run(self) -> Outcome:
         """The last safe state with its bits held and tuned."""
         training = self.start()
-        training.original = self.model.module if self.plan.distil else None
+        if self.plan.distil:
+            training.original = copy.deepcopy(self.model.module).to(self.ctx.device)
         states = [training.state()]
         if self.plan.gamma:
             watch = self._watch("learning", self._steps(self.plan.epochs) / self.plan.looks)
@@ -147,7 +148,7 @@ class Squeeze:
 
     @property
     def least(self) -> float:
-        """The quality that must stay; one case may change where a finer limit cannot be seen, unless it is 0."""
+        """The quality that must stay."""
         return self.before - self.plan.tolerance / 100
 
     def smallest(self) -> int:

@@ -38,6 +38,11 @@ def _live(ws: Workspace, job: Job) -> None:
         alt=_("Quality of each candidate over its size"),
     )
     st.dataframe(table(rows), hide_index=True, height="content", key=f"candidates_{job.id}")
+    take(ws, job)
+
+
+def take(ws: Workspace, job: Job) -> None:
+    """Once the job has ended, the way to make a version of any of its candidates."""
     takeable = [int(row["candidate"]) for row in candidates.listing(job)]
     if job.active or not takeable:
         return

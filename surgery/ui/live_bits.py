@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from surgery import charts
-from surgery.ui import format, joblist, progress
+from surgery.ui import format, frontier, joblist, progress
 from surgery.ui.messages import _, plural
 from surgery.workspace import Job, Workspace
 
@@ -49,3 +49,4 @@ def _live(ws: Workspace, job: Job) -> None:
         bits = bits.rename(columns=lambda name: str(name).removeprefix("bits/").removesuffix(".weight"))
         figure = charts.loss_curve(bits, title=title, unit=_("bits"), dark=dark, height=260)
         st.plotly_chart(figure, theme=None, config=charts.CONFIG, key=f"bits_{job.id}", alt=title)
+    frontier.take(ws, job)
