@@ -108,7 +108,7 @@ def account(
     Where neither knows all classes of the other, quality is that of the new one alone.
     """
     from surgery.edit.extract import extract
-    from surgery.measure import ORIGINAL, cases, measure
+    from surgery.measure import ORIGINAL, cases, continuations, measure
 
     data = _preserving(plan, data)
     before, after = models[0], outcome.assembled or outcome.models[0]
@@ -120,6 +120,7 @@ def account(
     parts = {"after": extract(outcome.models[0], outcome.parts[0])[0]} if told else None
     measurement = measure(measured | ({ORIGINAL: original} if original else {}), data, ctx, parts=parts)
     receipt = Receipt.make(plan.model_dump(mode="json"), plan.build().title, outcome, measurement, data, seconds)
+    receipt = replace(receipt, texts=continuations(measured, data, ctx))
     return replace(receipt, cases=cases(before, after, data, ctx)) if plan.preserve.ids else receipt
 
 

@@ -33,6 +33,7 @@ class Receipt:
     table: rows of (metric, scope, before, after, change, unit, better, split, n).
     flips: "lost" and "won", lists of {sample, truth, before, after}, and their complete counts.
     origins: rows of {name, licence, source}, of all weights in the new version.
+    texts: of language models, rows of {prompt, before, after}: what each wrote.
     cases: of the must-keep cases n, right (before), broken and mended (lists as of flips); {} without any.
     """
 
@@ -49,6 +50,7 @@ class Receipt:
     lineage: Sequence[str] = ()
     origins: Sequence[Mapping[str, str]] = ()
     cases: Mapping[str, Any] = field(default_factory=dict)
+    texts: Sequence[Mapping[str, str]] = ()
 
     @classmethod
     def make(
@@ -153,6 +155,7 @@ def to_html(receipt: Receipt, *, name: str, parent: str, data: Dataset | None = 
         sentence=html.escape(sentence(receipt.table)),
         losing=html.escape(losing),
         rows=cells,
+        texts=_texts(receipt),
         cases=_cases(receipt, data),
         lost=_flipped("Right before, wrong after", receipt, "lost", data),
         won=_flipped("Wrong before, right after", receipt, "won", data),
@@ -171,7 +174,10 @@ def sentence(table: Sequence[Mapping[str, Any]]) -> str:
     """The outcome in one line, every number measured: quality, size, speed, each with what it was measured on."""
     found = {(row["metric"], row["scope"]): row for row in table}
     parts = []
-    if row := found.get(("accuracy", "overall")):
+    if row := found.get(("loss", "overall")):
+        old = "" if row["before"] is None else f"{row['before']:.3f} → "
+        parts.append(f"Loss {old}{row['after']:.3f} nats per character on {row['n']:,} {row['split']} windows")
+    elif row := found.get(("accuracy", "overall")):
         old = "" if row["before"] is None else f"{100 * row['before']:.1f} → "
         parts.append(f"Accuracy {old}{100 * row['after']:.1f} % on {row['n']:,} {row['split']} samples")
     if row := found.get(("r2", "overall")):
@@ -250,6 +256,15 @@ def _cases(receipt: Receipt, data: Dataset | None) -> str:
     return f"<h2>{html.escape(said_of_cases(receipt.cases))}</h2><div class=grid>{figures}</div>"
 
 
+def _texts(receipt: Receipt) -> str:
+    if not receipt.texts:
+        return ""
+    sides = ("prompt", "before", "after")
+    rows = ["".join(f"<td><pre>{html.escape(row[side])}</pre></td>" for side in sides) for row in receipt.texts]
+    head = "<tr><th>Beginning</th><th>Written before</th><th>Written after</th></tr>"
+    return f"<h2>What it writes</h2><table>{head}{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+
 def _flipped(title: str, receipt: Receipt, key: str, data: Dataset | None) -> str:
     total = receipt.flips.get(f"{key}_count", 0)
     figures = _figures(by_turns(receipt.flips.get(key, ()), 24), receipt, data)
@@ -282,5 +297,5 @@ dt{{font-weight:600}} dd{{margin:0 0 .4rem}} pre{{background:#f3f5f7;padding:.8r
 <h1>{title}</h1><p class="lead">{sentence}</p><p>{losing}</p>
 <h2>Before and after</h2>
 <table><tr><th>Metric</th><th>Scope</th><th>Before</th><th>After</th><th>Change</th><th>Measured on</th></tr>
-{rows}</table>{cases}{lost}{won}<h2>How it was made</h2><dl>{facts}</dl><h2>Plan</h2><pre>{plan}</pre></html>
+{rows}</table>{texts}{cases}{lost}{won}<h2>How it was made</h2><dl>{facts}</dl><h2>Plan</h2><pre>{plan}</pre></html>
 """

@@ -29,7 +29,7 @@ from surgery.analysis.gradients import Gradients, columns, frozen, rewritten
 from surgery.analysis.kept import CELLS
 from surgery.analysis.rescale import Rescaling
 from surgery.analysis.scan import Scan, samples_of
-from surgery.analysis.watch import layouts, trial
+from surgery.analysis.watch import layouts
 from surgery.context import Context
 from surgery.errors import DataError, ModelError
 from surgery.network.index import NeuronIndex
@@ -132,13 +132,14 @@ def by_gradient(
     _, ids, groups, _ = samples_of(data, str(found.inputs["role"]), limit, ctx.seed)
     batch = batch or max(SMALLEST, min(LARGEST, NUMBERS // math.prod(model.input.shape)))
     module = model.module if ctx.device == "cpu" else copy.deepcopy(model.module).to(ctx.device)
-    module = folded(module, index, trial(model.input.shape, ctx.device))
+    two = model.input.example(2, ctx.device)
+    module = folded(module, index, two)
     gradients = Gradients(
         module,
-        layouts(module, index, model.input.shape, ctx.device),
+        layouts(module, index, two),
         columns(index, index.point),
         groups=int(index.point.sum()),
-        changed=rewritten(module, index, model.input.shape, ctx.device),
+        changed=rewritten(module, two),
         means=found.means if fill == "mean" else None,
     )
     answers = _Answers(model, data, found.classes)
@@ -151,7 +152,7 @@ def by_gradient(
             gradients.expect(len(given))
             with Rescaling(len(given)) as rescaling, gradients:
                 out = module(given)
-            out = out if isinstance(out, Tensor) else out[0]
+            out = model.answers(out)
             loss, logit = answers.loss(out[:-1], y), answers.target(out, y)
             if not torch.isfinite(loss):
                 raise ModelError("The model answers NaN or infinity on this data.", "Check its weights and input.")
@@ -187,10 +188,10 @@ class _Answers:
 
     def __init__(self, model: Model, data: Dataset, classes: tuple[str, ...]) -> None:
         self.regression = model.task == "regression"
-        labelled = data.task == "classification" and classes == data.classes
+        labelled = data.task == "classification" and classes == data.groups
         if data.task not in (model.task, "unlabelled"):
             raise DataError(f"The model is made for {model.task}, the dataset for {data.task}.", "Choose another.")
-        self.place = model.outputs_of(classes) if labelled else None
+        self.place = model.outputs_of(data.classes) if labelled else None
 
     def loss(self, out: Tensor, y: Tensor | None) -> Tensor:
         """The sum over samples of what Taylor differentiates; out: float[b, outputs]."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.analysis.rescale import Rescaling
-from surgery.analysis.watch import Layout, trial
+from surgery.analysis.watch import Layout
 from surgery.network.index import NeuronIndex
 from surgery.network.readers import Readers
 from surgery.network.slicing import Means
@@ -36,18 +36,18 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def rewritten(module: nn.Module, index: NeuronIndex, shape: tuple[int, ...], device: str) -> set[str]:
+def rewritten(module: nn.Module, x: Tensor) -> set[str]:
     """The layers whose input the network goes on to change in place: it must be copied to be remembered."""
     with torch.no_grad():
         versions: dict[str, list[tuple[Tensor, int]]] = {}
 
-        def before(name: str, x: Tensor, axis: int) -> Tensor:
-            versions.setdefault(name, []).append((x, x._version))
-            return x
+        def before(name: str, value: Tensor, axis: int) -> Tensor:
+            versions.setdefault(name, []).append((value, value._version))
+            return value
 
         with Readers(module, before):
-            module(trial(shape, device))
-    return {name for name, seen in versions.items() if any(x._version != version for x, version in seen)}
+            module(x)
+    return {name for name, seen in versions.items() if any(value._version != old for value, old in seen)}
 
 
 class Gradients(Readers):

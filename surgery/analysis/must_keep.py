@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -38,9 +39,9 @@ FEW = 0.5  # of its share in the data: less is said to be covered poorly
 class Seen:
     """What a model says of some samples. ids: int64[n]; labels: int64[n] outputs, or float[n] targets.
 
-    unsure: float[n], 1 − the largest probability, or the absolute error of a regression. right: bool[n], all True for a
-    regression. mass: float[n], the mean over positions of the Grad-CAM map of the answer. features: float32[n, d], what
-    the output layer receives.
+    unsure: float[n], 1 − the largest probability, the absolute error of a regression, or the loss of a window of text.
+    right: bool[n], all True for a regression and for text. mass: float[n], the mean over positions of the Grad-CAM map
+    of the answer. features: float32[n, d], what the output layer receives.
     """
 
     ids: NDArray[np.int64]
@@ -63,14 +64,15 @@ def draw(
 ) -> dict[int, str]:
     """sample -> why it is in, of `size` cases: the pinned ones, `least` of every class, and quotas of three kinds.
 
-    hard: right, but the least sure. typical: right, with the largest Grad-CAM mass, classes by turns. diverse: right,
-    and nearest to the centres of as many k-means clusters. shares: of what the pinned leave; their sum counts as all.
+    hard: right, but the least sure; of text, the least likely windows (which no class has a minimum of). typical:
+    right, with the largest Grad-CAM mass, classes by turns. diverse: right, and nearest to the centres of as many
+    k-means clusters. shares: of what the pinned leave; their sum counts as all.
 
     Raises:
         SelectionError: more cases are asked of every class than there is room for, or all shares are 0.
         DataError: there are no labelled validation samples that the model gets right.
     """
-    classes = len(data.classes) if data.task == "classification" else 0
+    classes = len(data.classes) if data.task == "classification" and data.kind != "text" else 0
     room = size - len(pinned)
     if classes * least > size or room < 0:
         raise SelectionError(
@@ -114,7 +116,10 @@ def draw(
 def look(model: Model, data: Dataset, ids: NDArray[np.int64], ctx: Context) -> Seen:
     """Run a model over samples and keep what `draw` and `coverage` need of each."""
     module = model.module.to(ctx.device)
-    found: dict[str, list[Tensor]] = {"out": [], "mass": [], "features": []}
+    found: dict[str, list[Tensor]] = {"out": [], "mass": [], "features": [], "loss": []}
+    text, place = data.kind == "text", None
+    if text:
+        place = model.outputs_of(data.classes).to(ctx.device)
     output = _output_layer(model)
     received: list[Tensor] = []
 
@@ -124,21 +129,31 @@ def look(model: Model, data: Dataset, ids: NDArray[np.int64], ctx: Context) -> S
         return x
 
     try:
-        for x, _, _ in ctx.track(data.batches(ids, model.input, size=64, device=ctx.device), "looking at cases"):
+        for x, y, _ in ctx.track(data.batches(ids, model.input, size=64, device=ctx.device), "looking at cases"):
             received.clear()
-            with _last_map(module) as maps, torch.enable_grad(), Readers(module, before):
-                out = model(x.requires_grad_())
+            with _maps(module) as maps, torch.enable_grad(), Readers(module, before):
+                given = module(x if text else x.requires_grad_())
+                out = model.answers(given)
                 answer = out.argmax(1) if model.task == "classification" else torch.zeros(len(x), dtype=torch.long)
                 picked = out.gather(1, answer.to(out.device)[:, None]).sum()
             features = received[-1].detach() if received else out.detach()
-            chosen = maps[-1] if maps else (received[-1] if received and received[-1].requires_grad else None)
+            features = features[:, -1] if text and features.dim() == 3 else features
+            chosen = (
+                maps[0 if text else -1] if maps else (received[-1] if received and received[-1].requires_grad else None)
+            )
             found["mass"].append(_mass(picked, chosen, len(x)).cpu())
+            if place is not None and y is not None:
+                said, wanted = model.lessons(x, place[y], given)
+                each = F.cross_entropy(said.detach(), wanted, reduction="none")
+                found["loss"].append(each.view(len(x), -1).mean(1).cpu())
             found["out"].append(out.detach().float().cpu())
             found["features"].append(features.reshape(len(x), -1).float().cpu())
     finally:
         module.to("cpu")
     out, labels = torch.cat(found["out"]), data.labels(ids)
-    if model.task == "classification":
+    if text:
+        right, unsure = np.ones(len(ids), dtype=bool), torch.cat(found["loss"]).double().numpy()
+    elif model.task == "classification":
         right = (out.argmax(1) == model.outputs_of(data.classes)[torch.as_tensor(labels)]).numpy()
         unsure = (1 - torch.softmax(out.double(), 1).amax(1)).numpy()
     else:
@@ -162,7 +177,8 @@ def coverage(model: Model, data: Dataset, cases: Sequence[int], ctx: Context) ->
     mine = np.arange(len(seen.ids)) < len(own)
     rows = []
     if data.task == "classification":
-        rows += [_row("class", name, seen.labels == number, mine) for number, name in enumerate(data.classes)]
+        member = data.group_of(seen.labels)
+        rows += [_row("class", name, member == number, mine) for number, name in enumerate(data.groups)]
     groups = _clusters(seen.features, min(CLUSTERS, len(seen.ids)), ctx.seed)[0]
     rows += [_row("cluster", str(number + 1), groups == number, mine) for number in range(int(groups.max()) + 1)]
     return {"rows": rows, "right": seen.ids[mine & seen.right].tolist()}
@@ -223,7 +239,7 @@ def _output_layer(model: Model) -> str:
 
 
 @contextmanager
-def _last_map(module: nn.Module) -> Iterator[list[Tensor]]:
+def _maps(module: nn.Module) -> Iterator[list[Tensor]]:
     """Inside it, a list of the outputs of innermost modules that have positions, in the order they are made."""
     found: list[Tensor] = []
 

@@ -15,7 +15,8 @@ from surgery.analysis.clusters import clusters
 from surgery.analysis.kept import offsets
 from surgery.analysis.naming import Name, names
 from surgery.analysis.projection import TABLE, features, pca, spread
-from surgery.analysis.scan import QUINTILES, Scan
+from surgery.analysis.scan import Scan
+from surgery.data.dataset import QUINTILES
 from surgery.errors import ModelError
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Model

@@ -19,6 +19,7 @@ from surgery.analysis.strongest import Strongest
 from surgery.analysis.watch import layouts
 from surgery.errors import ModelError
 from surgery.network.index import NeuronIndex
+from surgery.network.model import InputSpec
 
 
 class Reading:
@@ -32,9 +33,10 @@ class Reading:
     moments: Moments | StrongestClasses
 
     def __init__(
-        self, module: nn.Module, index: NeuronIndex, shape: tuple[int, ...], classes: int, device: str, *, bounded: bool
+        self, module: nn.Module, index: NeuronIndex, input: InputSpec, classes: int, device: str, *, bounded: bool
     ) -> None:
-        self.layouts = layouts(module, index, shape, device)
+        self.layouts = layouts(module, index, input.example(2, device))
+        self._at_end = input.kind == "text"
         self.functional = {name for name, layout in self.layouts.items() if layout.functional}
         found = [source for source in sources(index) if source.layer in self.layouts]
         self.columns = columns(index, found)
@@ -72,7 +74,11 @@ class Reading:
             return
         maps = layout.maps(x, axis, len(self._samples))
         each = self._average(maps)
-        if not self._is_whole(name):
+        if self._at_end and maps.shape[2] > 1:  # the last character is the one whose successor is asked for
+            self._add(name, each)
+            maps = maps[:, :, -1:]
+            each = self._average(maps)
+        elif not self._is_whole(name):
             self._add(name, each)
         for source in found:
             self._describe(source, maps, each)
@@ -119,6 +125,8 @@ class Reading:
     def _is_whole(self, name: str) -> bool:
         """Whether a layer's mean input is the mean activation of the neurons that are seen at it."""
         found = self._sources[name]
+        if name in self._sums:
+            return False
         return len(found) == 1 and found[0].covers(self._inputs[name]) and self.layouts[name].calls == 1
 
     def _add(self, name: str, each: Tensor) -> None:

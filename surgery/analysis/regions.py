@@ -66,7 +66,7 @@ class Locator:
         if self.model.index is None:
             raise ModelError("The neurons of this network are not numbered.", "It can only be inspected.")
         self.index: NeuronIndex = self.model.index
-        self.layouts = layouts(self.model.module, self.index, self.model.input.shape, self.device)
+        self.layouts = layouts(self.model.module, self.index, self.model.input.example(2, self.device))
         self.sources = [source for source in sources(self.index) if source.layer in self.layouts]
 
     def regions(self, neuron: int, x: Tensor) -> list[Region]:

@@ -26,7 +26,7 @@ from surgery.analysis.folded import folded
 from surgery.analysis.kept import Kept, Overall, StrongestClasses, applies
 from surgery.analysis.reading import Reading
 from surgery.analysis.responses import FILE, Responses, how_many
-from surgery.analysis.watch import trial, watch
+from surgery.analysis.watch import watch
 from surgery.context import Context
 from surgery.data.splits import spread
 from surgery.errors import DataError, ModelError
@@ -35,7 +35,6 @@ from surgery.network.model import Model
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
 
-QUINTILES = ("Q1 lowest", "Q2", "Q3", "Q4", "Q5 highest")
 _TABLES = ("count", "mean", "var", "absolute", "active", "top_value", "top_sample", "top_position")
 
 
@@ -129,11 +128,11 @@ def scan(
     role, ids, groups, classes = samples_of(data, role, limit, ctx.seed)
     module = model.module if ctx.device == "cpu" else copy.deepcopy(model.module).to(ctx.device)
     digest = weights_digest(module)
-    module = folded(module, model.index, trial(model.input.shape, ctx.device))
+    module = folded(module, model.index, model.input.example(2, ctx.device))
     bounded = applies(model.index.n, len(classes))
     order = groups.argsort(stable=True) if bounded else torch.arange(len(ids))
     ids, groups = ids[order], groups[order]
-    reading = Reading(module, model.index, model.input.shape, len(classes), ctx.device, bounded=bounded)
+    reading = Reading(module, model.index, model.input, len(classes), ctx.device, bounded=bounded)
     remembered = torch.from_numpy(spread(groups.numpy(), how_many(reading.moments.neurons), ctx.seed))
     reading.remember(remembered)
     batches = data.batches(ids.numpy(), model.input, size=batch, device=ctx.device)
@@ -185,7 +184,7 @@ def samples_of(data: Dataset, role: str, limit: int | None, seed: int) -> tuple[
         classes: tuple[str, ...] = ("all",)
         groups = np.zeros(len(ids), dtype=np.int64)
     else:
-        classes = QUINTILES if data.task == "regression" else data.classes
+        classes = data.groups
         groups = data.strata(ids)
     if limit is not None:
         chosen = spread(groups, limit, seed)

@@ -152,7 +152,7 @@ def observe(model: Model, data: Dataset, found: Scan, ctx: Context, *, limit: in
         raise ModelError("The neurons of this network are not numbered.", "It can only be inspected.")
     _, ids, groups, _ = samples_of(data, str(found.inputs["role"]), limit, ctx.seed)
     module = model.module if ctx.device == "cpu" else copy.deepcopy(model.module).to(ctx.device)
-    layout = layouts(module, index, model.input.shape, ctx.device)
+    layout = layouts(module, index, model.input.example(2, ctx.device))
     places = [source for source in sources(index) if source.layer in layout]
     width = places[-1].stop if places else 0
     energy, mean = torch.zeros(2, len(ids), width)

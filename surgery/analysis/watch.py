@@ -67,12 +67,11 @@ def watch(module: nn.Module, index: NeuronIndex, see: See, *, functional: Collec
         yield
 
 
-def layouts(module: nn.Module, index: NeuronIndex, shape: tuple[int, ...], device: str = "cpu") -> dict[str, Layout]:
-    """How each layer is read, found by running `module` on two random samples of `shape` and on the first of them.
+def layouts(module: nn.Module, index: NeuronIndex, pair: Tensor) -> dict[str, Layout]:
+    """How each layer is read, found by running `module` on a pair of samples and on the first of them.
 
     A layer that is never read, or whose input has no recognisable samples, is left out.
     """
-    pair = trial(shape, device)
     with torch.no_grad():
         both, alone = _record(module, index, pair), _record(module, index, pair[:1])
     found: dict[str, Layout] = {}
@@ -86,11 +85,6 @@ def layouts(module: nn.Module, index: NeuronIndex, shape: tuple[int, ...], devic
         same_as = owner if owner != name and len(read.inputs) == 1 else None
         found[name] = Layout(order, read.functional, len(read.inputs), same_as)
     return found
-
-
-def trial(shape: tuple[int, ...], device: str) -> Tensor:
-    """float[2, *shape]: two random samples, always the same."""
-    return torch.randn((2, *shape), generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def inputs(module: nn.Module, index: NeuronIndex, x: Tensor) -> dict[str, list[Tensor]]:

@@ -1,7 +1,8 @@
 """Stored samples to what a model takes: read a batch, move it, resize, match the channels, normalise.
 
 Bytes travel to the device as uint8 and become floats there. Normalisation is literally (value − mean) / std on the
-0–1 scale, so that a model sees bit for bit what it saw in training.
+0–1 scale, so that a model sees bit for bit what it saw in training. Windows of text that are longer than a model's
+context lose their beginning.
 """
 
 from __future__ import annotations
@@ -46,12 +47,20 @@ class Batches:
         std = torch.tensor(self.spec.std, dtype=torch.float32, device=self.device)
         for start in range(0, len(self.ids), self.size):
             ids = self.ids[start : start + self.size]
+            if self.spec.kind == "text":
+                yield self._text(ids), self._targets(ids), torch.from_numpy(ids.copy())
+                continue
             raw = torch.from_numpy(self.data.raw(ids)).to(self.device)
             if self.spec.kind == "image":
                 x = _images(raw, self.spec.shape).sub_(mean[:, None, None]).div_(std[:, None, None])
             else:
                 x = raw.sub(mean).div_(std)
             yield x, self._targets(ids), torch.from_numpy(ids.copy())
+
+    def _text(self, ids: Ids) -> Tensor:
+        """int64[b, context]: the last characters of each window, numbered as the model knows them."""
+        place = np.array([self.spec.alphabet.index(name) for name in self.data.classes], dtype=np.int64)
+        return torch.from_numpy(place[self.data.raw(ids)[:, -self.spec.shape[0] :]]).to(self.device)
 
     def _targets(self, ids: Ids) -> Tensor | None:
         if self.data.task == "unlabelled":
@@ -94,8 +103,11 @@ def _check(data: Dataset, spec: Spec, size: int) -> None:
     """Say why a model cannot take these samples, before the first batch."""
     if size < 1:
         raise DataError(f"A batch of {size} samples is impossible.", "Choose a batch size of at least 1.")
-    if (data.kind == "images") != (spec.kind == "image"):
+    if {"images": "image"}.get(data.kind, data.kind) != spec.kind:
         raise DataError(f"The model takes {spec.kind} input, {data.name!r} holds {data.kind}.", "Choose matching data.")
+    if spec.kind == "text":
+        _check_text(data, spec)
+        return
     if spec.kind == "image" and (len(spec.shape) != 3 or spec.shape[0] not in (1, 3)):
         raise DataError(
             f"The model takes images of shape {spec.shape}.",
@@ -111,3 +123,19 @@ def _check(data: Dataset, spec: Spec, size: int) -> None:
             raise DataError(f"The input has {spec.shape[0]} channels or features but {len(values)} values of {label}.")
     if not all(value > 0 for value in spec.std):
         raise DataError(f"A std of {min(spec.std)} cannot be divided by.", "Give 1 for a constant feature.")
+
+
+def _check_text(data: Dataset, spec: Spec) -> None:
+    strange = [name for name in data.classes if name not in set(spec.alphabet)]
+    if strange:
+        more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
+        raise DataError(
+            f"The model knows {len(spec.alphabet)} characters, but not these of {data.name!r}: "
+            f"{' '.join(strange[:8])}{more}.",
+            "Replace them in the text and import it again, or choose a model of its alphabet.",
+        )
+    if data.shape[0] < spec.shape[0]:
+        raise DataError(
+            f"The model reads {spec.shape[0]} characters, the windows of {data.name!r} have {data.shape[0]}.",
+            f"Import the text again in windows of {spec.shape[0]} characters.",
+        )

@@ -1,8 +1,9 @@
 """What a dataset is: an immutable folder with samples, targets and a role for every sample.
 
-`dataset.json`, `x.npy` (uint8 [n, h, w, c] or float32 [n, f]), `y.npy` (int64 class or float32 target; absent when
-unlabelled) and `rows.parquet` (row, role, source, content). Samples are read by number when they are needed; only
-targets and roles are kept in memory. Roles are disjoint. Ids are row numbers. Importing this module is cheap.
+`dataset.json`, `x.npy` (uint8 [n, h, w, c], float32 [n, f], or uint16 [n, t] characters), `y.npy` (int64 class or
+float32 target; absent when unlabelled) and `rows.parquet` (row, role, source, content). Samples are read by number when
+they are needed; only targets and roles are kept in memory. Roles are disjoint. Ids are row numbers. Importing this
+module is cheap.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from surgery.errors import DataError, Problem
 if TYPE_CHECKING:
     from surgery.data.batches import Batches
 
-Kind = Literal["images", "table"]
+Kind = Literal["images", "table", "text"]
 Task = Literal["classification", "regression", "unlabelled"]
 FORMAT = 1
+QUINTILES = ("Q1 lowest", "Q2", "Q3", "Q4", "Q5 highest")
 
 
 class Spec(Protocol):
@@ -36,11 +38,11 @@ class Spec(Protocol):
 
     @property
     def kind(self) -> str:
-        """Either "image" or "table"."""
+        """One of "image", "table" and "text"."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(channels, height, width) or (features,)."""
+        """(channels, height, width), (features,) or (context,)."""
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -50,10 +52,17 @@ class Spec(Protocol):
     def std(self) -> tuple[float, ...]:
         """What is then divided by."""
 
+    @property
+    def alphabet(self) -> tuple[str, ...]:
+        """Of a text, what its numbers stand for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Heading:
-    """What is said about a dataset. classes: the label of each class, or the name of the one target of a regression."""
+    """What is said about a dataset. classes: the label of each class, or the name of the one target of a regression.
+
+    A text is a classification: a sample is a window of characters, its class the character that follows.
+    """
 
     name: str
     kind: Kind
@@ -66,7 +75,10 @@ class Heading:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Heading):
-    """A dataset on disk. shape: of one sample as models see it: (channels, height, width) or (features,)."""
+    """A dataset on disk.
+
+    shape: of one sample as models see it: (channels, height, width), (features,) or (context,).
+    """
 
     folder: Path
     shape: tuple[int, ...]
@@ -130,7 +142,7 @@ class Dataset(Heading):
         return targets if self.among is None else np.searchsorted(self.among, targets)
 
     def raw(self, ids: ArrayLike) -> NDArray[Any]:
-        """The stored samples: uint8[k, h, w, c] or float32[k, f].
+        """The stored samples: uint8[k, h, w, c], float32[k, f] or uint16[k, t] places in `classes`.
 
         Raises:
             DataError: an id is out of range or closed.
@@ -144,7 +156,7 @@ class Dataset(Heading):
             DataError: the dataset holds no images.
         """
         if self.kind != "images":
-            raise DataError(f"{self.name!r} is a table: sample {sample} has no picture.", "Show its row instead.")
+            raise DataError(f"{self.name!r} holds {self.kind}: sample {sample} has no picture.", "Show it otherwise.")
         return to_png(self.raw([sample])[0])
 
     def row(self, sample: int) -> dict[str, float]:
@@ -154,8 +166,20 @@ class Dataset(Heading):
             DataError: the dataset holds images.
         """
         if self.kind != "table":
-            raise DataError(f"{self.name!r} holds images: sample {sample} has no row.", "Show its picture instead.")
+            raise DataError(f"{self.name!r} holds {self.kind}: sample {sample} has no row.", "Show it otherwise.")
         return dict(zip(self.features, self.raw([sample])[0].tolist(), strict=True))
+
+    def text(self, sample: int) -> tuple[str, str]:
+        """The characters of one window, and the one that follows.
+
+        Raises:
+            DataError: the dataset holds no text.
+        """
+        from surgery.data.texts import spelled
+
+        if self.kind != "text":
+            raise DataError(f"{self.name!r} holds {self.kind}: sample {sample} has no text.", "Show it otherwise.")
+        return spelled(self.classes, self.raw([sample])[0]), spelled(self.classes, self.labels([sample]))
 
     def source(self, sample: int) -> str:
         """Where a sample came from: a file name, "line 18" of a CSV, "row 17" of an array."""
@@ -198,19 +222,43 @@ class Dataset(Heading):
         return self.ids("val")
 
     def strata(self, ids: ArrayLike) -> Ids:
-        """int64[k]: the class of each sample, the fifth of the target range, or 0 when unlabelled."""
+        """int64[k]: the place of each sample in `groups`; 0 when unlabelled."""
+        if self.kind == "text":
+            return self.group_of(self.labels(ids))
         if self.task == "classification":
             return self.labels(ids)
         if self.task == "regression" and np.size(ids):
             return quintiles(self.labels(ids))
         return np.zeros(len(self._checked(ids)), dtype=np.int64)
 
+    def group_of(self, classes: Ids) -> Ids:
+        """int64[k]: the place in `groups` of numbered classes: themselves, or of characters their kinds."""
+        if self.kind != "text":
+            return classes
+        from surgery.data.texts import group
+
+        kinds: Ids = np.array([group(name) for name in self.classes], dtype=np.int64)
+        return kinds[classes]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What samples are told apart by: classes, fifths of the target's range, or kinds of characters."""
+        if self.kind == "text":
+            from surgery.data.texts import GROUPS
+
+            return GROUPS
+        return QUINTILES if self.task == "regression" else self.classes
+
     def statistics(self, role: str = "train") -> tuple[tuple[float, ...], tuple[float, ...]]:
         """(mean, std) of `role`, per channel on the 0–1 scale or per feature; the std of a constant is given as 1.
+
+        A text has none.
 
         Raises:
             DataError: no sample has this role.
         """
+        if self.kind == "text":
+            return (), ()
         ids = self.ids(role)
         if not len(ids):
             raise DataError(f"{self.name!r} has no {role} samples to take statistics of.", "Name another role.")
@@ -238,7 +286,7 @@ class Dataset(Heading):
         """For a model of `classes`: only samples of these, where it knows by name some of the dataset's but not all."""
         shared = [number for number, name in enumerate(self.classes) if name in classes]
         strict = 0 < len(shared) == len(classes) < len(self.classes)
-        if self.task != "classification" or not strict:
+        if self.task != "classification" or self.kind == "text" or not strict:
             return self
         among = tuple(number if self.among is None else self.among[number] for number in shared)
         return replace(self, classes=tuple(self.classes[number] for number in shared), among=among)

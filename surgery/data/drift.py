@@ -59,6 +59,8 @@ def drifted(data: Dataset, ids: Ids, kind: str, strength: float, seed: int = 0) 
     Raises:
         DataError: there is no such kind, or not for tables; or strength is not within 0–1.
     """
+    if data.kind == "text":
+        raise DataError(f"{data.name!r} is a text: there is no drifted copy of it.", "Import a later text instead.")
     if kind not in KINDS or (data.kind == "table" and kind != "noise"):
         known = ", ".join(KINDS) if data.kind == "images" else "noise"
         raise DataError(f"There is no drift {kind!r} for {data.kind}.", f"Choose one of {known}.")

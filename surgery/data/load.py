@@ -21,6 +21,7 @@ from surgery.data.npzfile import Npz
 from surgery.data.recognise import Recognised, sniff
 from surgery.data.tablefile import open_table
 from surgery.data.tables import import_table, peek_table
+from surgery.data.texts import import_text, peek_text
 from surgery.errors import DataError
 
 __all__ = ["ColumnInfo", "Recognised", "columns", "from_arrays", "import_data", "peek", "sniff"]
@@ -51,6 +52,8 @@ def peek(path: Path, limit: int = 12, *, target: str | None = None) -> list[Prev
             return peek_npz(npz, limit)
     if kind in ("csv", "parquet"):
         return [*peek_table(open_table(path, parquet=kind == "parquet"), limit, target)]
+    if kind == "text":
+        return peek_text(path, limit)
     with open_files(path) as files:
         return [*peek_images(files, limit)]
 
@@ -64,13 +67,14 @@ def import_data(
     task: Task | None = None,
     size: tuple[int, int] | None = None,
     drop: Sequence[str] = (),
+    context: int | None = None,
     ctx: Context = QUIET,
     seed: int = 0,
 ) -> Dataset:
     """Import `path` into `folder`, which the caller removes again if this raises.
 
     target, drop: columns of a table. task: overrides what the labels look like. size: (height, width) of the stored
-    images, by default the most common one. seed: of the split.
+    images, by default the most common one. context: characters of a window of text. seed: of the split.
 
     Raises:
         DataError: nothing usable; `problems` names files and rows.
@@ -83,6 +87,8 @@ def import_data(
         return import_table(table, folder, name=name, target=target, task=task, drop=drop, ctx=ctx, seed=seed)
     if target or drop:
         raise DataError(f"{path.name!r} is no table: it has no columns to choose.", "Leave target and drop empty.")
+    if kind == "text":
+        return import_text(path, folder, name=name, context=context, ctx=ctx, seed=seed)
     if kind == "npz":
         with Npz(path) as npz:
             return import_npz(npz, folder, name=name, task=task, ctx=ctx, seed=seed)

@@ -1,4 +1,4 @@
-"""What a path holds, by content, never by the ending of its name."""
+"""What a path holds, by content; only of a .txt that is no table its name says that it is a text."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from surgery.data.npzfile import Npz
 from surgery.data.tablefile import CsvTable, open_table
 from surgery.errors import DataError
 
-Source = Literal["image zip", "image folder", "npz", "csv", "parquet"]
+Source = Literal["image zip", "image folder", "npz", "csv", "parquet", "text"]
 WORDS = {
     "image zip": "Zipped folder of images",
     "image folder": "Folder of images",
     "npz": "NumPy arrays (.npz)",
     "csv": "Table of text (CSV)",
     "parquet": "Parquet table",
+    "text": "Text for a model of characters (.txt)",
 }
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-ACCEPTED = "Give a zipped folder of images, an .npz with x and y, a CSV or a Parquet file."
+ACCEPTED = "Give a zipped folder of images, an .npz with x and y, a CSV, a Parquet or a .txt file."
 OTHERS = {
     b"\x1f\x8b": ("a gzip archive", "Unpack it, and zip the folder instead."),
     b"7z\xbc\xaf": ("a 7-Zip archive", "Unpack it, and zip the folder instead."),
@@ -69,7 +70,16 @@ def sniff(path: Path) -> Recognised:
         raise DataError(f"{path.name!r} is a tar archive.", "Unpack it, and zip the folder instead.")
     if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path.name!r} is of no known kind.", ACCEPTED)
+    if path.suffix.lower() == ".txt" and not _in_columns(head):
+        return _recognised("text", size, size)
     return _recognised("csv", CsvTable(path).count_rows(), size)
+
+
+def _in_columns(head: bytes) -> bool:
+    """Whether the first lines all have the same number of separators."""
+    lines = [line for line in head.decode("utf-8", errors="replace").splitlines()[:-1] if line.strip()][:20]
+    counts = [{line.count(mark) for line in lines} for mark in ",;\t"]
+    return len(lines) > 1 and any(len(found) == 1 and found != {0} for found in counts)
 
 
 def _zip(path: Path, size: int) -> Recognised:

@@ -49,13 +49,14 @@ def disk(folder: Path) -> Iterator[None]:
 class Writer:
     """One import into `folder`: `add` blocks of samples, then `finish`.
 
-    row_shape: (height, width, channels) of uint8 images, or (features,) of a float32 table.
+    row_shape: (height, width, channels) of uint8 images, (features,) of a float32 table, or with dtype uint16
+    (context,) characters of a text.
     """
 
-    def __init__(self, folder: Path, row_shape: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, row_shape: tuple[int, ...], dtype: type[np.generic] | None = None) -> None:
         self.folder = folder
         self.row_shape = row_shape
-        self.dtype = np.dtype(np.uint8 if len(row_shape) == 3 else np.float32)
+        self.dtype = np.dtype(dtype or (np.uint8 if len(row_shape) == 3 else np.float32))
         self.count = 0
         self._given: dict[bytes, str] = {}  # content -> split, for splits that came with the data
         self._content: list[bytes] = []
@@ -142,7 +143,7 @@ class Writer:
                 f"Nothing in {heading.name!r} can be used.", "See the listed problems.", problems=findings.problems()
             )
         targets = (self.targets() if targets is None else targets).astype(DTYPES[heading.task])
-        if heading.task == "classification":
+        if heading.task == "classification" and heading.kind != "text":  # a rare character is nobody's mistake
             check_classes(heading.classes, targets, findings)
         roles = self._deal(heading, targets, seed)
         self._conclude(heading, targets, roles, findings)
@@ -192,7 +193,7 @@ class Writer:
         if findings.skipped:
             total = findings.skipped + self.count
             findings.notes.append(f"{findings.skipped:,} of {total:,} files or rows were left out; each is listed.")
-        if heading.task == "classification" and "train" in roles:
+        if heading.task == "classification" and heading.kind != "text" and "train" in roles:
             learnt = set(targets[roles == "train"].tolist())
             for number in sorted(set(targets.tolist()) - learnt):
                 findings.warn(

@@ -78,7 +78,7 @@ def bypass(model: Model, name: str, data: Dataset, ctx: Context) -> Bypass:
             target.weight.copy_(weight if one == after else layers[one].weight)
             own = bias if one == after else layers[one].bias
             target.bias.copy_(torch.zeros_like(target.bias) if own is None else own)
-    index, support = trace(module, torch.zeros(2, *model.input.shape))
+    index, support = trace(module, model.input.example(2))
     made = replace(
         model, module=module, architecture=Architecture("mlp", arguments), index=index, support=support, parts=()
     )

@@ -59,7 +59,7 @@ def compose(members: Sequence[Member], input: InputSpec, classes: Sequence[str],
         module.together.weight.copy_(weight)
         module.together.bias.copy_(bias)
     architecture = Architecture(NAME, {"input": given, "members": described, "outputs": len(classes)})
-    index, support = trace(module, torch.zeros(2, *input.shape))
+    index, support = trace(module, input.example(2))
     origins = tuple(dict.fromkeys(origin for member in members for origin in member.model.origins))
     held = {
         f"members.{place}.{name}": packing

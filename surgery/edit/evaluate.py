@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from surgery.context import Context
@@ -44,6 +45,7 @@ def quality(
 ) -> float:
     """0–1: accuracy on the samples `ids`, or R² (which may be negative) for a regression.
 
+    Of a text, how likely its characters are: the geometric mean of the probability of the next one, 1 ÷ perplexity.
     among: int64[k], the only outputs that are compared: for when it is known which classes come into question.
 
     Raises:
@@ -51,6 +53,8 @@ def quality(
     """
     if not len(ids) or data.task == "unlabelled":
         raise DataError("There are no labelled samples to choose on.", "Import data with a validation part.")
+    if model.input.kind == "text":
+        return float(losses(model, data, ids, ctx, stage).double().mean().neg().exp())
     out = predict(model, data, ids, ctx, stage)
     truth = torch.as_tensor(data.labels(ids))
     if model.task == "regression":
@@ -58,6 +62,28 @@ def quality(
         return float(1 - error / (truth.double() - truth.double().mean()).square().sum().clamp(min=1e-12))
     answers = out.argmax(1) if among is None else among[out[:, among].argmax(1)]
     return float((answers == model.outputs_of(data.classes)[truth]).double().mean())
+
+
+def losses(model: Model, data: Dataset, ids: np.ndarray, ctx: Context, stage: str = "evaluating") -> Tensor:
+    """float[len(ids)] on the CPU: of each window of a text the cross-entropy of the next character, in nats.
+
+    Averaged over all its positions, or at the end alone where the model answers there only.
+
+    Raises:
+        DataError: the text has characters that the model does not know.
+    """
+    home = next((parameter.device for parameter in model.module.parameters()), torch.device("cpu"))
+    module = model.module.to(ctx.device)
+    place = model.outputs_of(data.classes).to(ctx.device)
+    found = []
+    try:
+        with torch.inference_mode():
+            for x, y, _ in ctx.track(data.batches(ids, model.input, size=64, device=ctx.device), stage):
+                out, right = model.lessons(x, place[y], module(x))
+                found.append(F.cross_entropy(out.float(), right, reduction="none").view(len(x), -1).mean(1).cpu())
+    finally:
+        module.to(home)
+    return torch.cat(found) if found else torch.zeros(0)
 
 
 def means_of(model: Model, data: Dataset, ctx: Context, limit: int = MEANS_FROM) -> Means:

@@ -103,7 +103,7 @@ class FewBits:
         return self.ranges[name] - bits + 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits of the simulated network."""
+        """Logits of the simulated network, of a text at every position."""
         out = functional_call(self.module, self.simulated(), (x,))
         return out if isinstance(out, Tensor) else out[0]
 
@@ -235,7 +235,7 @@ def learn(training: FewBits, data: Dataset, ctx: Context, course: Course, watch:
                     if y is None:
                         raise DataError("Training met a batch without labels.", "Import the dataset again.")
                     out = training(x)
-                    loss = _task(out, y, place, spread) + course.distil * _distilled(training, out, x)
+                    loss = _task(model, out, x, y, place, spread) + course.distil * _distilled(training, out, x)
                     size = training.size(course.form)
                     value = loss + training.gamma * _penalty(size, start, course, done / steps)
                     if not torch.isfinite(value):
@@ -294,10 +294,11 @@ def _penalty(size: Tensor, start: float, course: Course, way: float) -> Tensor:
     return size if course.target is None else torch.relu(size - _line(start, course, way))
 
 
-def _task(out: Tensor, y: Tensor, place: Tensor | None, spread: float) -> Tensor:
+def _task(model: Model, out: Tensor, x: Tensor, y: Tensor, place: Tensor | None, spread: float) -> Tensor:
     if place is None:
         return F.mse_loss(out.squeeze(-1), y.float()) / spread
-    return F.cross_entropy(out, place.to(y.device)[y])
+    said, right = model.lessons(x, place.to(y.device)[y], out)
+    return F.cross_entropy(said, right)
 
 
 def _distilled(training: FewBits, out: Tensor, x: Tensor) -> Tensor:
@@ -309,7 +310,8 @@ def _distilled(training: FewBits, out: Tensor, x: Tensor) -> Tensor:
         wanted = given if isinstance(given, Tensor) else given[0]
     if training.model.task == "regression":
         return F.mse_loss(out, wanted)
-    soft, target = torch.log_softmax(out / SOFT, 1), torch.softmax(wanted / SOFT, 1)
+    soft, target = (torch.log_softmax(out / SOFT, -1), torch.softmax(wanted / SOFT, -1))
+    soft, target = soft.flatten(0, -2), target.flatten(0, -2)
     return F.kl_div(soft, target, reduction="batchmean") * SOFT**2
 
 

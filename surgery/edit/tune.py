@@ -51,8 +51,9 @@ def tune(
 ) -> Model:
     """A copy of `model` trained for `epochs` on the role train, with AdamW and a cosine schedule from `rate`.
 
-    Cross-entropy for classes, squared error in units of the target's spread for regression. Only normalisation and
-    dropout run in training mode, so that branches a network opens in training mode (auxiliary heads) stay closed.
+    Cross-entropy for classes (of a text, at every position), squared error in units of the target's spread for
+    regression. Only normalisation and dropout run in training mode, so that branches a network opens in training mode
+    (auxiliary heads) stay closed.
     epochs: a part of one takes that share of the samples, in a seeded order. free: what may move, by `edit.parts`; all
     else stays bit for bit. guard: looks every few steps; when it goes back, the rate is halved, and at the end the
     last state that it kept is the result. replay: older samples mixed into every batch. among: int64[k], rising,
@@ -93,7 +94,8 @@ def tune(
                 y = right(y)
                 if older is not None:
                     x, y = older.into(x, y)
-                value = loss_of(tuned(x), y)
+                out, y = tuned.lessons(x, y, module(x))
+                value = loss_of(out, y)
                 if not torch.isfinite(value):
                     raise SurgeryError("The loss became NaN while tuning.", "Lower the learning rate and run again.")
                 optimizer.zero_grad()

@@ -133,7 +133,7 @@ def compare(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     Result: rows (metric, model, scope, value, unit, better, split, n); for two versions also receipt, in the form of
     a surgery's own, from the first to the second.
     """
-    from surgery.measure import measure
+    from surgery.measure import continuations, measure
     from surgery.operations.base import Outcome
     from surgery.receipt import Receipt, rows
 
@@ -147,7 +147,8 @@ def compare(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     if len(labels) == 2:
         about = {"operation": "compare", "inputs": ids, "dataset": job.task["dataset"]}
         seconds = time.monotonic() - start
-        result["receipt"] = Receipt.make(about, "Comparison", Outcome((), None), measured, data, seconds).to_json()
+        receipt = Receipt.make(about, "Comparison", Outcome((), None), measured, data, seconds)
+        result["receipt"] = replace(receipt, texts=continuations(models, data, ctx)).to_json()
     return result
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from surgery.measure.cases import cases
+from surgery.measure.continuation import continuations, write
 from surgery.measure.feeding import Fed, check_input
 from surgery.measure.measurement import ORIGINAL, Measurement, compare, measure
 
-__all__ = ["ORIGINAL", "Fed", "Measurement", "cases", "check_input", "compare", "measure"]
+__all__ = ["ORIGINAL", "Fed", "Measurement", "cases", "check_input", "compare", "continuations", "measure", "write"]

@@ -28,7 +28,7 @@ def macs(model: Model) -> int:
     device = next((p.device for p in model.module.parameters()), torch.device("cpu"))
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), _plain_attention(), counter:
-        model(torch.zeros(1, *model.input.shape, device=device))
+        model(model.input.example(1, str(device)))
     return int(counter.get_total_flops()) // 2  # a flop counter counts multiplication and addition apart
 
 
@@ -37,7 +37,7 @@ def macs_per_layer(model: Model) -> dict[str, int]:
     device = next((p.device for p in model.module.parameters()), torch.device("cpu"))
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), _plain_attention(), counter:
-        model.module(torch.zeros(1, *model.input.shape, device=device))
+        model.module(model.input.example(1, str(device)))
     root = f"{type(model.module).__name__}."
     counts = counter.get_flop_counts()
     return {name.removeprefix(root): sum(own.values()) // 2 for name, own in counts.items() if name.startswith(root)}

@@ -78,6 +78,8 @@ def measure(
     answers = {name: run(model, data, ids, ctx) for name, model in models.items()}
     rows: list[tuple[Any, ...]] = []
     for name, model in models.items():
+        if model.input.kind == "text":
+            rows += _likelihood(name, model, data, split, ids, ctx)
         if truth is not None:
             rows += [(metric, name, *rest, split, n) for metric, *rest, n in quality_rows(data, answers[name], truth)]
         rows += [("agreement", name, *rest, split, len(ids)) for rest in _agreement(model, answers, name)]
@@ -136,11 +138,26 @@ def quality_rows(data: Dataset, answers: NDArray[Any], truth: NDArray[Any]) -> I
         yield "mse", ALL, mse(answers, truth), "", "lower", len(truth)
         return
     yield "accuracy", ALL, float((answers == truth).mean()), "fraction", "higher", len(truth)
-    for number, label in enumerate(data.classes):
-        own = truth == number
+    groups = data.group_of(truth)
+    for number, label in enumerate(data.groups):
+        own = groups == number
         scope = label if label != ALL else f"class {label}"
         if own.any():
-            yield "accuracy", scope, float((answers[own] == number).mean()), "fraction", "higher", int(own.sum())
+            yield "accuracy", scope, float((answers[own] == truth[own]).mean()), "fraction", "higher", int(own.sum())
+
+
+def _likelihood(
+    name: str, model: Model, data: Dataset, split: str, ids: NDArray[np.int64], ctx: Context
+) -> list[tuple[Any, ...]]:
+    """Of a text: mean cross-entropy of the next character at all positions, and its exponential."""
+    from surgery.edit.evaluate import losses
+
+    value = float(losses(model, data, ids, ctx, "measuring the loss").double().mean())
+    perplexity = float(np.exp(value))
+    return [
+        ("loss", name, ALL, value, "nats", "lower", split, len(ids)),
+        ("perplexity", name, ALL, perplexity, "", "lower", split, len(ids)),
+    ]
 
 
 def _agreement(model: Model, answers: Mapping[str, NDArray[Any]], name: str) -> Iterator[tuple[Any, ...]]:
@@ -155,12 +172,16 @@ def _agreement(model: Model, answers: Mapping[str, NDArray[Any]], name: str) -> 
 
 
 def _preserved(name: str, model: Model, data: Dataset, ctx: Context) -> list[tuple[Any, ...]]:
-    """How much of the must-keep cases is right, when there are any."""
+    """How much of the must-keep cases is right, or how likely their text is, when there are any."""
+    from surgery.edit.evaluate import losses
     from surgery.measure.quality import quality, run
 
     ids = data.ids("preserve")
     if not len(ids) or data.task == "unlabelled":
         return []
+    if model.input.kind == "text":
+        value = float(losses(model, data, ids, ctx, "measuring must-keep cases").double().mean())
+        return [("must-keep cases", name, ALL, value, "nats", "lower", "preserve", len(ids))]
     value = quality(model.task, run(model, data, ids, ctx, "measuring must-keep cases"), data.labels(ids))
     unit = "fraction" if model.task == "classification" else ""
     return [("must-keep cases", name, ALL, value, unit, "higher", "preserve", len(ids))]

@@ -80,7 +80,7 @@ def meaning_of(model: Model, data: Dataset) -> NDArray[np.int64]:
     if set(data.classes) <= set(model.classes):
         place = {name: number for number, name in enumerate(data.classes)}
         return np.array([place.get(name, -1) for name in model.classes], dtype=np.int64)
-    if len(data.classes) == own:
+    if len(data.classes) == own and model.input.kind != "text":
         return np.arange(own)
     raise MeasureError(
         f"The model tells {own} classes apart ({_some(model.classes)}), the dataset has {len(data.classes)} others "

@@ -1,9 +1,9 @@
 """Which architectures there are, by name, and how each is built; weights come later.
 
-Names: "mlp", "torchvision/resnet18", "sample/digits_cnn", "custom/NAME", and with the extras of the same names
-"timm/NAME" and "hf/image-classification" or "hf/sequence-classification". Each family is one file that needs nothing of
-this product, with a table of constructors: an exported model carries that very file. Custom constructors come from a
-Python file that whoever starts the product names; an uploaded file never runs code.
+Names: "mlp", "text/decoder", "torchvision/resnet18", "sample/digits_cnn", "custom/NAME", and with extras "timm/NAME",
+"hf/image-classification" or "hf/sequence-classification". Each family is one file that needs nothing of this product,
+with a table of constructors: an exported model carries that very file. Custom constructors come from a Python file that
+whoever starts the product names; an uploaded file never runs code.
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ class Definition:
 _custom: dict[str, Definition] = {}
 
 # Prefix of a name -> the module of its family, and the table of constructors in it.
-FAMILIES = {"": ("mlp", "ARCHITECTURES"), "sample": ("samples", "SAMPLES"), "torchvision": ("zoo", "ARCHITECTURES")}
+FAMILIES = {
+    "": ("mlp", "ARCHITECTURES"),
+    "text": ("decoder", "ARCHITECTURES"),
+    "sample": ("samples", "SAMPLES"),
+    "torchvision": ("zoo", "ARCHITECTURES"),
+}
 # Made by surgery alone, of other networks: never tried on an upload.
 MADE = {"composed": ("composed", "ARCHITECTURES")}
 # Families of libraries that are installed on demand: they are built by name, but not tried on every upload.

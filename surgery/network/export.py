@@ -75,7 +75,7 @@ def to_onnx(model: Model, target: Path) -> None:
 
 def _exported(model: Model) -> Any:
     """Torch's ONNX program of the model, for any batch size."""
-    example = torch.zeros(2, *model.input.shape)
+    example = model.input.example(2)
     program = torch.onnx.export(
         model.module,
         (example,),

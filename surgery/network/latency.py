@@ -36,7 +36,9 @@ def latency(models: Mapping[str, Model], batch: int, ctx: Context) -> dict[str, 
     Raises:
         Cancelled: between rounds.
     """
-    runs = {name: (_on_device(model, ctx.device), _input(model, batch, ctx.device)) for name, model in models.items()}
+    runs = {
+        name: (_on_device(model, ctx.device), model.input.example(batch, ctx.device)) for name, model in models.items()
+    }
     times: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode():
         for module, x in runs.values():
@@ -59,10 +61,6 @@ def threads(device: str) -> str:
 
 def _on_device(model: Model, device: str) -> nn.Module:
     return model.module if device == "cpu" else copy.deepcopy(model.module).to(device)
-
-
-def _input(model: Model, batch: int, device: str) -> Tensor:
-    return torch.randn((batch, *model.input.shape), generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def _seconds(module: nn.Module, x: Tensor, device: str) -> float:

@@ -109,8 +109,13 @@ def _finished(
 ) -> Model:
     """Check the input and the outputs by running once, then trace."""
     _check_input(input)
-    example = torch.randn(2, *input.shape, generator=torch.Generator().manual_seed(0))
+    example = input.example(2)
     _check_outputs(_outputs(module, example), classes, task)
+    if input.kind == "text" and classes != input.alphabet:
+        raise ModelError(
+            f"The model reads {len(input.alphabet)} characters and names {len(classes)} others that may follow.",
+            "Give the same alphabet for both, in the order of the weights.",
+        )
     index, support = trace(module, example)
     return Model(module, architecture, input, task, classes, index, support)
 
@@ -151,12 +156,20 @@ def _typed(name: str, tensor: Tensor, wanted: torch.dtype) -> Tensor:
 
 def _check_input(input: InputSpec) -> None:
     """Refuse an input that no sample can have."""
-    axes = {"image": 3, "table": 1}[input.kind]
+    if (input.kind == "text" and len(set(input.alphabet)) != len(input.alphabet)) or (input.kind == "text") != bool(
+        input.alphabet
+    ):
+        raise ModelError(
+            "A text model needs an alphabet of different characters.", "Choose the text that it was trained on."
+        )
+    axes = {"image": 3, "table": 1, "text": 1}[input.kind]
     if len(input.shape) != axes or min(input.shape) < 1:
         raise ModelError(
             f"The input shape {list(input.shape)} of a model for {input.kind}s is not allowed.",
-            "Give channels, height and width, or the number of features.",
+            "Give channels, height and width, or the number of features or of characters.",
         )
+    if input.kind == "text":
+        return
     if not len(input.mean) == len(input.std) == input.shape[0]:
         raise ModelError(
             f"The normalisation has {len(input.mean)} means and {len(input.std)} deviations "
@@ -182,11 +195,14 @@ def _outputs(module: nn.Module, example: Tensor) -> Tensor:
             "Correct the input shape.",
         ) from error
     out = out[0] if isinstance(out, tuple | list) and out else out
+    text = not example.is_floating_point()
+    if text and isinstance(out, Tensor) and out.dim() == 3 and out.shape[:2] == example.shape:
+        out = out[:, -1]
     if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != len(example):
         said = list(out.shape[1:]) if isinstance(out, Tensor) else type(out).__name__
         raise ModelError(
             f"The network gives {said} for one sample, not a list of logits.",
-            "Only classification and regression of one target are supported.",
+            "Only classification, regression of one target and the next character of a text are supported.",
         )
     return out
 

@@ -29,14 +29,23 @@ class Architecture:
 class InputSpec:
     """What one sample looks like to the model.
 
-    shape: without the batch axis: (channels, height, width) or (features,).
-    mean, std: per channel on the 0–1 scale, or per feature: the model sees (value − mean) / std.
+    shape: without the batch axis: (channels, height, width), (features,), or (context,) characters of a text.
+    mean, std: per channel on the 0–1 scale, or per feature: the model sees (value − mean) / std. Empty for a text.
+    alphabet: of a text, what the numbers it sees stand for.
     """
 
-    kind: Literal["image", "table"]
+    kind: Literal["image", "table", "text"]
     shape: tuple[int, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    alphabet: tuple[str, ...] = ()
+
+    def example(self, samples: int, device: str = "cpu", seed: int = 0) -> Tensor:
+        """float[samples, *shape] of noise, or int64[samples, context] random characters; always the same."""
+        generator = torch.Generator().manual_seed(seed)
+        if self.kind == "text":
+            return torch.randint(len(self.alphabet), (samples, *self.shape), generator=generator).to(device)
+        return torch.randn((samples, *self.shape), generator=generator).to(device)
 
 
 @dataclass(frozen=True)
@@ -75,9 +84,29 @@ class Model:
     parts: tuple[Part, ...] = ()  # of the model as it was loaded: operations take them from their inputs alone
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits float[batch, classes] of x: float[batch, *input.shape]."""
-        out = self.module(x)
-        return out if isinstance(out, Tensor) else out[0]
+        """Logits float[batch, classes] of x: float[batch, *input.shape]; of a text, for what follows its end."""
+        return self.answers(self.module(x))
+
+    @staticmethod
+    def answers(out: Any) -> Tensor:
+        """float[batch, classes]: the logits in what the module gave; where it answers at every position, at the last.
+
+        out: float[batch, classes], [batch, positions, classes], or a tuple that begins with one.
+        """
+        found: Tensor = out if isinstance(out, Tensor) else out[0]
+        return found[:, -1] if found.dim() == 3 else found
+
+    def lessons(self, x: Tensor, y: Tensor, out: Any) -> tuple[Tensor, Tensor]:
+        """What a step of training compares: outputs float[m, classes], and int64[m] which are right (or the targets).
+
+        m = batch; of a model that answers at every position of a text, batch · positions, in the order of samples: at
+        each position the next character is right. x: what it saw; y: what is right for the whole sample; out: of the
+        module.
+        """
+        found: Tensor = out if isinstance(out, Tensor) else out[0]
+        if found.dim() != 3:
+            return found, y
+        return found.flatten(0, 1), torch.cat([x[:, 1:], y[:, None]], 1).flatten()
 
     def outputs_of(self, classes: Sequence[str]) -> Tensor:
         """int64[len(classes)]: the output that stands for each class of a dataset, by name, else by position.
@@ -87,7 +116,7 @@ class Model:
         """
         if set(classes) <= set(self.classes):
             return torch.tensor([self.classes.index(name) for name in classes])
-        if len(classes) == len(self.classes):
+        if len(classes) == len(self.classes) and self.input.kind != "text":
             return torch.arange(len(classes))
         raise DataError(
             f"The model has {len(self.classes)} classes, the dataset has {len(classes)} others.",

@@ -39,7 +39,8 @@ class SelfCompress(Operation):
         ge=0,
         le=100,
         title="Quality that may be lost (points)",
-        description="Against the original, on the must-keep cases, or on validation samples where there are none.",
+        description="Against the original, on the must-keep cases, or on validation samples where there are none. "
+        "Of a text, points of 1 ÷ perplexity.",
     )
     gamma: float = Field(
         3.0,
@@ -105,7 +106,12 @@ class SelfCompress(Operation):
                 "Import the data with its labels, or so that a part is kept for validation.",
             )
         kept = data.ids("preserve")
-        if data.task == "classification" and len(kept) and len(set(data.labels(kept).tolist())) == 1:
+        if (
+            data.task == "classification"
+            and data.kind != "text"
+            and len(kept)
+            and len(set(data.labels(kept).tolist())) == 1
+        ):
             name = data.classes[int(data.labels(kept)[0])]
             raise SelectionError(
                 f"All {len(kept)} must-keep cases are of the class {name!r}: a network that always says so would pass.",

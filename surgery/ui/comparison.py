@@ -38,6 +38,8 @@ def names() -> dict[str, str]:
         "MACs": _("Multiply-adds per sample"),
         "latency": _("Time per pass"),
         "must-keep cases": _("Must-keep cases"),
+        "loss": _("Loss per character"),
+        "perplexity": _("Perplexity"),
     }
 
 

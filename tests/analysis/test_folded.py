@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.analysis.folded import folded
-from surgery.analysis.watch import inputs, trial
+from surgery.analysis.watch import inputs
 from surgery.network.samples import DigitsCNN
 from surgery.network.trace import trace
 
@@ -42,7 +42,7 @@ def test_the_copy_gives_every_layer_the_same_and_leaves_the_original_alone() -> 
     module = moved(DigitsCNN((4, 6, 6)))
     index, _ = trace(module, torch.zeros(2, 1, 8, 8), verify=False)
     before = copy.deepcopy(module.state_dict())
-    x = trial((1, 8, 8), "cpu")
+    x = torch.randn(2, 1, 8, 8)
     light = folded(module, index, x)
     assert light is not module
     assert not any(isinstance(part, nn.BatchNorm2d) for part in light.modules())
@@ -58,10 +58,10 @@ def test_the_copy_gives_every_layer_the_same_and_leaves_the_original_alone() -> 
 def test_a_tensor_that_two_read_is_left_as_it_is() -> None:
     module = moved(TwoReaders())
     index, _ = trace(module, torch.zeros(2, 1, 8, 8), verify=False)
-    assert folded(module, index, trial((1, 8, 8), "cpu")) is module
+    assert folded(module, index, torch.randn(2, 1, 8, 8)) is module
 
 
 def test_a_network_without_normalisation_is_not_copied() -> None:
     module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 2)).eval()
     index, _ = trace(module, torch.zeros(2, 1, 8, 8), verify=False)
-    assert folded(module, index, trial((1, 8, 8), "cpu")) is module
+    assert folded(module, index, torch.randn(2, 1, 8, 8)) is module

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from surgery.analysis.neurons import neurons, save
-from surgery.analysis.scan import QUINTILES, Scan, scan
+from surgery.analysis.scan import Scan, scan
 from surgery.context import Context
-from surgery.data.dataset import Dataset
+from surgery.data.dataset import QUINTILES, Dataset
 from surgery.errors import ModelError
 from surgery.network.model import Model, Support
 from tests.patients import mlp

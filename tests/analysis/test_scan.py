@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from surgery.analysis.scan import QUINTILES, Scan, scan
+from surgery.analysis.scan import Scan, scan
 from surgery.context import Context
-from surgery.data.dataset import Dataset
+from surgery.data.dataset import QUINTILES, Dataset
 from surgery.data.load import from_arrays
 from surgery.edit.evaluate import means_of
 from surgery.errors import Cancelled, DataError, ModelError

@@ -62,7 +62,7 @@ def hand_numbered(last: bool) -> NeuronIndex:
 def test_tokens_are_sorted_by_sample(last: bool) -> None:
     module = Tokens(last).eval()
     index = hand_numbered(last)
-    found = layouts(module, index, (1, 8, 8))
+    found = layouts(module, index, torch.randn(2, 1, 8, 8))
     assert found["mix"].order == ("last" if last else "first")
     x = torch.randn(3, 1, 8, 8)
     seen: dict[str, Tensor] = {}
@@ -95,19 +95,19 @@ def test_an_input_without_samples_is_the_same_for_all(pico_images: Dataset) -> N
     with torch.no_grad():
         hidden = F.relu(module.one(module.table)).mean(0)
     rows = model.index.layers["one"].rows
-    assert layouts(module, model.index, (1, 8, 8))["two"].order == "shared"
+    assert layouts(module, model.index, torch.randn(2, 1, 8, 8))["two"].order == "shared"
     assert torch.allclose(found.mean[rows], hidden[:, None].expand(4, 3), atol=1e-6)
     assert torch.allclose(found.var[rows], torch.zeros(4, 3), atol=1e-9)
 
 
 def test_layouts_know_functional_reads_repeats_and_shared_inputs() -> None:
     model = pico_model(Functional())
-    found = layouts(model.module, model.index, (1, 8, 8))
+    found = layouts(model.module, model.index, torch.randn(2, 1, 8, 8))
     assert [name for name, layout in found.items() if layout.functional] == ["weight"]
     assert found["again"].calls == 2
     assert found["up"].same_as is None
     twins = pico_model(Twins())
-    assert layouts(twins.module, twins.index, (1, 8, 8))["right"].same_as == "left"
+    assert layouts(twins.module, twins.index, torch.randn(2, 1, 8, 8))["right"].same_as == "left"
 
 
 class Twins(nn.Module):
@@ -148,7 +148,7 @@ class Changed(nn.Module):
 
 def test_a_tensor_changed_in_place_is_not_the_same() -> None:
     model = pico_model(Changed(), (4,))
-    assert layouts(model.module, model.index, (4,))["right"].same_as is None
+    assert layouts(model.module, model.index, torch.randn(2, 4))["right"].same_as is None
 
 
 def test_a_layer_without_its_module_is_seen_through_the_mode() -> None:

@@ -72,7 +72,7 @@ def test_a_gray_network_of_torchvision_reads_one_channel() -> None:
     [
         ("torchvision/resnt18", "Did you mean torchvision/resnet18"),
         ("resnet18", "Did you mean torchvision/resnet18"),
-        ("zzz", "Known: mlp, sample/digits_cnn"),
+        ("zzz", "Known: mlp, text/decoder, sample/digits_cnn"),
         ("custom/mine", "Start with --architectures FILE.py"),
     ],
 )

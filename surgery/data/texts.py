@@ -1,0 +1,143 @@
+"""A text file into a dataset: windows of characters, each with the character that follows it.
+
+The windows lie side by side, so that nothing is counted twice. Roles go to whole blocks of neighbouring windows: a
+character of a test window is in no other role, but for the one that a window before a border has to say. Files are read
+as UTF-8; line ends become "\\n".
+"""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surgery.context import Context
+from surgery.data.dataset import Dataset, Heading
+from surgery.data.findings import Findings
+from surgery.data.splits import SHARES
+from surgery.data.writer import Writer
+from surgery.errors import DataError
+
+CONTEXT = 64  # characters of a window, where nobody asks for another number
+LONGEST = 4_096
+BLOCK = 16  # windows that share a role
+FEWEST = 20  # blocks, so that every role gets some
+MOST = 512  # different characters
+BYTES = 200 * 10**6
+AT_ONCE = 4_096  # windows that are written together
+
+# What a class is called where a character cannot be seen.
+NAMES = {" ": "space", "\n": "line end", "\t": "tab"}
+GROUPS = ("vowel", "consonant", "capital", "digit", "space", "line end", "mark", "other")
+
+
+def import_text(path: Path, folder: Path, *, name: str, context: int | None, ctx: Context, seed: int) -> Dataset:
+    """Import a text in windows of `context` characters.
+
+    Raises:
+        DataError: it is not UTF-8, too short or too long, or has too many different characters.
+        DiskFullError: the windows do not fit on the disk.
+    """
+    size = context or CONTEXT
+    if not 2 <= size <= LONGEST:
+        raise DataError(f"Windows of {size:,} characters are not possible.", f"Ask for 2 to {LONGEST:,}.")
+    letters = np.frombuffer(read(path).encode("utf-32-le"), "<u4")
+    alphabet = np.unique(letters)
+    if len(alphabet) > MOST:
+        raise DataError(
+            f"{path.name!r} has {len(alphabet):,} different characters; a model of characters takes at most {MOST}.",
+            "Replace rare characters, for instance accents and symbols, and import it again.",
+        )
+    windows = (len(letters) - 1) // size
+    if windows < BLOCK * FEWEST:
+        raise DataError(
+            f"{path.name!r} has {len(letters):,} characters: {windows:,} windows of {size}, not {BLOCK * FEWEST}.",
+            "Give a longer text, or ask for shorter windows.",
+        )
+    codes = np.searchsorted(alphabet, letters).astype(np.uint16)
+    x, y = codes[: windows * size].reshape(windows, size), codes[size : windows * size + 1 : size]
+    roles = _roles(windows, seed)
+    findings = Findings()
+    with Writer(folder, (size,), np.uint16) as writer:
+        for start in ctx.track(range(0, windows, AT_ONCE), "cutting windows"):
+            own = slice(start, start + AT_ONCE)
+            places = [f"from character {size * number + 1:,}" for number in range(windows)[own]]
+            writer.add(x[own], y[own], places, role=roles[own].tolist())
+        heading = Heading(
+            name=name, kind="text", task="classification", classes=tuple(named(chr(one)) for one in alphabet)
+        )
+        return writer.finish(heading, findings, targets=y, seed=seed)
+
+
+def read(path: Path) -> str:
+    """The text of a file, with "\\n" at line ends.
+
+    Raises:
+        DataError: it is too large, or not UTF-8.
+    """
+    if path.stat().st_size > BYTES:
+        raise DataError(
+            f"{path.name!r} has {path.stat().st_size / 1e6:,.0f} MB; a text may have {BYTES / 1e6:,.0f} MB.",
+            "Give a part of it.",
+        )
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path.name!r} is not UTF-8 text: byte {error.start:,} fits nothing.", "Save it as UTF-8."
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def peek_text(path: Path, limit: int) -> list[tuple[bytes | dict[str, object], str]]:
+    """The first lines that are not empty, as rows of one column, without labels."""
+    with path.open("rb") as file:
+        lines = file.read(64_000).decode("utf-8-sig", errors="replace").splitlines()
+    shown = [line[:200] for line in lines if line.strip()][:limit]
+    return [({"text": line}, "") for line in shown]
+
+
+def named(character: str) -> str:
+    """How a character is called as a class."""
+    return NAMES.get(character) or (character if character.isprintable() else f"U+{ord(character):04X}")
+
+
+def character(name: str) -> str:
+    """The character that `named` gave a name."""
+    known = {label: one for one, label in NAMES.items()}
+    return known.get(name) or (name if len(name) == 1 else chr(int(name.removeprefix("U+"), 16)))
+
+
+def spelled(classes: tuple[str, ...], codes: NDArray[Any]) -> str:
+    """The text of numbered characters."""
+    return "".join(character(classes[int(code)]) for code in codes)
+
+
+def group(name: str) -> int:
+    """The place among GROUPS of a character, given as a class."""
+    one = character(name)
+    if one in NAMES:
+        return GROUPS.index("line end" if one == "\n" else "space")
+    if one.isdigit():
+        return GROUPS.index("digit")
+    if one.isalpha():
+        if one.isupper():
+            return GROUPS.index("capital")
+        return GROUPS.index("vowel" if one in "aeiouäöüàáâèéêìíîòóôùúûy" else "consonant")
+    return GROUPS.index("mark" if one in string.punctuation or not one.isascii() else "other")
+
+
+def _roles(windows: int, seed: int) -> NDArray[np.str_]:
+    """A role for every window, the same within a block."""
+    blocks = -(-windows // BLOCK)
+    order = np.random.default_rng(seed).permutation(blocks)
+    roles = np.full(blocks, "train", dtype="U10")
+    start = 0
+    for role, share in SHARES.items():
+        count = max(1, round(share * blocks))
+        roles[order[start : start + count]] = role
+        start += count
+    return roles.repeat(BLOCK)[:windows]
