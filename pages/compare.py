@@ -5,7 +5,7 @@ import streamlit as st
 
 from surgery import charts
 from surgery.receipt import Receipt, by_turns, said_of_cases, sentence, to_html
-from surgery.ui import comparison, measured, panels, pickers, pictures, progress, shell
+from surgery.ui import comparison, measured, panels, pickers, pictures, progress, shell, writing
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.pictures import Shown
@@ -163,6 +163,7 @@ def two(before: Version, after: Version) -> None:
     with panels.panel():
         verdict(receipt)
     measures(receipt, before, after)
+    writing.side_by_side(receipt.texts, pickers.version_name(before), pickers.version_name(after))
     cases(receipt)
     flips(receipt)
     with panels.panel():

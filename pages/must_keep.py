@@ -3,6 +3,7 @@
 import streamlit as st
 
 from surgery import jobs
+from surgery.data import texts
 from surgery.errors import SurgeryError
 from surgery.ui import model_tab, must_keep, panels, pictures, progress, shell
 from surgery.ui.messages import _
@@ -15,19 +16,20 @@ TASK = {"kind": "must_keep", "dataset": dataset.id}
 
 def draw_form(first: bool) -> None:
     """How many cases, of which kinds; starts the job."""
+    text = dataset.kind == "text"
     with st.form("draw_cases", border=not first):
         left, right = st.columns(2)
         size = left.number_input(_("Cases"), 1, 1000, 50)
-        least = right.number_input(_("At least of each class"), 0, 100, 1)
+        least = 0 if text else right.number_input(_("At least of each class"), 0, 100, 1)
         shares = {}
-        texts = {
-            "hard": _("Right, but the least sure."),
+        meanings = {
+            "hard": _("The least likely windows.") if text else _("Right, but the least sure."),
             "typical": _("Right, with the strongest evidence for the answer (Grad-CAM mass)."),
             "diverse": _("Right, and spread over what there is (k-means)."),
         }
-        for column, (kind, text) in zip(st.columns(3), texts.items(), strict=True):
+        for column, (kind, meaning) in zip(st.columns(3), meanings.items(), strict=True):
             start = {"hard": 40, "typical": 30, "diverse": 30}[kind]
-            shares[kind] = column.number_input(must_keep.kinds()[kind] + " (%)", 0, 100, start, help=text)
+            shares[kind] = column.number_input(must_keep.kinds()[kind] + " (%)", 0, 100, start, help=meaning)
         sent = st.form_submit_button(
             _("Draw cases") if first else _("Draw again, pinned ones stay"), type="primary", icon=":material/casino:"
         )
@@ -75,6 +77,28 @@ def candidates() -> None:
         st.rerun()
 
 
+def by_phrase() -> None:
+    """Windows of a text in which a phrase occurs: ticked ones are pinned."""
+    data, state = ws.dataset(dataset.id), must_keep.latest(ws, dataset.id)
+    phrase = st.text_input(
+        _("Pin what contains"), key="phrase", bind="query-params", placeholder=_("a phrase that it must not unlearn")
+    )
+    if not phrase:
+        return
+    known = state.cases if state else {}
+    found = [int(id) for id in texts.containing(data, phrase) if id not in known]
+    if not found:
+        st.caption(_("No window of validation or training contains it, or all that do are pinned."))
+        return
+    shown = [Shown(id, pictures.label(data, id)) for id in found]
+    chosen = must_keep.ticks(data, shown, key=f"phrase_{state.number if state else 0}", ticked=True)
+    if chosen and st.button(
+        _("Pin {count} cases").format(count=len(chosen)), icon=":material/push_pin:", key="by_phrase"
+    ):
+        must_keep.change(ws, state, dataset.id, add=chosen)
+        st.rerun()
+
+
 def the_set() -> None:
     """The present state as pictures, what it covers, and its history."""
     states = ws.must_keep(dataset.id)
@@ -83,9 +107,11 @@ def the_set() -> None:
     with st.spinner(_("Looking at the cases …")):
         answer = must_keep.covered(ws, version.id, dataset.id, state.ids)
     st.markdown(
-        _("v{number} gets {right} of {all} right. No surgery may break one of these; they are never in test.").format(
-            number=version.number, right=len(answer["right"]), all=len(state.ids)
-        )
+        _("No surgery may make one of these much less likely; they are never in test.")
+        if dataset.kind == "text"
+        else _(
+            "v{number} gets {right} of {all} right. No surgery may break one of these; they are never in test."
+        ).format(number=version.number, right=len(answer["right"]), all=len(state.ids))
     )
     must_keep.coverage(answer)
     kept = []
@@ -124,4 +150,6 @@ with panels.panel():
             upload()
         except SurgeryError as error:
             st.error(str(error), icon=":material/error:")
+        if dataset.kind == "text":
+            by_phrase()
         candidates()

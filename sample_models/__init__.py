@@ -1,8 +1,9 @@
-"""Five small trained models with their data, and one finished project, to start from without a file of your own.
+"""Six small trained models with their data, and one finished project, to start from without a file of your own.
 
 Each folder `sample_models/NAME/` holds the stored model, `sample.json` (what it is and how it is trained, written by
 hand), `results.json` and `card.md` (measured and written by `python -m sample_models.train`). Data sets are not
-stored: they come out of scikit-learn or are drawn. Importing this package imports neither torch nor scikit-learn.
+stored: they come out of scikit-learn, or are drawn or written. Importing this package imports neither torch nor
+scikit-learn.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from surgery.workspace import Workspace
 
 _HERE = Path(__file__).parent
-_NAMES = ("digits", "surface_inspection", "two_inspectors", "breast_cancer", "diabetes")
+_NAMES = ("digits", "surface_inspection", "two_inspectors", "breast_cancer", "diabetes", "shift_reports")
 _DONOR = "donor"
 
 

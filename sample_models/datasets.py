@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sample_models import signs, surface
+from sample_models import reports, signs, surface
 from surgery.context import Context
 from surgery.data import drift
 from surgery.data.dataset import Dataset
 from surgery.data.load import from_arrays
+from surgery.data.texts import from_text
 
 PER_DEFECT, PER_SIGN = 300, 120
+CHARACTERS, CONTEXT = 240_000, 48
 
 
 def digits(folder: Path, ctx: Context) -> Dataset:
@@ -85,6 +87,11 @@ def diabetes(folder: Path, ctx: Context) -> Dataset:
     )
 
 
+def shift_reports(folder: Path, ctx: Context) -> Dataset:
+    """240,000 written characters in windows of 48."""
+    return from_text(reports.text(CHARACTERS), folder, name="Shift reports", context=CONTEXT, ctx=ctx)
+
+
 _DIABETES = {  # scikit-learn's short names, in its own description's words
     "bmi": "body mass index",
     "bp": "blood pressure",
@@ -135,4 +142,5 @@ MAKERS: dict[str, Callable[[Path, Context], Dataset]] = {
     "two_inspectors": surface_inspection,
     "breast_cancer": breast_cancer,
     "diabetes": diabetes,
+    "shift_reports": shift_reports,
 }

@@ -37,7 +37,8 @@ def train(name: str, data: Dataset, ctx: Context) -> Model:
     facts = sample_models.info(name)
     architecture = Architecture(**facts["architecture"])
     mean, std = data.statistics("train")
-    spec = InputSpec("image" if data.kind == "images" else "table", data.shape, mean, std)
+    kind: Any = {"images": "image"}.get(data.kind, data.kind)
+    spec = InputSpec(kind, data.shape, mean, std, data.classes if kind == "text" else ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(facts["training"]["seed"])
         module = build(architecture)
@@ -79,7 +80,7 @@ def fit(
         order = training["seed"] + epoch
         for x, _, samples in data.batches(ids, spec, size=training["batch"], seed=order):
             y = torch.from_numpy(data.labels(samples))
-            loss = _loss(module(x), y, center, scale)
+            loss = _loss(*Model.lessons(x, y, module(x)), center, scale)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -117,7 +118,7 @@ def results(model: Model, data: Dataset, ctx: Context) -> dict[str, Any]:
     """What the card says: the quality on the test role, with its n, and the size, all from `surgery.measure`."""
     rows = measure({"sample": model}, data, ctx, latency=False).rows
     overall = {row["metric"]: row for row in rows[rows["scope"] == "overall"].to_dict("records")}
-    metrics = [metric for metric in ("accuracy", "r2", "mse") if metric in overall]
+    metrics = [metric for metric in ("accuracy", "loss", "r2", "mse") if metric in overall]
     first = overall[metrics[0]]
     return {
         "metrics": {metric: round(overall[metric]["value"], 4) for metric in metrics},

@@ -77,10 +77,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--name", help="of the new version")
 
-    sub = add("import-data", import_data, "import a dataset: image folder or zip, npz, CSV, Parquet")
+    sub = add("import-data", import_data, "import a dataset: image folder or zip, npz, CSV, Parquet, text")
     sub.add_argument("path", type=Path)
     sub.add_argument("--project", help="id or name; a new one is made when it does not exist")
     sub.add_argument("--target", help="target column of a table")
+    sub.add_argument("--context", type=int, help="characters of a window of text")
     sub.add_argument("--task", choices=("classification", "regression"))
 
     sub = add("drift", drift, "make a changed copy of a dataset, for trials")

@@ -13,7 +13,7 @@ def import_data(options: argparse.Namespace) -> None:
     ws, path = workspace(), existing(options.path)
     project = project_of(ws, options.project, default=options.project or path.stem)
     task = {"kind": "import_data", "path": str(path), "name": path.stem}
-    task |= {name: value for name in ("target", "task") if (value := getattr(options, name))}
+    task |= {name: value for name in ("target", "task", "context") if (value := getattr(options, name))}
     row = ws.dataset_row(wait(ws, task, project=project, title=f"Import {path.name}").result["dataset"])
     data = ws.dataset(row.id)
     sizes = ", ".join(f"{role} {len(data.ids(role)):,}" for role in ("train", "val", "test") if len(data.ids(role)))

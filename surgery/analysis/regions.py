@@ -89,6 +89,16 @@ class Locator:
         located = [Region(map, bounds(depends)) for map, depends in zip(maps, touched, strict=True)]
         return located if all(region.lies_in_place(x.shape[2:]) for region in located) else []
 
+    def along(self, neuron: int, x: Tensor) -> Tensor | None:
+        """float[b, t]: a neuron's activation at every character of x: int64[b, t]; None where it has no such place."""
+        found = self._source(neuron)
+        if found is None:
+            return None
+        source, place = found
+        with torch.no_grad():
+            own = source.select(self._maps(source, x))[:, place].flatten(1)
+        return own.cpu() if own.shape[1] == x.shape[1] else None
+
     def _source(self, neuron: int) -> tuple[Source, int] | None:
         """Where the neuron, or else the first read member of its group, is seen, and its place there."""
         members = (self.index.group == self.index.group[neuron]).nonzero().flatten().tolist()

@@ -8,8 +8,8 @@ as UTF-8; line ends become "\\n".
 from __future__ import annotations
 
 import string
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from surgery.context import Context
 from surgery.data.dataset import Dataset, Heading
 from surgery.data.findings import Findings
+from surgery.data.rows import Ids
 from surgery.data.splits import SHARES
 from surgery.data.writer import Writer
 from surgery.errors import DataError
@@ -35,26 +36,35 @@ GROUPS = ("vowel", "consonant", "capital", "digit", "space", "line end", "mark",
 
 
 def import_text(path: Path, folder: Path, *, name: str, context: int | None, ctx: Context, seed: int) -> Dataset:
-    """Import a text in windows of `context` characters.
+    """Import a text file in windows of `context` characters.
 
     Raises:
-        DataError: it is not UTF-8, too short or too long, or has too many different characters.
+        DataError: it is not UTF-8, or as `from_text`. DiskFullError: the windows do not fit on the disk.
+    """
+    return from_text(read(path), folder, name=name, context=context, ctx=ctx, seed=seed)
+
+
+def from_text(text: str, folder: Path, *, name: str, context: int | None, ctx: Context, seed: int = 0) -> Dataset:
+    """Cut a text into windows of `context` characters.
+
+    Raises:
+        DataError: it is too short or has too many different characters, or such windows are not possible.
         DiskFullError: the windows do not fit on the disk.
     """
     size = context or CONTEXT
     if not 2 <= size <= LONGEST:
         raise DataError(f"Windows of {size:,} characters are not possible.", f"Ask for 2 to {LONGEST:,}.")
-    letters = np.frombuffer(read(path).encode("utf-32-le"), "<u4")
+    letters = np.frombuffer(text.encode("utf-32-le"), "<u4")
     alphabet = np.unique(letters)
     if len(alphabet) > MOST:
         raise DataError(
-            f"{path.name!r} has {len(alphabet):,} different characters; a model of characters takes at most {MOST}.",
+            f"{name!r} has {len(alphabet):,} different characters; a model of characters takes at most {MOST}.",
             "Replace rare characters, for instance accents and symbols, and import it again.",
         )
     windows = (len(letters) - 1) // size
     if windows < BLOCK * FEWEST:
         raise DataError(
-            f"{path.name!r} has {len(letters):,} characters: {windows:,} windows of {size}, not {BLOCK * FEWEST}.",
+            f"{name!r} has {len(letters):,} characters: {windows:,} windows of {size}, not {BLOCK * FEWEST}.",
             "Give a longer text, or ask for shorter windows.",
         )
     codes = np.searchsorted(alphabet, letters).astype(np.uint16)
@@ -111,9 +121,25 @@ def character(name: str) -> str:
     return known.get(name) or (name if len(name) == 1 else chr(int(name.removeprefix("U+"), 16)))
 
 
-def spelled(classes: tuple[str, ...], codes: NDArray[Any]) -> str:
+def containing(data: Dataset, phrase: str, limit: int = 24) -> Ids:
+    """int64[≤ limit]: windows of val, then of train, in which a phrase occurs, the character that follows included."""
+    found: list[int] = []
+    for role in ("val", "train"):
+        ids = data.ids(role)
+        for start in range(0, len(ids), AT_ONCE):
+            own = ids[start : start + AT_ONCE]
+            for sample, codes, following in zip(own.tolist(), data.raw(own), data.labels(own), strict=True):
+                if phrase in spelled(data.classes, [*codes, following]):
+                    found.append(sample)
+                    if len(found) == limit:
+                        return np.array(found, dtype=np.int64)
+    return np.array(found, dtype=np.int64)
+
+
+def spelled(classes: Sequence[str], codes: Iterable[int]) -> str:
     """The text of numbered characters."""
-    return "".join(character(classes[int(code)]) for code in codes)
+    known = [character(name) for name in classes]
+    return "".join(known[int(code)] for code in codes)
 
 
 def group(name: str) -> int:

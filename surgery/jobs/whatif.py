@@ -31,6 +31,7 @@ from surgery.errors import DataError, JobError, ModelError, PlanError, Selection
 from surgery.jobs import quality_answer, sketch, sketch_modules, sketch_slim
 from surgery.jobs.neuron_answers import NeuronAnswers
 from surgery.jobs.verdict import Probes, sizes
+from surgery.measure.continuation import TEMPERATURE, write
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Model
 from surgery.network.slicing import Means
@@ -101,7 +102,7 @@ class WhatIf:
         """Answer {"what": "whatif", "remove": [ids], "fill", "how", "factor"}, {"what": "preview", "plan": {…}},
         {"what": "regions", "neuron", "samples"} or {"what": "connections", "neuron"} (see `NeuronAnswers`), {"what":
         "donors", "target", "modules": [{version, digest}]} (see `sketch_modules.donors`), or {"what": "must_keep",
-        "ids": [samples]} (see `analysis.must_keep.coverage`).
+        "ids": [samples]} (see `analysis.must_keep.coverage`), or {"what": "write", "prompt", "temperature"}.
 
         Raises:
             SelectionError, PlanError: the selection or the plan cannot be used. JobError: another question.
@@ -121,6 +122,9 @@ class WhatIf:
                 answer = sketch_modules.donors(self, target, modules)
             case {"what": "must_keep", "ids": [*ids]}:
                 answer = coverage(self.model, self.data, [int(id) for id in ids], Context(self.device))
+            case {"what": "write", "prompt": str(prompt), **others}:
+                temperature = float(others.get("temperature", TEMPERATURE))
+                answer = {"text": write(self.model, prompt, Context(), temperature=temperature)}
             case {"what": "wiring" | "quality" as what}:
                 answer = quality_answer.answer(what, self)
             case _:

@@ -257,11 +257,11 @@ def projection(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
 
 def import_data(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Import a dataset. Task: path, name, and optionally target, task, size, drop, seed."""
+    """Import a dataset. Task: path, name, and optionally target, task, size, drop, context, seed."""
     from surgery.data.load import import_data
 
     path = Path(job.task["path"])
-    options = {name: job.task[name] for name in ("target", "task", "drop", "seed") if name in job.task}
+    options = {name: job.task[name] for name in ("target", "task", "drop", "context", "seed") if name in job.task}
     if size := job.task.get("size"):
         options["size"] = tuple(size)
     name = job.task["name"]
@@ -320,12 +320,14 @@ def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
     if given is None:
         model = reopen(weights)
     else:
-        shape, mean, std = (tuple(given[name]) for name in ("shape", "mean", "std"))
+        shape, mean, std = (tuple(given.get(name, ())) for name in ("shape", "mean", "std"))
+        classes = tuple(job.task["classes"])
+        alphabet = classes if given["kind"] == "text" else ()
         model = assemble(
             weights.tensors,
             Architecture(**job.task["architecture"]),
-            input=InputSpec(given["kind"], shape, mean, std),
-            classes=job.task["classes"],
+            input=InputSpec(given["kind"], shape, mean, std, alphabet),
+            classes=classes,
             task=job.task.get("task", "classification"),
             origin=Origin(job.task["name"], job.task.get("licence", ""), job.task.get("source", "")),
         )

@@ -52,10 +52,12 @@ def write(
     temperature: of the softmax; 0 = always the likeliest character.
 
     Raises:
-        MeasureError: nothing to begin with, or a character that the model does not know.
+        MeasureError: a model of something else, nothing to begin with, or a character that the model does not know.
     """
     import torch
 
+    if model.input.kind != "text":
+        raise MeasureError("This model takes no text: it cannot write.", "Choose a language model.")
     alphabet, context = model.input.alphabet, model.input.shape[0]
     codes = _codes(prompt, alphabet)[-context:]
     chance = torch.rand(length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

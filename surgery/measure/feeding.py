@@ -60,6 +60,8 @@ def _candidates(model: Model, data: Dataset) -> Iterator[tuple[str, InputSpec]]:
 
     own = model.input
     yield "as set", own
+    if own.kind == "text":
+        return
     seen = {(own.mean, own.std)}
     named = dict(COMMON) if own.kind == "image" else {"none": COMMON["none"]}
     if len(data.ids("train")):

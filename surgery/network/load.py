@@ -25,6 +25,7 @@ __all__ = ["Suggestion", "assemble", "compare", "guess_input", "reopen", "sugges
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Heights = widths that are tried, the commonest first: a network that flattens runs at one of them only.
 _SIZES = (224, 32, 28, 64, 48, 96, 128, 256, 299, 384, 512, 8, 16)
+CONTEXT = 64  # characters, where a network does not say how many it takes
 # What a forward may raise on an input it does not like.
 _REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
 
@@ -36,12 +37,19 @@ def guess_input(tensors: Mapping[str, Tensor], architecture: Architecture, sampl
     attribute `input_shape`, or the commonest one at which it runs; where that is larger than the pictures at hand
     and the network takes them as they are, their size.
 
+    Where the weights begin with an embedding, a text goes in: as many characters as a second embedding has places, and
+    the alphabet is left as numbers.
+
     sample: (channels, height, width) of a picture at hand.
 
     Raises:
         ModelError: the architecture cannot be built.
     """
     wanted = expected(architecture)
+    tables = [part for part in skeleton(architecture).modules() if isinstance(part, nn.Embedding)]
+    if tables and next(iter(wanted.shapes.values())) == tuple(tables[0].weight.shape):
+        context = tables[1].num_embeddings if len(tables) > 1 else sample[0] if len(sample) == 1 else CONTEXT
+        return InputSpec("text", (context,), alphabet=tuple(map(str, range(tables[0].num_embeddings))))
     shapes = [tuple(tensors[name].shape) if name in tensors else shape for name, shape in wanted.shapes.items()]
     channels = next((shape[1] for shape in shapes if len(shape) == 4), None)
     if channels is None:

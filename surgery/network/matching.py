@@ -49,10 +49,10 @@ def suggest(tensors: Mapping[str, Tensor], limit: int = 5) -> list[Suggestion]:
     Ones that have nothing in common with the tensors are left out, so the list can be empty.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    perceptron = _perceptron(shapes)
+    plain = [one for one in (_perceptron(shapes), _decoder(shapes)) if one is not None]
     roughly = _best([Architecture(name) for name in _candidates(shapes)], shapes, 2 * limit)
     fitted = [_fitted(architecture.name, shapes) for architecture in roughly]
-    best = _best([*([perceptron] if perceptron else []), *fitted], shapes, limit)
+    best = _best([*plain, *fitted], shapes, limit)
     return [Suggestion(one, tuple(compare(tensors, one))) for one in best]
 
 
@@ -122,7 +122,7 @@ def _share(architecture: Architecture, shapes: Shapes) -> float:
 
 def _candidates(shapes: Shapes) -> list[str]:
     """The names worth a comparison: of torchvision's many only families whose tensors are called alike."""
-    known = [name for name in architectures.names() if name != "mlp"]
+    known = [name for name in architectures.names() if name not in ("mlp", "text/decoder")]
     zoo = [name for name in known if name.startswith("torchvision/")]
     return [*(name for name in known if name not in zoo), *_alike(zoo, shapes)]
 
@@ -182,6 +182,16 @@ def _perceptron(shapes: Shapes) -> Architecture | None:
                 "mlp", {**arguments, "activation": "relu", **({} if ordered == usual else {"names": ordered})}
             )
     return None
+
+
+def _decoder(shapes: Shapes) -> Architecture | None:
+    """Our own decoder by the sizes of its tensors; how many heads share its width cannot be seen: 4, or 1."""
+    first, places, up = (shapes.get(f"{name}.weight") for name in ("characters", "positions", "blocks.0.up"))
+    if first is None or places is None or up is None or not len(first) == len(places) == len(up) == 2:
+        return None
+    depth = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
+    sizes = {"alphabet": first[0], "context": places[0], "width": first[1], "depth": depth, "hidden": up[0]}
+    return Architecture("text/decoder", {**sizes, "heads": 4 if first[1] % 4 == 0 else 1})
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -96,7 +96,8 @@ class Model:
         found: Tensor = out if isinstance(out, Tensor) else out[0]
         return found[:, -1] if found.dim() == 3 else found
 
-    def lessons(self, x: Tensor, y: Tensor, out: Any) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def lessons(x: Tensor, y: Tensor, out: Any) -> tuple[Tensor, Tensor]:
         """What a step of training compares: outputs float[m, classes], and int64[m] which are right (or the targets).
 
         m = batch; of a model that answers at every position of a text, batch · positions, in the order of samples: at

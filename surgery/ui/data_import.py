@@ -13,6 +13,7 @@ from PIL import Image
 
 from surgery import jobs
 from surgery.data import load
+from surgery.data.texts import CONTEXT, LONGEST
 from surgery.ui import format, panels, progress, shell, uploads
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
@@ -71,7 +72,7 @@ def _upload(view: View) -> Path | None:
 def _ask(view: View) -> None:
     given = uploads.uploader(
         _("Dataset"),
-        _("A zip of image folders (class/*.png or train/class, test/class), npz (x, y), CSV or Parquet."),
+        _("A zip of image folders (class/*.png or train/class, test/class), npz (x, y), CSV, Parquet or a .txt."),
         f"{COMMAND} --project {view.query['project']}",
         key="data_file",
     )
@@ -86,7 +87,7 @@ def _settle(view: View, path: Path) -> None:
     with panels.panel():
         found = _look(str(path))
         st.caption(f"{found.label}, {found.entries:,} · {format.size(found.bytes)}")
-        options = _table_options(path) if found.kind in ("csv", "parquet") else _size(view, found.kind)
+        options = _options(view, path, found.kind)
         _previews(str(path), options.get("target"))
         _send(view, path, options)
     if st.button(_("Discard this file"), icon=":material/delete:", type="tertiary", key="discard_data"):
@@ -160,6 +161,25 @@ def _table_options(path: Path) -> dict[str, Any]:
     if target == nothing:
         return chosen | {"task": "unlabelled"}
     return chosen | {"target": target} | ({"task": task} if task else {})
+
+
+def _options(view: View, path: Path, kind: str) -> dict[str, Any]:
+    """What a file of this kind cannot say itself."""
+    if kind in ("csv", "parquet"):
+        return _table_options(path)
+    return _context(view) if kind == "text" else _size(view, kind)
+
+
+def _context(view: View) -> dict[str, Any]:
+    """How long the windows of a text are; the model's own context where a model is in."""
+    usual = CONTEXT
+    if view.version is not None:
+        spec = view.workspace.inspect(view.version.id)["input"]
+        usual = spec["shape"][0] if spec["kind"] == "text" else usual
+    chosen = st.number_input(
+        _("Characters of a window"), 2, LONGEST, usual, help=_("A model reads one window, and says what follows.")
+    )
+    return {"context": int(chosen)}
 
 
 def _size(view: View, kind: str) -> dict[str, Any]:

@@ -26,14 +26,17 @@ def ask(view: View, suggestion: Mapping[str, Any], *, stem: str) -> dict[str, An
     with st.form("import_model", border=False):
         name = st.text_input(_("Name of this version"), value=stem[:120], max_chars=120)
         task = _task(outputs, view)
+        labels = {"text": _("Alphabet, one character per line")}
         classes = st.text_area(
-            _("Classes, one per line") if task == "classification" else _("Name of the target"),
+            labels.get(
+                spec["kind"], _("Classes, one per line") if task == "classification" else _("Name of the target")
+            ),
             value="\n".join(suggestion.get("classes") or _names(view, outputs, task)),
             height=110,
             help=_("In the order of the outputs; this model has {count}.").format(count=outputs),
         )
         shape = _shape(spec)
-        mean, std = _normalisation(view, spec)
+        mean, std = _normalisation(view, spec) if spec["kind"] != "text" else ((), ())
         with st.expander(_("Licence and source")):
             licence = st.text_input(
                 _("Licence of the weights"),
@@ -134,6 +137,8 @@ def _names(view: View, outputs: int, task: str) -> Sequence[str]:
 
 def _shape(spec: Mapping[str, Any]) -> list[int]:
     channels, *size = spec["shape"]
+    if spec["kind"] == "text":
+        return [int(st.number_input(_("Characters it reads"), 2, 4096, channels))]
     if spec["kind"] == "table":
         return [channels]
     names = (_("Height (pixels)"), _("Width (pixels)"))

@@ -9,7 +9,7 @@ import streamlit as st
 
 from surgery import charts, jobs
 from surgery.jobs import probe
-from surgery.ui import export, layer_boxes, model_quality, panels, progress, scans, selection, slicing
+from surgery.ui import export, layer_boxes, model_quality, panels, progress, scans, selection, slicing, writing
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.scans import Seen
@@ -31,6 +31,9 @@ def show(view: View, seen: Seen) -> None:
         layer_map(view, seen, ask(view.workspace, view.version.id, view.dataset.id, "wiring"))
     with panels.panel():
         model_quality.show(view, ask(view.workspace, view.version.id, view.dataset.id, "quality"))
+    if view.dataset.kind == "text":
+        with panels.panel():
+            writing.try_out(view)
     st.markdown(f"##### {_('For other tools')}")
     export.onnx(view)
 

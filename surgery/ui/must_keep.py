@@ -79,6 +79,8 @@ def _named(row: Mapping[str, Any]) -> str:
 
 def ticks(data: Dataset, shown: Sequence[Shown], *, key: str, ticked: bool) -> list[int]:
     """Samples with a tick under each, all or none ticked at first; those that are ticked now."""
+    if data.kind == "text":
+        return _passages(data, shown[:MOST_CLICKED], key=key, ticked=ticked)
     chosen = []
     for start in range(0, min(len(shown), MOST_CLICKED), COLUMNS):
         row = shown[start : start + COLUMNS]
@@ -89,6 +91,18 @@ def ticks(data: Dataset, shown: Sequence[Shown], *, key: str, ticked: bool) -> l
                 label = each.caption if data.kind == "images" else f"#{each.sample} {each.caption}"
                 if st.checkbox(panels.plain(label), value=ticked, key=f"{key}_{each.sample}"):
                     chosen.append(each.sample)
+    return chosen
+
+
+def _passages(data: Dataset, shown: Sequence[Shown], *, key: str, ticked: bool) -> list[int]:
+    """Windows of text one below the other, a tick before each."""
+    chosen = []
+    for each in shown:
+        tick, passage = st.columns([1, 9], gap="small", vertical_alignment="center")
+        if tick.checkbox(f"#{each.sample}", value=ticked, key=f"{key}_{each.sample}"):
+            chosen.append(each.sample)
+        with passage:
+            st.html(pictures.passages(data, [Shown(each.sample, "")]))
     return chosen
 
 

@@ -143,7 +143,7 @@ def _answers(view: View, seen: Seen, data: Dataset, neuron: int) -> Later:
         strongest(place, seen, data, neuron)
     with right:
         profile(seen, neuron)
-    if data.kind != "images" or view.version is None or view.dataset is None:
+    if data.kind == "table" or view.version is None or view.dataset is None:
         return _nothing
     return lambda: located(place, view, seen, data, neuron)
 
@@ -155,11 +155,19 @@ def strongest(
     found = seen.strongest(neuron)
     with place.container(gap="small"):
         words = _("Strongest {count} of {all} samples").format(count=len(found), all=f"{seen.samples:,}")
-        st.caption(words, help=_("Orange: where it is active. Frame: the pixels its strongest value depends on."))
+        st.caption(words, help=_text_help() if data.kind == "text" else _picture_help())
         shown = [Shown(sample, pictures.label(data, sample), over.get(sample, "")) for sample in found]
         pictures.samples(data, shown, columns=3, width=220, key="located" if over or note else "strongest")
         if note:
             st.caption(note)
+
+
+def _picture_help() -> str:
+    return str(_("Orange: where it is active. Frame: the pixels its strongest value depends on."))
+
+
+def _text_help() -> str:
+    return str(_("Orange: how active it is at each character; the last one counts. Frame: the character that follows."))
 
 
 def located(place: DeltaGenerator, view: View, seen: Seen, data: Dataset, neuron: int) -> None:
@@ -169,7 +177,13 @@ def located(place: DeltaGenerator, view: View, seen: Seen, data: Dataset, neuron
     except SurgeryError as error:
         strongest(place, seen, data, neuron, note=plain(error.what))
         return
-    if found:
+    if found and data.kind == "text":
+        over = {
+            sample: pictures.heated(data.text(sample)[0][-len(one["map"]) :], one["map"])
+            for sample, one in found.items()
+        }
+        strongest(place, seen, data, neuron, over=over)
+    elif found:
         height, width = data.shape[1:]
         over = {sample: pictures.overlay(one, (height, width)) for sample, one in found.items()}
         strongest(place, seen, data, neuron, over=over)

@@ -26,6 +26,10 @@ _STYLE = (
     "line-height:1.25;font-variant-numeric:tabular-nums"
 )
 _PICTURE = "width:100%;aspect-ratio:1;object-fit:contain;image-rendering:{rendering};border-radius:4px;display:block"
+_LINE = "display:flex;justify-content:space-between;gap:12px;font-size:12px;line-height:1.5;margin-bottom:4px"
+_TEXT = "white-space:pre-wrap;word-break:break-all"
+_READ = f"background:rgba({VEIL[0]},{VEIL[1]},{VEIL[2]},.6);color:inherit"
+_NEXT = "outline:1px solid currentColor;margin-left:2px;padding:0 1px"
 _SHARP = 64  # pixels: smaller pictures are enlarged as squares and not blurred
 
 
@@ -43,6 +47,8 @@ def samples(data: Dataset, shown: Sequence[Shown], *, columns: int = 3, width: i
     with st.container(key=key):
         if data.kind == "images":
             st.html(grid(data, shown, columns=columns, width=width))
+        elif data.kind == "text":
+            st.html(passages(data, shown))
         else:
             st.dataframe(rows(data, shown), hide_index=True)
 
@@ -53,6 +59,37 @@ def grid(data: Dataset, shown: Sequence[Shown], *, columns: int, width: int) -> 
     style = _PICTURE.format(rendering=rendering)
     figures = "".join(_figure(data, each, style) for each in shown)
     return f'<div style="{_STYLE.format(columns=columns, width=width)}">{figures}</div>'
+
+
+def passages(data: Dataset, shown: Sequence[Shown]) -> str:
+    """Windows of text as HTML, one below the other: the last character that is read is marked, the next one framed."""
+    return "".join(_passage(data, each) for each in shown)
+
+
+def _passage(data: Dataset, each: Shown) -> str:
+    read, following = data.text(each.sample)
+    body = each.over or f"{_visible(read[:-1])}<mark style='{_READ}'>{_visible(read[-1])}</mark>"
+    words = html.escape(_("sample {number}: {caption}").format(number=each.sample, caption=each.caption))
+    return (
+        f'<div style="{_LINE}" title="{words}"><code style="{_TEXT}">{body}'
+        f'<span style="{_NEXT}">{_visible(following)}</span></code><div>{html.escape(each.caption)}</div></div>'
+    )
+
+
+def _visible(text: str) -> str:
+    """Escaped, with line ends and blanks that can be seen."""
+    return html.escape(text).replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
+
+
+def heated(text: str, shares: Sequence[float]) -> str:
+    """HTML of a text whose characters are coloured by 0–1 each, to be shown as `Shown.over`."""
+    red, green, blue = VEIL
+    depths = [0.75 * min(max(share, 0.0), 1.0) for share in shares]
+    marked = [
+        f'<span style="background:rgba({red},{green},{blue},{depth:.2f})">{_visible(one)}</span>'
+        for one, depth in zip(text, depths, strict=True)
+    ]
+    return f'<span data-region="map">{"".join(marked)}</span>'
 
 
 def rows(data: Dataset, shown: Sequence[Shown]) -> pd.DataFrame:

@@ -72,12 +72,12 @@ def data(view: View) -> None:
     counts = found.counts()
     panels.facts(
         {
-            _("Kind"): _("pictures") if found.kind == "images" else _("table"),
+            _("Kind"): {"images": _("pictures"), "table": _("table"), "text": _("text")}[found.kind],
             _("Task"): found.task,
             _("Samples"): f"{len(found):,}",
             _("Split"): " · ".join(f"{role} {count:,}" for role, count in counts.items()),
-            _("Sample"): " × ".join(str(side) for side in found.shape),
-            _("Classes") if found.task != "regression" else _("Target"): _some(found.classes),
+            _("Sample"): _sample(found),
+            _called(found): _some(found.classes),
             _("Size on disk"): format.size(view.dataset.bytes),
         }
     )
@@ -88,6 +88,18 @@ def data(view: View) -> None:
         label = plural("{count} problem", "{count} problems", len(found.problems))
         with st.expander(label, icon=":material/warning:", expanded=True):
             panels.table(found.problems)
+
+
+def _sample(found: Dataset) -> str:
+    if found.kind == "text":
+        return _("{count} characters and the next one").format(count=found.shape[0])
+    return " × ".join(str(side) for side in found.shape)
+
+
+def _called(found: Dataset) -> str:
+    if found.kind == "text":
+        return str(_("Alphabet"))
+    return str(_("Classes") if found.task != "regression" else _("Target"))
 
 
 def previews(found: Dataset) -> None:
@@ -185,6 +197,8 @@ def _other_input(view: View, best: Mapping[str, Any], own: Mapping[str, Any], qu
 
 
 def _statistics(spec: Mapping[str, Any]) -> str:
+    if spec["kind"] == "text":
+        return "–"
     if set(spec["mean"]) == {0.0} and set(spec["std"]) == {1.0}:
         return _("none")
     if len(spec["mean"]) > 3:
