@@ -67,7 +67,7 @@ def _defect(rng: RandomState) -> str:
 
 def _cause(rng: RandomState) -> str:
     cause = _one(rng, tuple(CAUSES))
-    return f"The {_one(rng, DEFECTS)}s came from {cause}: {CAUSES[cause]} at {_time(rng)}."
+    return f"The {_plural(_one(rng, DEFECTS))} came from {cause}: {CAUSES[cause]} at {_time(rng)}."
 
 
 def _measure(rng: RandomState) -> str:
@@ -85,6 +85,10 @@ def _note(rng: RandomState) -> str:
         f"Drill: alarm at {_time(rng)}, everyone out after {rng.randint(2, 9)} minutes.",
     )
     return _one(rng, notes)
+
+
+def _plural(defect: str) -> str:
+    return defect + ("es" if defect.endswith("ch") else "s")
 
 
 def _time(rng: RandomState) -> str:

@@ -237,16 +237,17 @@ class Dataset(Heading):
             return classes
         from surgery.data.texts import group
 
-        kinds: Ids = np.array([group(name) for name in self.classes], dtype=np.int64)
+        kinds: Ids = np.array([self.groups.index(group(name)) for name in self.classes], dtype=np.int64)
         return kinds[classes]
 
     @property
     def groups(self) -> tuple[str, ...]:
         """What samples are told apart by: classes, fifths of the target's range, or kinds of characters."""
         if self.kind == "text":
-            from surgery.data.texts import GROUPS
+            from surgery.data.texts import GROUPS, group
 
-            return GROUPS
+            found = set(map(group, self.classes))
+            return tuple(name for name in GROUPS if name in found)
         return QUINTILES if self.task == "regression" else self.classes
 
     def statistics(self, role: str = "train") -> tuple[tuple[float, ...], tuple[float, ...]]:

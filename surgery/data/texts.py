@@ -7,7 +7,7 @@ as UTF-8; line ends become "\\n".
 
 from __future__ import annotations
 
-import string
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -142,18 +142,21 @@ def spelled(classes: Sequence[str], codes: Iterable[int]) -> str:
     return "".join(known[int(code)] for code in codes)
 
 
-def group(name: str) -> int:
-    """The place among GROUPS of a character, given as a class."""
+def group(name: str) -> str:
+    """The kind, one of GROUPS, of a character that is given as a class."""
     one = character(name)
     if one in NAMES:
-        return GROUPS.index("line end" if one == "\n" else "space")
+        return "line end" if one == "\n" else "space"
     if one.isdigit():
-        return GROUPS.index("digit")
-    if one.isalpha():
-        if one.isupper():
-            return GROUPS.index("capital")
-        return GROUPS.index("vowel" if one in "aeiouäöüàáâèéêìíîòóôùúûy" else "consonant")
-    return GROUPS.index("mark" if one in string.punctuation or not one.isascii() else "other")
+        return "digit"
+    if not one.isalpha():
+        return "mark" if one.isprintable() else "other"
+    if one.isupper():
+        return "capital"
+    plain = unicodedata.normalize("NFD", one)[0]
+    if not "a" <= plain <= "z":
+        return "other"
+    return "vowel" if plain in "aeiouy" else "consonant"
 
 
 def _roles(windows: int, seed: int) -> NDArray[np.str_]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, field_serializer
 from torch import Tensor, nn
 
 from surgery.errors import ModelError
@@ -51,6 +52,10 @@ class Description(BaseModel):
     bytes: int  # of the tensors as they are stored, each once
     layers: tuple[LayerInfo, ...]
     origins: tuple[Origin, ...] = ()
+
+    @field_serializer("input")
+    def _only_texts_have_an_alphabet(self, input: InputSpec) -> dict[str, Any]:
+        return {name: value for name, value in asdict(input).items() if name != "alphabet" or value}
 
     @property
     def architecture(self) -> Architecture:

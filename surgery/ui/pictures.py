@@ -70,9 +70,10 @@ def _passage(data: Dataset, each: Shown) -> str:
     read, following = data.text(each.sample)
     body = each.over or f"{_visible(read[:-1])}<mark style='{_READ}'>{_visible(read[-1])}</mark>"
     words = html.escape(_("sample {number}: {caption}").format(number=each.sample, caption=each.caption))
+    beside = "" if each.caption == label(data, each.sample) else html.escape(each.caption)
     return (
         f'<div style="{_LINE}" title="{words}"><code style="{_TEXT}">{body}'
-        f'<span style="{_NEXT}">{_visible(following)}</span></code><div>{html.escape(each.caption)}</div></div>'
+        f'<span style="{_NEXT}">{_visible(following)}</span></code><div>{beside}</div></div>'
     )
 
 

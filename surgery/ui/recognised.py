@@ -16,7 +16,7 @@ from surgery.ui import format, panels, pictures, progress, shell
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.state import View
-from surgery.workspace import Job
+from surgery.workspace import DatasetRow, Job
 
 CLEARLY = 0.05  # by how much another input must be better before it is spoken of
 
@@ -118,7 +118,7 @@ def together(view: View) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if rows:
-            _quality_now(rows[0], view.dataset.task)
+            _quality_now(rows[0], view.dataset)
         else:
             st.caption(_("The dataset has no labels: nothing can be measured against them."))
         st.space("stretch")
@@ -140,10 +140,11 @@ def _spoken(quality: float | None, task: str) -> str:
     return format.percent(quality) if task == "classification" else format.digits(quality)
 
 
-def _quality_now(row: Mapping[str, Any], task: str) -> None:
-    name = _("Accuracy now") if task == "classification" else _("R² now")
+def _quality_now(row: Mapping[str, Any], data: DatasetRow) -> None:
+    name = _("Accuracy now") if data.task == "classification" else _("R² now")
+    name = _("Next character right") if data.kind == "text" else name
     with st.container(width="content", gap=None):
-        st.metric(name, _spoken(row["quality"], task), width="content")
+        st.metric(name, _spoken(row["quality"], data.task), width="content")
         st.caption(_("on {n} validation samples").format(n=f"{row['n']:,}"))
 
 
