@@ -23,7 +23,17 @@ from benchmarks.bases import DataMissing
 HERE = Path(__file__).parent
 NAMES = (
     *("scan", "whatif", "prune_exact", "pages", "jobs", "criticality", "coverage", "slices", "sensitivity", "map"),
-    *("compress", "readapt", "extend", "split", "patch", "compose", "slim_mlp", "self_compress_cnn"),
+    *(
+        "compress",
+        "readapt",
+        "extend",
+        "split",
+        "patch",
+        "compose",
+        "slim_mlp",
+        "self_compress_cnn",
+        "self_compress_lm",
+    ),
 )
 
 

@@ -135,12 +135,12 @@ def frontier(share: float) -> dict[str, Any]:
     return line(0, f"ours, {share:.0%}", ours(0, round(share * bytes_of(base("cnn", 0)))), start)
 
 
-def low(values: list[float]) -> float:
+def low(values: list[float], digits: int = 2) -> float:
     """The lower end of the 95 % interval of the mean."""
     if len(values) < 2:
         return values[0]
     half = float(student.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return round(float(np.mean(values)) - half, 2)
+    return round(float(np.mean(values)) - half, digits)
 
 
 def measure(*, quick: bool) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def quantize(x: Tensor, bits: Tensor, exponent: Tensor) -> Tensor:
     Gradients: to x where it is not clipped; to b through the bounds that clip it; to e through the scale.
     """
     shape = (-1, *[1] * (x.dim() - 1))
-    b, scale = bits.clamp(min=0).view(shape), torch.exp2(exponent).view(shape)
+    b, scale = bits.clamp(min=0).view(shape), torch.exp2(exponent.double()).to(x.dtype).view(shape)  # as a file has it
     low, high = -torch.exp2(b - 1), torch.exp2(b - 1) - 1
     rounded: Tensor = _Round.apply(torch.minimum(torch.maximum(x / scale, low), high))
     return scale * rounded

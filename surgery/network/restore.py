@@ -65,7 +65,7 @@ def decoded(codes: Tensor, bits: Tensor, exponent: Tensor, layout: Tensor) -> Te
         rows = (widths == width).nonzero()[:, 0]
         end = at + len(rows) * each * width
         numbers = (stream[at:end].view(len(rows), each, width) << torch.arange(width)).sum(2) - 2 ** (width - 1)
-        flat[rows] = numbers.float() * torch.exp2(exponent[rows].float())[:, None]
+        flat[rows] = numbers.float() * torch.exp2(exponent[rows].double()).float()[:, None]
         at = end
     return flat.view(count, *sizes).movedim(0, axis).contiguous()
 
