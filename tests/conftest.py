@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.data.load import from_arrays
+from surgery.data.texts import from_text
 
 DRAWINGS = ("bars", "columns", "square")
 SIDES = ("long", "wide", "high")
@@ -61,3 +63,23 @@ def pico_targets(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     y = (x @ np.array([1.0, -2.0, 0.5, 0.0])).astype(np.float32)
     folder = tmp_path_factory.mktemp("data") / "targets"
     return from_arrays(folder, x, y, classes=("sum",), name="sums", task="regression")
+
+
+WORDS = ("the cat sat", "a dog ran", "no bird sang", "The sun set at 7", "we ate 12 figs")
+
+
+@pytest.fixture(scope="session")
+def pico_text(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """About 6,000 characters of short sentences in windows of 12."""
+    return written(tmp_path_factory.mktemp("data") / "text")
+
+
+def written(folder: Path, context: int = 12) -> Dataset:
+    """What `pico_text` holds."""
+    return from_text(sentences(), folder, name="sentences", context=context, ctx=Context())
+
+
+def sentences(count: int = 440) -> str:
+    """Sentences in a seeded order, each on a line of its own."""
+    order = np.random.default_rng(5).integers(len(WORDS), size=count)
+    return "".join(f"{WORDS[place]}.\n" for place in order)

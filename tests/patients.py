@@ -15,7 +15,7 @@ from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
 from surgery.operations.split import Split
-from tests.conftest import DRAWINGS, drawn
+from tests.conftest import DRAWINGS, drawn, written
 
 SIZES = (4, 8, 6, 3)
 
@@ -50,3 +50,19 @@ def split_digits() -> Model:
         model = tune(digits((8, 12, 16)), data, Context(seed=1), epochs=60, rate=1e-2)
         parts = Split(cycles=0, tolerance=10).operate([model], data, Context()).parts
     return replace(model, parts=parts)
+
+
+@functools.cache
+def writer(epochs: float = 6) -> Model:
+    """A language model of two heads and 24 hidden units that has learned the sentences of `pico_text`."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = written(Path(folder) / "text").without_test()
+        sizes = {"alphabet": len(data.classes), "context": 12, "width": 16, "depth": 1, "heads": 2, "hidden": 24}
+        architecture = Architecture("text/decoder", sizes)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            module = build(architecture).eval()
+        spec = InputSpec("text", (12,), alphabet=data.classes)
+        index, support = trace(module, spec.example(2))
+        model = Model(module, architecture, spec, "classification", data.classes, index, support)
+        return tune(model, data, Context(), epochs=epochs, rate=1e-2, batch=32) if epochs else model

@@ -2,7 +2,7 @@
 
 from surgery.charts.bars import before_after, differences, layers, profile, signed
 from surgery.charts.cells import cells
-from surgery.charts.curves import guarded, loss_curve
+from surgery.charts.curves import guarded, loss_curve, over_time
 from surgery.charts.figure import Figure
 from surgery.charts.layer_map import layer_map
 from surgery.charts.legend import Legend, legend, stages
@@ -31,6 +31,7 @@ __all__ = [
     "loss_curve",
     "neuron_map",
     "ordered_colours",
+    "over_time",
     "pair",
     "picked",
     "profile",

@@ -42,6 +42,25 @@ def loss_curve(
     return plain(figure)
 
 
+def over_time(table: pd.DataFrame, *, title: str, unit: str, dark: bool = False) -> Figure:
+    """A number for every column of `table` (a row of the figure), look by look (a row of the table), as colours."""
+    height = 110 + max(150, 14 * len(table.columns))
+    figure, tone = base(title, dark=dark, height=height), ink(dark)
+    figure.add_trace(
+        go.Heatmap(
+            z=[[float(value) for value in table[name]] for name in table],
+            x=list(range(1, len(table) + 1)),
+            y=[str(name) for name in table],
+            colorscale="Cividis",
+            zmin=0,
+            colorbar={"title": {"text": unit}, "tickfont": {"color": tone.muted}, "thickness": 12},
+            hovertemplate="%{y}, look %{x}: %{z:.2f} " + unit + "<extra></extra>",
+        )
+    )
+    figure.update_layout(xaxis=axis("look", dark=dark), yaxis=axis("", dark=dark, autorange="reversed", showgrid=False))
+    return plain(figure)
+
+
 def guarded(quality: pd.Series, *, least: float, back: pd.Series, title: str, dark: bool = False) -> Figure:
     """A quality (%) look by look, the limit that it may not stay below, and a mark where the last safe state came back.
 

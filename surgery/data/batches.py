@@ -32,7 +32,7 @@ class Batches:
     """A sized iterable of (x, y, ids). Going through it twice gives the same batches in the same order."""
 
     def __init__(self, data: Dataset, ids: Ids, spec: Spec, size: int, device: str, seed: int | None) -> None:
-        _check(data, spec, size)
+        check(data, spec, size)
         self.data = data
         self.spec = spec
         self.size = size
@@ -99,8 +99,12 @@ def _images(raw: Tensor, shape: tuple[int, ...]) -> Tensor:
     return x.repeat(1, channels, 1, 1) if x.shape[1] < channels else x
 
 
-def _check(data: Dataset, spec: Spec, size: int) -> None:
-    """Say why a model cannot take these samples, before the first batch."""
+def check(data: Dataset, spec: Spec, size: int = 1) -> None:
+    """Say why a model cannot take these samples, before the first batch.
+
+    Raises:
+        DataError: another kind, shape, alphabet or number of features.
+    """
     if size < 1:
         raise DataError(f"A batch of {size} samples is impossible.", "Choose a batch size of at least 1.")
     if {"images": "image"}.get(data.kind, data.kind) != spec.kind:

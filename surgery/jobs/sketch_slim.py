@@ -52,6 +52,7 @@ def squeezed(probe: WhatIf, operation: SelfCompress, plan: Plan) -> dict[str, An
         "smallest": work.smallest(),
         "guarded": len(work.guarded),
         "cases": bool(len(data.ids("preserve"))),
+        "text": data.kind == "text",
         "goal": None if operation.kilobytes is None else 1000 * operation.kilobytes,
         "least": work.least,
         "job_seconds": probe.seconds_for((operation.epochs + 2 * operation.frozen) * train * (STEP + 1) + looks),

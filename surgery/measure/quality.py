@@ -70,7 +70,11 @@ def mse(answers: Answers, truth: Answers) -> float:
 
 def meaning_of(model: Model, data: Dataset) -> NDArray[np.int64]:
     """int64[outputs]: the dataset's class that each output stands for, by name, else by position; −1 = none."""
+    from surgery.data.batches import check
+
     own = len(model.classes)
+    if model.input.kind == "text":
+        check(data, model.input)
     if data.task == "unlabelled" or model.task == "regression":
         if data.task == "classification" and model.task == "regression":
             raise MeasureError(*_mismatch(model, data))
@@ -80,7 +84,7 @@ def meaning_of(model: Model, data: Dataset) -> NDArray[np.int64]:
     if set(data.classes) <= set(model.classes):
         place = {name: number for number, name in enumerate(data.classes)}
         return np.array([place.get(name, -1) for name in model.classes], dtype=np.int64)
-    if len(data.classes) == own and model.input.kind != "text":
+    if len(data.classes) == own:
         return np.arange(own)
     raise MeasureError(
         f"The model tells {own} classes apart ({_some(model.classes)}), the dataset has {len(data.classes)} others "

@@ -123,6 +123,7 @@ class Operation(BaseModel):
     takes: ClassVar[int | None] = 1  # models; None = one or more
     narrows: ClassVar[bool] = True  # its data has only the classes of the first model
     learns: ClassVar[bool] = False  # from new data, which a plan then names and `data.new` holds
+    texts: ClassVar[bool] = True  # whether it works on a language model too
     needs: ClassVar[Literal["nothing", "neurons", "cuts"]] = "nothing"  # of a network: that they are numbered, can go
 
     def check(self, models: Sequence[Model]) -> list[str]:
@@ -132,6 +133,8 @@ class Operation(BaseModel):
         if self.takes is not None and len(models) != self.takes:
             return [f"{self.title} takes {self.takes} model(s), {len(models)} given."]
         for model in models:
+            if not self.texts and model.input.kind == "text":
+                return [f"{self.title} works on classes; a language model has an alphabet, of which nothing can go."]
             if self.needs != "nothing" and model.index is None:
                 return [f"The neurons of this network are not numbered: {model.support.reason}."]
             if self.needs == "cuts" and model.support.level != "full":

@@ -26,6 +26,7 @@ class Compose(Operation):
     """
 
     title: ClassVar[str] = "Compose a model"
+    texts: ClassVar[bool] = False
     paper: ClassVar[str] = "arXiv 2311.04438"
     takes = None
     narrows = False

@@ -28,6 +28,7 @@ class Extend(Operation):
     """
 
     title: ClassVar[str] = "Teach new classes"
+    texts: ClassVar[bool] = False
     paper: ClassVar[str] = "NeuSemSlice (arXiv 2407.20281), incremental development"
     learns: ClassVar[bool] = True
     needs = "cuts"

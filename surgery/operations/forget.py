@@ -25,6 +25,7 @@ class Forget(Operation):
     """
 
     title: ClassVar[str] = "Forget classes"
+    texts: ClassVar[bool] = False
     needs = "cuts"
 
     classes: tuple[str, ...] = Field(min_length=1, title="Classes", description="The ones to forget.")

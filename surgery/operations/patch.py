@@ -28,6 +28,7 @@ class Patch(Operation):
     """
 
     title: ClassVar[str] = "Patch a class"
+    texts: ClassVar[bool] = False
     paper: ClassVar[str] = "arXiv 2311.04438"
     takes = 2
 

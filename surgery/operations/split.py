@@ -27,6 +27,7 @@ class Split(Operation):
     """
 
     title: ClassVar[str] = "Split into modules"
+    texts: ClassVar[bool] = False
     paper: ClassVar[str] = "arXiv 2311.04438"
     needs = "cuts"
 

@@ -85,6 +85,18 @@ class Squeeze:
 
     def without_empty_rows(self, training: FewBits) -> tuple[FewBits, Tensor | None]:
         """Without the neurons all of whose rows have no bits; what they still say (a bias) is left behind as a mean."""
+        keep = self._needed(training)
+        if bool(keep.all()):
+            return training, None
+        means = means_of(training.settle(), self.data, self.ctx)
+        small, kept = shrink(training.whole(), keep, means)
+        self.ctx.log(f"{int((~keep).sum())} neurons of no bits removed")
+        after = FewBits.of(small, self.plan.start, self.ctx.device)
+        after.original = training.original
+        return after, kept
+
+    def _needed(self, training: FewBits) -> Tensor:
+        """bool[N]: the neurons of which some row has bits, and those that must stay."""
         index = self.model.index
         assert index is not None
         held = training.held()
@@ -100,14 +112,7 @@ class Squeeze:
         for layer in index.layers.values():
             if not bool(keep[layer.rows].any()):
                 keep[index.group == index.group[layer.rows[0]]] = True  # a layer cannot be empty
-        if bool(keep.all()):
-            return training, None
-        means = means_of(training.settle(), self.data, self.ctx)
-        small, kept = shrink(training.whole(), keep, means)
-        self.ctx.log(f"{int((~keep).sum())} neurons of no bits removed")
-        after = FewBits.of(small, self.plan.start, self.ctx.device)
-        after.original = training.original
-        return after, kept
+        return keep
 
     def looks(self) -> DataFrame:
         """One row per look of the guard: stage, step, bits, bytes, quality, least, gamma, back."""
@@ -211,9 +216,12 @@ class Squeeze:
                 "back": back,
             }
             self.rows.append(row)
+            gone = int((~self._needed(training)).sum()) if training.model is self.model else 0
             layers = {f"bits/{name}": float(packing.bits.double().mean()) for name, packing in model.held.items()}
             self.ctx.point(
-                **{"look/kept": now, "look/least": self.least, "look/bytes": size, "look/back": back}, **layers
+                **{"look/kept": now, "look/least": self.least, "look/bytes": size, "look/back": back},
+                **{"look/gone": gone},
+                **layers,
             )
             if back:
                 self.ctx.log(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 OWNS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # weights of what the patient itself says
 SLOPES = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.4)
-SPENT = 0.5  # of what the others may lose
+SURE = 5.0  # standard errors to spare in what the others may lose: the luckiest of thousands of calibrations is taken
 TEMPERATURES = torch.logspace(-1.5, 1.5, 61, dtype=torch.float64)
 FORMS = {"affine": "log_softmax", "sigmoid": "softmax", "min-max": "softmax", "temperature": "softmax"}
 
@@ -183,12 +183,14 @@ class Transplant:
         """
         order = margin.argsort()
         own, right = (self.truth == self.target)[order], (otherwise == self.truth)[order]
+        was = ((self.answers == self.truth) & ~(self.truth == self.target))[order]
         count = torch.arange(len(order) + 1, dtype=torch.float64)  # answered with the class, those of lowest margin
         found = torch.cat([torch.zeros(1), own.double().cumsum(0)])
         f1 = 2 * found / (count + own.sum()).clamp(min=1)
-        others = (right & ~own).double()
-        kept = (others.sum() - torch.cat([torch.zeros(1), others.cumsum(0)])) / (~own).sum().clamp(min=1)
-        f1 = torch.where(kept >= self.before.others - SPENT * self.plan.others / 100 - 1e-9, f1, -1.0)
+        others = right & ~own
+        lost, gained = was.sum() - _after(was & others), _after(~was & others)
+        surely = lost - gained + SURE * (lost + gained).sqrt()
+        f1 = torch.where(surely <= self.plan.others / 100 * (~own).sum() + 1e-9, f1, -1.0)
         rising = margin[order]
         between = torch.cat([rising[:1] - 1, (rising[1:] + rising[:-1]) / 2, rising[-1:] + 1])
         place = int(f1.argmax())
@@ -243,3 +245,8 @@ class Transplant:
         names = [*self.patient.classes, "score"]
         both = compose(members, self.patient.input, names, torch.eye(count), torch.zeros(count))
         return predict(both, self.data, self.ids, self.ctx, "asking both networks")
+
+
+def _after(hit: Tensor) -> Tensor:
+    """float64[n + 1]: of bool[n], how many come from each place on."""
+    return hit.sum().double() - torch.cat([torch.zeros(1, dtype=torch.float64), hit.double().cumsum(0)])

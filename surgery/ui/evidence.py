@@ -77,7 +77,8 @@ def _unseen(seen: Seen, data: Dataset, kept: responses.Kept, neuron: int) -> Non
     shown = []
     for place in held.tolist():
         sample = int(kept.samples[place])
-        label, kind = pictures.label(data, sample), data.groups[int(data.strata([sample])[0])]
+        label = pictures.label(data, sample)
+        kind = data.groups[int(data.strata([sample])[0])] if data.kind == "text" else label
         mark = "" if not names or data.task != "classification" else " ✓" if kind in names else " ✗"
         shown.append(Shown(sample, label + mark))
     pictures.samples(data, shown, columns=6, width=460, key="unseen")

@@ -25,10 +25,11 @@ def _live(ws: Workspace, job: Job) -> None:
     dark = st.context.theme.type == "dark"
     last = looks.iloc[-1]
     st.markdown(
-        _("**{size}** now; what is guarded is at {kept}, the limit is {least}; {back}.").format(
+        _("**{size}** now; what is guarded is at {kept}, the limit is {least}; {gone}, {back}.").format(
             size=format.size(last["look/bytes"]),
             kept=format.percent(last["look/kept"]),
             least=format.percent(last["look/least"]),
+            gone=plural("{count} neuron without bits", "{count} neurons without bits", int(last.get("look/gone", 0))),
             back=plural("went back {count} time", "went back {count} times", int(looks["look/back"].sum())),
         )
     )
@@ -47,6 +48,6 @@ def _live(ws: Workspace, job: Job) -> None:
         title = _("Bits of every weight")
         bits = looks[[name for name in looks if str(name).startswith("bits/")]]
         bits = bits.rename(columns=lambda name: str(name).removeprefix("bits/").removesuffix(".weight"))
-        figure = charts.loss_curve(bits, title=title, unit=_("bits"), dark=dark, height=260)
+        figure = charts.over_time(bits, title=title, unit=_("bits"), dark=dark)
         st.plotly_chart(figure, theme=None, config=charts.CONFIG, key=f"bits_{job.id}", alt=title)
     frontier.take(ws, job)

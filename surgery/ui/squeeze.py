@@ -19,8 +19,11 @@ def show(answer: Answer) -> None:
     """Draw the preview."""
     whole = answer["whole"]
     st.markdown(f"#### {sentence(answer)}")
+    cases = _("{n} must-keep cases guard it: at least {least} of them must stay right.")
+    if answer["text"]:
+        cases = _("{n} must-keep windows guard it: their likelihood per character must stay at {least}.")
     guard = (
-        _("{n} must-keep cases guard it: at least {least} of them must stay right.")
+        cases
         if answer["cases"]
         else _("{n} validation samples guard it, as there are no must-keep cases: quality must stay at {least}.")
     )
