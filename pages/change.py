@@ -35,7 +35,9 @@ ICONS = {
 
 def choose(in_hand: bool) -> tuple[str, type[Operation]]:
     """Choose a surgery of one model by its goal; with neurons in hand, what can be done to them comes first."""
-    found = {name: operation for name, operation in operations().items() if operation.takes == 1}
+    text = dataset.kind == "text"
+    fitting = {name: one for name, one in operations().items() if one.texts or not text}
+    found = {name: operation for name, operation in fitting.items() if operation.takes == 1}
     order = [*goals.goals(), *sorted(found)]
     names = sorted(found, key=order.index)
     first = next((name for name in names if in_hand and takes_neurons(found[name])), names[0])

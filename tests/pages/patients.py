@@ -23,6 +23,7 @@ from surgery.network.model import Architecture, InputSpec, Model, Support
 from surgery.network.trace import trace
 from surgery.plan import Plan, run
 from surgery.workspace import DatasetRow, Project, Version, Workspace
+from tests.patients import writer
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def admit(
 
 
 def network(data: Dataset, classes: Sequence[str] = ()) -> Model:
-    """Convolutions with a residual add for images, a perceptron for tables; random weights."""
+    """Convolutions with a residual add for images, a perceptron for tables, with random weights; a writer for texts."""
+    if data.kind == "text":
+        return writer()
     torch.manual_seed(0)
     classes = classes or data.classes
     images, outputs = data.kind == "images", len(classes)
