@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from surgery.ui import format, panels, shell, versions
+from surgery.ui import all_versions, format, panels, shell, versions
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 
@@ -20,6 +20,8 @@ with right, st.container(border=True, key="version_detail"), panels.panel():
     versions.actions(view)
 with panels.panel():
     versions.receipt(view)
+with panels.panel():
+    all_versions.draw(view)
 trashed = ws.versions(project.id, trashed=True)
 if trashed:
     label = plural("Trash: {count} version", "Trash: {count} versions", len(trashed))

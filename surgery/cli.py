@@ -152,7 +152,9 @@ def parser() -> argparse.ArgumentParser:
     sub = add("export", export, "write a version for use elsewhere")
     sub.add_argument("version")
     sub.add_argument("target", type=Path, help="file to write")
-    sub.add_argument("--format", choices=("safetensors", "onnx", "plan", "receipt", "ids"), default="safetensors")
+    formats = ("safetensors", "onnx", "int8", "plan", "receipt", "ids")
+    sub.add_argument("--format", choices=formats, default="safetensors")
+    sub.add_argument("--dataset", help="whose samples int8 is fitted to and measured on; by default the project's")
 
     sub = add("jobs", jobs_command, "list jobs; cancel or retry one")
     sub.add_argument("--cancel", metavar="JOB")
@@ -320,8 +322,14 @@ def export(options: argparse.Namespace) -> None:
         options.target.write_text(json.dumps(document, indent=1))
     else:
         task = {"kind": "export", "version": version.id, "format": options.format}
-        made = wait(ws, task, project=version.project, title=f"Export {version.name}").result["file"]
-        options.target.write_bytes(Path(made).read_bytes())
+        if options.format == "int8":
+            task["dataset"] = options.dataset or ws.project(version.project).dataset or ""
+        found = wait(ws, task, project=version.project, title=f"Export {version.name}").result
+        options.target.write_bytes(Path(found["file"]).read_bytes())
+        if options.format == "int8":
+            from surgery.ui.export import int8_said
+
+            print(int8_said(found))
     print(options.target)
 
 

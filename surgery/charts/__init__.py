@@ -4,6 +4,7 @@ from surgery.charts.bars import before_after, differences, layers, profile, sign
 from surgery.charts.cells import cells
 from surgery.charts.curves import guarded, loss_curve, over_time
 from surgery.charts.figure import Figure
+from surgery.charts.frontier import size_and_quality
 from surgery.charts.layer_map import layer_map
 from surgery.charts.legend import Legend, legend, stages
 from surgery.charts.neurons import CONFIG, Mode, NeuronMap, neuron_map, picked
@@ -37,5 +38,6 @@ __all__ = [
     "profile",
     "quality_over_rate",
     "signed",
+    "size_and_quality",
     "stages",
 ]

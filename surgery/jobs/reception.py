@@ -166,7 +166,8 @@ def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
     """Write a version for use elsewhere. Task: version, format ("safetensors" or "onnx").
 
-    Result: file, the path of one file below the workspace's exports.
+    Result: file, the path of one file below the workspace's exports; of int8, which needs a dataset too, what
+    `measure.int8` found.
 
     Raises:
         JobError: there is no such format.
@@ -181,8 +182,13 @@ def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
     if kind == "onnx":
         store.export(version.folder, stem.with_suffix(".onnx"), "onnx")
         return {"file": str(stem.with_suffix(".onnx"))}
+    if kind == "int8":
+        from surgery.measure import int8
+
+        target = stem.with_suffix(".int8.onnx")
+        return {"file": str(target), **int8(ws.model(version.id), ws.dataset(job.task["dataset"]), target, ctx)}
     if kind != "safetensors":
-        raise JobError(f"There is no export {kind!r}.", "Use safetensors or onnx.")
+        raise JobError(f"There is no export {kind!r}.", "Use safetensors, onnx or int8.")
     store.export(version.folder, stem, "safetensors")
     file = shutil.make_archive(str(stem), "zip", stem)
     shutil.rmtree(stem)

@@ -5,6 +5,18 @@ from __future__ import annotations
 from surgery.measure.cases import cases
 from surgery.measure.continuation import continuations, write
 from surgery.measure.feeding import Fed, check_input
+from surgery.measure.int8 import int8
 from surgery.measure.measurement import ORIGINAL, Measurement, compare, measure
 
-__all__ = ["ORIGINAL", "Fed", "Measurement", "cases", "check_input", "compare", "continuations", "measure", "write"]
+__all__ = [
+    "ORIGINAL",
+    "Fed",
+    "Measurement",
+    "cases",
+    "check_input",
+    "compare",
+    "continuations",
+    "int8",
+    "measure",
+    "write",
+]

@@ -73,7 +73,7 @@ def measure(
         raise MeasureError("There is no model to measure.", "Name at least one.")
     for model in models.values():
         data = data.fitting(model.classes)
-    split, ids = _opened(data)
+    split, ids = opened(data)
     truth = None if data.task == "unlabelled" or split == "unlabelled" else data.labels(ids)
     answers = {name: run(model, data, ids, ctx) for name, model in models.items()}
     rows: list[tuple[Any, ...]] = []
@@ -116,7 +116,7 @@ def compare(measurement: Measurement, before: str, after: str) -> pd.DataFrame:
     return both.reset_index()[order]
 
 
-def _opened(data: Dataset) -> tuple[str, NDArray[np.int64]]:
+def opened(data: Dataset) -> tuple[str, NDArray[np.int64]]:
     """The role to measure on and its samples: test, else val, else what has no labels.
 
     Raises:
@@ -202,7 +202,7 @@ def _on_new(
         meaning_of(model, new)
     except MeasureError:
         return []  # classes that it has yet to learn
-    split, ids = _opened(new)
+    split, ids = opened(new)
     truth = new.labels(ids)
     answers = run(model, new, ids, ctx, "measuring new data")
     return [(NEW + metric, name, *rest, split, n) for metric, *rest, n in quality_rows(new, answers, truth)]
@@ -215,12 +215,12 @@ def _known(name: str, model: Model, part: Model | None, data: Dataset, ctx: Cont
     stage = "measuring with the task known"
     asked = part or model
     if set(data.classes) <= set(asked.classes):
-        split, ids = _opened(data)
+        split, ids = opened(data)
         value = quality(model.task, run(asked, data, ids, ctx, stage, known=data.classes), data.labels(ids))
         yield "accuracy" + KNOWN, name, ALL, value, "fraction", "higher", split, len(ids)
     new = data.new
     if new is not None and part is not None and set(new.classes) <= set(model.classes):
-        split, ids = _opened(new)
+        split, ids = opened(new)
         others = [label for label in new.classes if label not in part.classes]
         ids = ids[np.isin(new.labels(ids), [new.classes.index(label) for label in others])]
         if len(ids):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -14,7 +16,7 @@ from surgery.ui import format, panels, progress
 from surgery.ui.messages import _
 from surgery.ui.state import View
 
-_MIME = {"safetensors": "application/zip", "onnx": "application/octet-stream"}
+_MIME = {"safetensors": "application/zip", "onnx": "application/octet-stream", "int8": "application/octet-stream"}
 
 
 def draw(view: View) -> None:
@@ -22,6 +24,8 @@ def draw(view: View) -> None:
     with panels.panel():
         _prepared(view, "safetensors", _("Weights and loader (zip)"), _("Loads with torch and safetensors alone."))
         _prepared(view, "onnx", _("ONNX"), _("For ONNX Runtime and others; any batch size."))
+        if view.dataset is not None and view.dataset.task != "unlabelled":
+            _prepared(view, "int8", _("8 bits (ONNX)"), _("Quantized after training by ONNX Runtime, and measured."))
         _plan(view)
         _old_ids(view)
 
@@ -38,6 +42,8 @@ def _prepared(view: View, kind: str, label: str, meaning: str) -> None:
     if view.version is None or view.project is None:
         return
     task = {"kind": "export", "version": view.version.id, "format": kind}
+    if kind == "int8" and view.dataset is not None:
+        task["dataset"] = view.dataset.id
     job = _latest(view, task)
     if job is not None and job.state != "done":
         progress.watch(view.workspace, job)
@@ -51,11 +57,47 @@ def _prepared(view: View, kind: str, label: str, meaning: str) -> None:
             key=f"download_{kind}",
             on_click="ignore",
         )
+        if kind == "int8":
+            meaning = int8_said(job.result)
     elif st.button(_("Prepare: {label}").format(label=label), icon=":material/deployed_code:", key=f"prepare_{kind}"):
         title = _("Export v{number} as {kind}").format(number=view.version.number, kind=kind)
         jobs.submit(view.workspace, task, project=view.project.id, title=title)
         st.rerun()
     st.caption(meaning)
+
+
+def int8_said(found: Mapping[str, Any]) -> str:
+    """`26 % of the bytes; accuracy 96.7 → 96.3 % on 270 test samples; 3.6 × as fast at batch 32 …`."""
+    (whole, small), (old, new) = found["bytes"], found["quality"]
+    percent = found["metric"] == "accuracy"
+    before, after = (format.percent(value) if percent else format.digits(value) for value in (old, new))
+    names = {"accuracy": _("accuracy"), "r2": _("R²"), "loss": _("loss per character")}
+    said = _("{share} of the bytes of 32 bits; {name} {before} → {after} on {n} {split} samples").format(
+        share=format.percent(small / whole),
+        name=names[found["metric"]],
+        before=before,
+        after=after,
+        n=f"{found['n']:,}",
+        split=found["split"],
+    )
+    return f"{said}; {_speed(found['times'][-1], found['threads'])}"
+
+
+def _speed(time: Mapping[str, float], threads: int) -> str:
+    """How much faster it is, or plainly that it is not; a difference within the spread is none."""
+    where = _("at batch {batch} on this machine ({threads} threads, ONNX Runtime)").format(
+        batch=time["batch"], threads=threads
+    )
+    if time["whole"] - time["int8"] <= time["spread"]:
+        return _("8 bits do not run faster {where}: {int8} ms, 32 bits {whole} ms.").format(
+            where=where, int8=format.digits(time["int8"]), whole=format.digits(time["whole"])
+        )
+    return _("{factor} × as fast {where}: {int8} ms instead of {whole} ms.").format(
+        factor=format.digits(time["whole"] / time["int8"]),
+        where=where,
+        int8=format.digits(time["int8"]),
+        whole=format.digits(time["whole"]),
+    )
 
 
 def _latest(view: View, task: dict[str, str]) -> Job | None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import time
 import zipfile
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from surgery import jobs
+from surgery.data.dataset import Dataset
+from surgery.ui import all_versions
+from surgery.ui.export import int8_said
 from surgery.workspace import Project, Version, Workspace
 from tests.pages.conftest import OpenPage, failures, perceptron
+from tests.pages.patients import admit
 
 
 def test_lineage_receipt_and_events_are_shown(open_page: OpenPage, project: Project) -> None:
@@ -126,3 +132,55 @@ def test_many_versions(open_page: OpenPage, ws: Workspace, project: Project, cou
 def button(app: AppTest, label: str) -> Any:
     """The first button with this label."""
     return next(button for button in app.button if button.label == label)
+
+
+def test_eight_bits_are_measured_and_said(open_page: OpenPage, ws: Workspace, pico_images: Dataset) -> None:
+    patient = admit(ws, pico_images, scanned=False)
+    app = open_page("versions", **patient.link)
+    app.button(key="prepare_int8").click().run()
+    (job,) = jobs.jobs(ws, patient.project.id)
+    while jobs.status(ws, job.id).active:
+        time.sleep(0.2)
+    found = jobs.status(ws, job.id)
+    assert found.state == "done", found.reason
+    assert Path(found.result["file"]).name == "v1.int8.onnx"
+    app = open_page("versions", **patient.link)
+    assert failures(app) == []
+    said = "\n".join(caption.value for caption in app.caption)
+    n = len(pico_images.ids("test"))
+    assert f"on {n} test samples" in said
+    assert "% of the bytes of 32 bits" in said
+    assert ("8 bits do not run faster" in said) or ("× as fast" in said)
+
+
+def test_it_is_said_when_eight_bits_are_no_faster() -> None:
+    found = {"bytes": [1000, 260], "quality": [0.9, 0.89], "metric": "accuracy", "split": "test", "n": 50, "threads": 2}
+    slow = {"times": [{"batch": 32, "whole": 4.0, "int8": 3.9, "spread": 0.2}]}
+    fast = {"times": [{"batch": 32, "whole": 4.0, "int8": 1.0, "spread": 0.2}]}
+    assert "26.0 % of the bytes" in int8_said(found | slow)
+    assert "accuracy 90.0 % → 89.0 % on 50 test samples" in int8_said(found | slow)
+    assert "8 bits do not run faster at batch 32 on this machine" in int8_said(found | slow)
+    assert "4.00 × as fast" in int8_said(found | fast)
+
+
+def test_all_versions_stand_in_one_figure(open_page: OpenPage, ws: Workspace, pico_images: Dataset) -> None:
+    patient = admit(ws, pico_images, scanned=False)
+    assert not open_page("versions", **patient.link).get("plotly_chart"), "one version has nobody beside it"
+    child = patient.operate([0, 5])
+    app = open_page("versions", **patient.link)
+    assert failures(app) == []
+    assert len(app.get("plotly_chart")) == 1
+    assert any("Unbeaten:" in caption.value for caption in app.caption)
+    receipts = {child.id: ws.receipt(child.id)}
+    points, metric = all_versions.measured(ws.versions(patient.project.id), receipts, patient.dataset.digest)
+    assert metric == "accuracy"
+    bytes_row = next(row for row in receipts[child.id]["table"] if row["metric"] == "bytes")
+    assert points["kilobytes"].tolist() == [bytes_row["before"] / 1000, bytes_row["after"] / 1000]
+    assert len(all_versions.measured(ws.versions(patient.project.id), receipts, "sha256:other")[0]) == 0
+
+
+def test_a_version_is_unbeaten_when_none_is_as_small_and_as_good() -> None:
+    points = pd.DataFrame({"kilobytes": [10.0, 5.0, 5.0, 2.0, 20.0], "quality": [0.9, 0.8, 0.7, 0.8, 0.9]})
+    assert all_versions.unbeaten(points, higher=True) == [True, False, False, True, False]
+    points["quality"] *= -1
+    assert all_versions.unbeaten(points, higher=False) == [True, False, False, True, False]

@@ -1,0 +1,95 @@
+"""All versions of a project that were measured on one dataset: quality over bytes, and which ones no other beats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from surgery import charts
+from surgery.ui import comparison
+from surgery.ui.messages import _
+from surgery.ui.panels import plain
+from surgery.ui.state import View
+from surgery.workspace import Version
+
+METRICS = ("loss", "accuracy", "r2")  # what quality is, the first that was measured
+Row = Mapping[str, Any]
+
+
+def draw(view: View) -> None:
+    """Draw them, when there are at least two."""
+    if view.project is None or view.dataset is None:
+        return
+    ws = view.workspace
+    versions = ws.versions(view.project.id)
+    receipts = {one.id: found for one in versions if (found := ws.receipt(one.id))}
+    points, metric = measured(versions, receipts, view.dataset.digest)
+    if len(points) < 2:
+        return
+    higher, percent = metric != "loss", metric == "accuracy"
+    points["best"] = unbeaten(points, higher=higher)
+    points["quality"] *= 100 if percent else 1
+    title = _("Size and quality of all measured versions")
+    figure = charts.size_and_quality(
+        points,
+        title=title,
+        unit="%" if percent else ("nats" if metric == "loss" else "R²"),
+        higher=higher,
+        best=_("no other is as small and as good"),
+        dark=st.context.theme.type == "dark",
+    )
+    st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="all_versions", alt=title)
+    names = ", ".join(points.loc[points["best"]].sort_values("kilobytes")["name"])
+    st.caption(
+        _("{metric} on {split} samples of {data}, each as its receipt measured it. Unbeaten: {names}.").format(
+            metric=comparison.names().get(metric, metric),
+            split=points["split"].iloc[0],
+            data=plain(view.dataset.name),
+            names=names,
+        )
+    )
+
+
+def measured(
+    versions: Sequence[Version], receipts: Mapping[str, Mapping[str, Any]], digest: str
+) -> tuple[pd.DataFrame, str]:
+    """Columns version, name, kind, kilobytes, quality, split of all whose receipt is about the dataset; and the metric.
+
+    A version without a receipt (an imported one) is measured by the receipts of those made from it.
+    """
+    own = {id: found for id, found in receipts.items() if found.get("dataset", {}).get("digest") == digest}
+    metric = next((name for name in METRICS if any(_row(one, name) for one in own.values())), "")
+    rows: dict[str, dict[str, Any]] = {}
+    for version in versions:
+        side, found = "after", own.get(version.id)
+        if found is None:
+            children = (own[one.id] for one in versions if one.parent == version.id and one.id in own)
+            side, found = "before", next(children, None)
+        quality, size = (_row(found, name) if found else None for name in (metric, "bytes"))
+        if quality and size and quality[side] is not None and size[side]:
+            rows[version.id] = {
+                "version": version.id,
+                "name": f"v{version.number}",
+                "kind": version.operation or _("imported"),
+                "kilobytes": size[side] / 1000,
+                "quality": float(quality[side]),
+                "split": quality["split"],
+            }
+    columns = ["version", "name", "kind", "kilobytes", "quality", "split"]
+    return pd.DataFrame(list(rows.values()), columns=columns), metric
+
+
+def unbeaten(points: pd.DataFrame, *, higher: bool) -> list[bool]:
+    """Of each point, whether none is at least as small and as good, and better in one of both."""
+    sign = 1 if higher else -1
+    pairs = [(size, sign * value) for size, value in zip(points["kilobytes"], points["quality"], strict=True)]
+    return [not any(other[0] <= own[0] and other[1] >= own[1] and other != own for other in pairs) for own in pairs]
+
+
+def _row(receipt: Mapping[str, Any], metric: str) -> Row | None:
+    return next(
+        (row for row in receipt.get("table", ()) if row["metric"] == metric and row.get("scope") == "overall"), None
+    )
