@@ -177,6 +177,8 @@ with panels.panel():
     if job is not None:
         running.watch(ws, project, job)
         running.leave(job, _("Go on"), ":material/arrow_back:")
+    elif not found and dataset is not None and dataset.kind == "text":
+        panels.empty(_("Modules tell classes apart; a language model has none."))
     elif not found:
         panels.empty(_("No model of this project was split yet: each class's module would lie here."))
         if st.button(_("Split a model"), type="primary", icon=":material/call_split:"):

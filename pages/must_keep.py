@@ -67,9 +67,7 @@ def candidates() -> None:
     if not worst:
         return
     st.markdown(f"##### {_('Pin by hand')}")
-    st.caption(
-        _("The samples with the largest loss now. More can be pinned on Neurons, below the samples of its tab Model.")
-    )
+    st.caption(_("The samples with the largest loss now. More can be pinned below the samples on Neurons."))
     shown = [Shown(id, pictures.label(data, id)) for id in worst]
     chosen = must_keep.ticks(data, shown, key=f"worst_{state.number if state else 0}", ticked=False)
     if chosen and st.button(_("Pin {count} cases").format(count=len(chosen)), icon=":material/push_pin:"):

@@ -18,7 +18,7 @@ from surgery.edit.few_bits import Course, FewBits, Watch, learn
 from surgery.edit.shrink import shrink
 from surgery.errors import SelectionError
 from surgery.network.model import Model
-from surgery.network.size import bytes_of
+from surgery.network.size import bytes_of, bytes_of_file
 from surgery.operations.base import Candidate, Outcome
 
 if TYPE_CHECKING:
@@ -158,8 +158,7 @@ class Squeeze:
 
     def smallest(self) -> int:
         """Bytes of a file in which no weight has any bits: what cannot be got below."""
-        none = FewBits.of(self.model, 0.0).settle()
-        return bytes_of(none)
+        return bytes_of_file(FewBits.of(self.model, 0.0).settle())
 
     def _check_goal(self) -> None:
         if self.plan.kilobytes is None:
@@ -240,7 +239,7 @@ class Squeeze:
         return quality(model, self.data, self.guarded, quiet, "guarding")
 
     def _tell(self, final: Model) -> None:
-        size, went = bytes_of(final) / 1000, sum(row["back"] for row in self.rows)
+        size, went = bytes_of_file(final) / 1000, sum(row["back"] for row in self.rows)
         self.ctx.log(f"{size:.1f} kB; the guard went back {went} times")
         if self.plan.kilobytes is not None and size > self.plan.kilobytes:
             self.ctx.log(f"{self.plan.kilobytes:g} kB were not reached: smaller would have lost more than allowed")

@@ -12,7 +12,7 @@ from surgery import charts
 from surgery.analysis import naming, query
 from surgery.charts import signed
 from surgery.data.dataset import Dataset
-from surgery.ui import format, layer_boxes, pictures, responses, slicing
+from surgery.ui import format, layer_boxes, must_keep, pictures, responses, slicing
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.pictures import Shown
@@ -32,7 +32,7 @@ def show(view: View, seen: Seen, data: Dataset, neuron: int) -> None:
         return
     row = seen.table.iloc[neuron]
     st.markdown(claim(row))
-    _unseen(seen, data, kept, neuron)
+    _unseen(view, seen, data, kept, neuron)
     _critical(view, seen, neuron)
     _measured(seen, neuron)
 
@@ -63,7 +63,7 @@ def claim(row: pd.Series) -> str:
     )
 
 
-def _unseen(seen: Seen, data: Dataset, kept: responses.Kept, neuron: int) -> None:
+def _unseen(view: View, seen: Seen, data: Dataset, kept: responses.Kept, neuron: int) -> None:
     """The strongest samples of the half that the name was not found on, fitting ones marked."""
     values = kept.row(seen.ids.index(neuron))
     _first, second = naming.halves(kept.groups)
@@ -82,6 +82,7 @@ def _unseen(seen: Seen, data: Dataset, kept: responses.Kept, neuron: int) -> Non
         mark = "" if not names or data.task != "classification" else " ✓" if kind in names else " ✗"
         shown.append(Shown(sample, label + mark))
     pictures.samples(data, shown, columns=6, width=460, key="unseen")
+    must_keep.pin(view, [each.sample for each in shown], key="unseen")
 
 
 def _critical(view: View, seen: Seen, neuron: int) -> None:

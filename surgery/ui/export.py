@@ -13,7 +13,7 @@ import streamlit as st
 from surgery import jobs
 from surgery.jobs import Job
 from surgery.ui import format, panels, progress
-from surgery.ui.messages import _
+from surgery.ui.messages import _, plural
 from surgery.ui.state import View
 
 _MIME = {"safetensors": "application/zip", "onnx": "application/octet-stream", "int8": "application/octet-stream"}
@@ -85,8 +85,8 @@ def int8_said(found: Mapping[str, Any]) -> str:
 
 def _speed(time: Mapping[str, float], threads: int) -> str:
     """How much faster it is, or plainly that it is not; a difference within the spread is none."""
-    where = _("at batch {batch} on this machine ({threads} threads, ONNX Runtime)").format(
-        batch=time["batch"], threads=threads
+    where = _("at batch {batch} on this machine ({threads}, ONNX Runtime)").format(
+        batch=time["batch"], threads=plural("{count} thread", "{count} threads", threads)
     )
     if time["whole"] - time["int8"] <= time["spread"]:
         return _("8 bits do not run faster {where}: {int8} ms, 32 bits {whole} ms.").format(

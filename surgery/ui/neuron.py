@@ -17,7 +17,7 @@ from surgery import charts
 from surgery.data.dataset import Dataset
 from surgery.errors import SurgeryError
 from surgery.jobs import probe
-from surgery.ui import connections, evidence, format, model_tab, pictures, statistics
+from surgery.ui import connections, evidence, format, model_tab, must_keep, pictures, statistics
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.pictures import Shown
@@ -141,6 +141,7 @@ def _answers(view: View, seen: Seen, data: Dataset, neuron: int) -> Later:
     with left:
         place = st.empty()
         strongest(place, seen, data, neuron)
+        must_keep.pin(view, seen.strongest(neuron), key="strongest")
     with right:
         profile(seen, neuron)
     if data.kind == "table" or view.version is None or view.dataset is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import streamlit as st
 
@@ -82,10 +83,24 @@ def watch(ws: Workspace, project: Project, job: Job) -> None:
             ),
             icon=":material/gpp_maybe:",
         )
+    if said := missed(job.task.get("plan", {}), receipt["table"]):
+        st.warning(said, icon=":material/straighten:")
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/check_circle: **{plain(job.title)}**  \n{plain(sentence(receipt['table']))}")
         if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):
             shell.go("compare", project=project.id, version=job.result["version"])
+
+
+def missed(plan: Mapping[str, Any], table: Sequence[Mapping[str, Any]]) -> str:
+    """That a size which was asked for was not reached, and why; "" where it was, or none was asked for."""
+    asked = plan.get("parameters", {}).get("kilobytes")
+    size = next((row for row in table if row["metric"] == "bytes"), None)
+    if asked is None or size is None or size["after"] <= 1000 * asked:
+        return ""
+    return _(
+        "{asked} were asked for and {reached} reached: smaller, the guard would have gone back. Allow more to be lost, "
+        "or give it more epochs."
+    ).format(asked=format.size(1000 * asked), reached=format.size(size["after"]))
 
 
 def leave(job: Job, label: str, icon: str) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 from playwright.sync_api import Browser, expect
+from safetensors.torch import load_file, save_file
 
 import sample_models
 from surgery.network import store
@@ -16,6 +22,14 @@ from tests.browser.conftest import Server, opening, settle
 from tests.browser.desk import SLOW, Desk
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("few_bits")]
+ELSEWHERE = """
+import sys
+sys.modules["surgery"] = None  # importing it fails
+sys.path.insert(0, sys.argv[1])
+from loader import load
+from safetensors.torch import load_file, save_file
+save_file({"y": load()(load_file("x.safetensors")["x"]).detach()}, "y.safetensors")
+"""
 GOAL = "&operation=Make it smaller: Compress to few bits"
 
 
@@ -68,6 +82,29 @@ def test_few_bits_reach_a_size_and_break_nothing(desk: Desk) -> None:
     settle(page)
     page.get_by_role("button", name="See before/after").click()
     expect(page.get_by_text(re.compile("0 of 5[01] must-keep cases broken"))).to_be_visible(timeout=SLOW)
+
+
+def test_the_small_file_is_taken_away_and_opens_without_the_product(desk: Desk, tmp_path: Path) -> None:
+    page, made = desk.page, desk.current
+    assert made.id != desk.original.id
+    desk.open("versions", f"&version={made.id}")
+    page.get_by_role("button", name="Export").click()
+    page.get_by_role("button", name="Prepare: Weights and loader").click()
+    ready = page.get_by_role("button", name=re.compile(r"Weights and loader .*, \d"))
+    expect(ready).to_be_visible(timeout=SLOW)
+    settle(page)
+    with page.expect_download() as download:
+        ready.click()
+    download.value.save_as(tmp_path / "small.zip")
+    with zipfile.ZipFile(tmp_path / "small.zip") as archive:
+        assert archive.getinfo("model.safetensors").file_size <= 60_000
+        archive.extractall(tmp_path / "small")
+    model = desk.ws.model(made.id)
+    x = model.input.example(4)
+    save_file({"x": x}, tmp_path / "x.safetensors")
+    subprocess.run([sys.executable, "-I", "-c", ELSEWHERE, "small"], cwd=tmp_path, check=True, timeout=60)
+    with torch.no_grad():
+        assert float((load_file(tmp_path / "y.safetensors")["y"] - model(x)).abs().max()) <= 1e-5
     desk.undo()
 
 

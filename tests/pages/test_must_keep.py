@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from surgery import jobs
 from surgery.data.dataset import Dataset
 from surgery.errors import DataError
 from surgery.ui.must_keep import read_ids
+from surgery.ui.running import missed
 from surgery.workspace import Workspace
 from tests.pages.conftest import failures
 from tests.pages.patients import Patient, admit, answer_in_place
@@ -86,3 +88,40 @@ def test_ids_come_from_a_csv() -> None:
     for bad in (b"a,b\n1,2\n", b"sample\nthree\n", b"\xff\xfe", b""):
         with pytest.raises(DataError, match="no list of samples"):
             read_ids(bad)
+
+
+def test_cases_are_pinned_below_the_samples_of_a_neuron(
+    open_page: OpenPage, ws: Workspace, pico_images: Dataset, asked: list[Mapping[str, Any]]
+) -> None:
+    patient = admit(ws, pico_images)
+    page = open_page("neurons", **patient.link, neurons="3")
+    assert failures(page) == []
+    pills = page.button_group(key="pins_strongest")
+    chosen = [int(str(option).removeprefix("#")) for option in pills.options[:2]]
+    pills.set_value(chosen).run()
+    button(page, "Pin").click().run()
+    assert failures(page) == []
+    assert ws.must_keep(patient.dataset.id)[0].pinned == tuple(sorted(chosen))
+
+
+def test_a_draw_that_failed_says_why_and_can_be_tried_again(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    page = open_page("must_keep", **patient.link)
+    page.number_input[0].set_value(1)
+    button(page, "Draw cases").click().run()
+    (job,) = jobs.jobs(patient.ws, patient.project.id)
+    while jobs.status(patient.ws, job.id).active:
+        time.sleep(0.2)
+    assert jobs.status(patient.ws, job.id).state == "failed"
+    page = open_page("must_keep", **patient.link)
+    assert any("1 cases have no room for 0 pinned ones and 1 of each of 3 classes" in said for said in failures(page))
+    assert button(page, "Draw cases"), "no dead end"
+
+
+def test_a_size_that_was_not_reached_is_said() -> None:
+    plan = {"parameters": {"kilobytes": 30.0}}
+    table = [{"metric": "bytes", "after": 41_200}]
+    assert "30.0 kB were asked for and 41.2 kB reached" in missed(plan, table)
+    assert missed(plan, [{"metric": "bytes", "after": 29_000}]) == ""
+    assert missed({"parameters": {}}, table) == missed(plan, []) == ""
