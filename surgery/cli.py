@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
 
 
+Add = Callable[[str, Any, str], argparse.ArgumentParser]  # name, what it runs, help
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line, one sub-parser per command."""
     top = argparse.ArgumentParser(prog="surgery", description="See into a trained network and change it in parts.")
@@ -57,6 +60,15 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
+    _bring(add)
+    _look(add)
+    _operate(add)
+    _decide(add)
+    return top
+
+
+def _bring(add: Add) -> None:
+    """Models and datasets come in."""
     sub = add("import-model", import_model, "read weights into an architecture, as a new version")
     sub.add_argument("path", type=Path)
     sub.add_argument("--project", help="id or name; a new one is made when it does not exist")
@@ -94,6 +106,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("datasets", nargs="+", metavar="DATASET")
     sub.add_argument("--name", help="of the new dataset")
 
+
+def _look(add: Add) -> None:
+    """What neurons do, and which cases must be kept."""
     sub = add("must-keep", must_keep, "draw or pin the cases of a dataset that no surgery may break")
     sub.add_argument("dataset")
     sub.add_argument("--draw", metavar="VERSION", help="draw cases anew with this version; pinned ones stay")
@@ -117,6 +132,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("dataset")
     sub.add_argument("--seconds", type=float, default=300.0, help="to measure for; another run goes on from there")
 
+
+def _operate(add: Add) -> None:
+    """Surgeries."""
     sub = add("run", run, "run a plan exported from the app")
     sub.add_argument("plan", type=Path, help="a JSON file, - for standard input")
     sub.add_argument("--name", help="name of the new version")
@@ -139,6 +157,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--name", help="name of the new version")
     sub.add_argument("--print", action="store_true", help="print the plan instead of running it")
 
+
+def _decide(add: Add) -> None:
+    """Versions, comparisons, exports and jobs."""
     sub = add("versions", versions, "list projects, datasets and versions; move the current one")
     sub.add_argument("--project", help="id or name")
     sub.add_argument("--current", metavar="VERSION", help="make this version current")
@@ -160,7 +181,6 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--cancel", metavar="JOB")
     sub.add_argument("--retry", metavar="JOB")
     sub.add_argument("--take", nargs=2, metavar=("JOB", "CANDIDATE"), help="make a version of a job's candidate")
-    return top
 
 
 def start(options: argparse.Namespace) -> int:
