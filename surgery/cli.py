@@ -115,6 +115,7 @@ def _look(add: Add) -> None:
     sub.add_argument("--size", type=int, default=50, help="cases in all")
     sub.add_argument("--least", type=int, default=1, help="of each class")
     sub.add_argument("--pin", type=int, nargs="*", default=[], metavar="SAMPLE", help="samples to put in by hand")
+    sub.add_argument("--contains", metavar="PHRASE", help="of a text, pin the windows in which it occurs")
 
     sub = add("scan", scan, "collect what every neuron does on a dataset")
     sub.add_argument("version")

@@ -57,9 +57,16 @@ def join(options: argparse.Namespace) -> None:
 def must_keep(options: argparse.Namespace) -> None:
     """Draw, pin and list."""
     ws, row = workspace(), workspace().dataset_row(options.dataset)
-    if options.pin:
+    pinned = [*options.pin]
+    if options.contains:
+        from surgery.data.texts import containing
+
+        if row.kind != "text":
+            raise SurgeryError(f"{row.name!r} holds {row.kind}: no phrase can be found in it.", "Use --pin SAMPLE.")
+        pinned += containing(ws.dataset(row.id), options.contains).tolist()
+    if pinned:
         present = next(iter(ws.must_keep(row.id)), None)
-        ws.save_must_keep(row.id, {**(present.cases if present else {}), **dict.fromkeys(options.pin, "pinned")})
+        ws.save_must_keep(row.id, {**(present.cases if present else {}), **dict.fromkeys(pinned, "pinned")})
     if options.draw:
         task = {"kind": "must_keep", "dataset": row.id, "version": options.draw, "shares": {}}
         task |= {"size": options.size, "least": options.least, "shares": {"hard": 40, "typical": 30, "diverse": 30}}

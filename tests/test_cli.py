@@ -17,6 +17,7 @@ from surgery.data.dataset import Dataset
 from surgery.network.architectures import build
 from surgery.network.model import Architecture
 from surgery.workspace import Workspace
+from tests.conftest import sentences
 from tests.patients import mlp
 
 
@@ -208,3 +209,25 @@ def test_an_open_address_without_a_login_is_refused(
     monkeypatch.delenv("SURGERY_TOKEN", raising=False)
     assert main(["--address", "0.0.0.0", "--no-browser"]) == 1
     assert "nothing protects the app" in capsys.readouterr().err
+
+
+def test_a_text_is_imported_and_windows_with_a_phrase_are_pinned(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "story.txt").write_text(sentences(), "utf-8")
+    assert main(["import-data", str(home / "story.txt"), "--project", "stories", "--context", "12"]) == 0
+    ws = Workspace()
+    (project,) = [one for one in ws.projects() if one.name == "stories"]
+    (row,) = ws.datasets(project.id)
+    assert (row.kind, ws.dataset(row.id).shape) == ("text", (12,))
+    capsys.readouterr()
+    assert main(["must-keep", row.id, "--contains", "bird"]) == 0
+    assert capsys.readouterr().out.count("pinned") == len(ws.must_keep(row.id)[0].pinned) > 0
+
+
+def test_eight_bits_are_exported_and_measured(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version, _ = bring(home)
+    capsys.readouterr()
+    assert main(["export", version, str(home / "small.onnx"), "--format", "int8"]) == 0
+    assert "of the bytes of 32 bits" in capsys.readouterr().out
+    assert (home / "small.onnx").stat().st_size > 0
