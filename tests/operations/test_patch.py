@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from surgery.errors import DataError, SelectionError
 from surgery.network import store
 from surgery.network.model import Model
 from surgery.operations.patch import Patch
-from surgery.operations.transplant import Effect, Transplant
+from surgery.operations.transplant import SURE, Effect, Transplant
 from tests.patients import mlp, split_digits
 
 CTX = Context(seed=0)
@@ -174,3 +175,37 @@ def test_a_calibration_that_costs_the_others_too_much_is_refused(
     work.before = replace(work.before, others=1.02)  # as if the others had had more to lose
     with pytest.raises(SelectionError, match=r"would lose .* points on validation samples, 0.5 may be lost"):
         work.run()
+
+
+@pytest.mark.parametrize("allowed", [0.0, 2.0, 10.0, 60.0])
+def test_what_the_others_lose_has_five_standard_errors_to_spare(
+    weak: Model, donor: Model, pico_images: Dataset, allowed: float
+) -> None:
+    work = patch(weak, donor, pico_images, others=allowed)
+    generator = torch.Generator().manual_seed(1)
+    count = 400
+    work.truth = torch.randint(3, (count,), generator=generator)
+    answers = torch.where(torch.rand(count, generator=generator) < 0.8, work.truth, torch.tensor(0))
+    otherwise = torch.where(torch.rand(count, generator=generator) < 0.85, work.truth, torch.tensor(1))
+    otherwise[otherwise == 2] = 0  # who answers until the class does
+    work.answers = answers
+    margin = torch.randn(count, generator=generator, dtype=torch.float64) - 1.5 * (work.truth == 2)
+    f1, shift = work._shift(margin, otherwise)
+
+    def told(at: float) -> tuple[float, float]:
+        """F1, and what the others may have lost in points, sample by sample."""
+        now = torch.where(margin < at, torch.tensor(2), otherwise)
+        others = work.truth != 2
+        was, stays = (work.answers == work.truth) & others, (now == work.truth) & others
+        lost, gained = int((was & ~stays).sum()), int((~was & stays).sum())
+        surely = lost - gained + SURE * (lost + gained) ** 0.5
+        return Effect.of(now, work.truth, 2).f1, 100 * surely / int(others.sum())
+
+    tried = [float(margin.min()) - 1, *((a + b) / 2 for a, b in pairwise(margin.sort().values.tolist()))]
+    fitting = [(found, at) for at in tried for found, lost in [told(at)] if lost <= allowed]
+    if f1 < 0:
+        assert not fitting
+    else:
+        assert told(shift)[1] <= allowed + 1e-9
+        assert f1 == pytest.approx(told(shift)[0])
+        assert f1 == pytest.approx(max(found for found, _ in fitting))
