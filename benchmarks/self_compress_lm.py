@@ -22,7 +22,7 @@ from surgery.context import Context
 from surgery.edit.few_bits import Course, FewBits, learn
 from surgery.edit.tune import tune
 from surgery.network.model import Model
-from surgery.network.size import bytes_of, bytes_of_file
+from surgery.network.size import bytes_of
 from surgery.operations.self_compress import SelfCompress
 
 SEEDS = (0, 1, 2)
@@ -49,8 +49,7 @@ def uniform(seed: int, bits: float) -> Model:
 
 
 def ours(seed: int, size: float) -> Model:
-    """Bits learned down to a size (of the weights alone), without a limit on what is lost."""
-    size += bytes_of_file(base(seed)) - bytes_of(base(seed))
+    """Bits learned down to a size, without a limit on what is lost."""
     plan = SelfCompress(kilobytes=size / 1000, tolerance=100, epochs=LEARNED, frozen=HELD, rate=RATE)
     return plan.operate([base(seed)], text().without_test(), Context(seed=seed)).models[0]
 

@@ -76,7 +76,7 @@ def _bring(add: Add) -> None:
     sub.add_argument("--arguments", type=json.loads, default={}, help="constructor arguments as JSON")
     sub.add_argument("--config", type=Path, help="config.json of a Hugging Face image classifier")
     sub.add_argument("--input", type=json.loads, help='{"kind": "image", "shape": [3,32,32], "mean": […], "std": […]}')
-    sub.add_argument("--classes", help="comma-separated, in the order of the logits")
+    sub.add_argument("--classes", help="comma-separated or a JSON list, in the order of the logits")
     sub.add_argument("--task", choices=("classification", "regression"), default="classification")
     sub.add_argument("--licence", default="", help="of the weights; every receipt of what is made of them names it")
     sub.add_argument("--source", default="", help="where the weights come from: an address, a paper")
@@ -229,7 +229,11 @@ def import_model(options: argparse.Namespace) -> None:
         )
     best = found["suggestions"][0]
     numbers = [str(i) for i in range(best["outputs"])]
-    classes = options.classes.split(",") if options.classes else best["classes"] or numbers
+    dataset = ws.project(project).dataset
+    row = ws.dataset_row(dataset) if dataset else None
+    if best["input"]["kind"] == "text" and row is not None and len(row.classes) == best["outputs"]:
+        numbers = list(row.classes)  # the alphabet of the text that is there
+    classes = _names(options.classes) if options.classes else best["classes"] or numbers
     task = {
         "kind": "import_model",
         "path": str(path),
@@ -243,6 +247,11 @@ def import_model(options: argparse.Namespace) -> None:
     }
     version = ws.version(wait(ws, task, project=project, title=f"Import {path.name}").result["version"])
     print(f"version {version.id}  {best['name']}  {version.parameters:,} parameters, {version.neurons:,} neurons")
+
+
+def _names(words: str) -> list[str]:
+    """Names separated by commas, or a JSON list of them."""
+    return list(map(str, json.loads(words))) if words.startswith("[") else words.split(",")
 
 
 def scan(options: argparse.Namespace) -> None:
@@ -344,7 +353,11 @@ def export(options: argparse.Namespace) -> None:
     else:
         task = {"kind": "export", "version": version.id, "format": options.format}
         if options.format == "int8":
-            task["dataset"] = options.dataset or ws.project(version.project).dataset or ""
+            task["dataset"] = options.dataset or ws.project(version.project).dataset
+            if not task["dataset"]:
+                raise SurgeryError(
+                    "Eight bits are fitted to samples, and the project has no dataset.", "Name --dataset."
+                )
         found = wait(ws, task, project=version.project, title=f"Export {version.name}").result
         options.target.write_bytes(Path(found["file"]).read_bytes())
         if options.format == "int8":

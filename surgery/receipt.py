@@ -276,7 +276,11 @@ def _figures(flips: Sequence[Mapping[str, Any]], receipt: Receipt, data: Dataset
     figures = []
     for flip in flips:
         text = f"{classes[flip['truth']]}: {classes[flip['before']]} → {classes[flip['after']]}"
+        if "losses" in flip:
+            text = " → ".join(f"{loss:.2f}" for loss in flip["losses"]) + " nats per character"
         picture = ""
+        if data is not None and data.kind == "text":
+            picture = f"<pre>{html.escape(''.join(data.text(flip['sample'])))}</pre>"
         if data is not None and data.kind == "images":
             code = base64.b64encode(data.picture(flip["sample"])).decode()
             picture = f'<img alt="sample {flip["sample"]}" src="data:image/png;base64,{code}">'

@@ -18,7 +18,7 @@ from surgery.network.architectures import build
 from surgery.network.model import Architecture
 from surgery.workspace import Workspace
 from tests.conftest import sentences
-from tests.patients import mlp
+from tests.patients import mlp, writer
 
 
 @pytest.fixture
@@ -231,3 +231,24 @@ def test_eight_bits_are_exported_and_measured(home: Path, capsys: pytest.Capture
     assert main(["export", version, str(home / "small.onnx"), "--format", "int8"]) == 0
     assert "of the bytes of 32 bits" in capsys.readouterr().out
     assert (home / "small.onnx").stat().st_size > 0
+
+
+def test_bare_weights_of_a_language_model_take_the_alphabet_of_the_text(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = writer()
+    torch.save(model.module.state_dict(), home / "writer.pt")
+    assert main(["import-model", str(home / "writer.pt"), "--project", "alone"]) == 1
+    assert "is no character" in capsys.readouterr().err
+    (home / "story.txt").write_text(sentences(), "utf-8")
+    assert main(["import-data", str(home / "story.txt"), "--project", "stories", "--context", "12"]) == 0
+    heads = json.dumps(dict(model.architecture.arguments))
+    words = ["--project", "stories", "--architecture", "text/decoder", "--arguments", heads]
+    assert main(["import-model", str(home / "writer.pt"), *words]) == 0
+    ws = Workspace()
+    (project,) = [one for one in ws.projects() if one.name == "stories"]
+    made = ws.model(ws.versions(project.id)[0].id)
+    x = made.input.example(2)
+    assert made.input.alphabet == model.classes
+    with torch.no_grad():
+        assert torch.equal(made.module(x), model.module(x))

@@ -96,7 +96,8 @@ class Locator:
             return None
         source, place = found
         with torch.no_grad():
-            own = source.select(self._maps(source, x))[:, place].flatten(1)
+            own = source.select(self._maps(source, x))[:, place]  # [b, k, t], k positions that read it
+            own = own.mean(1) if own.dim() == 3 else own
         return own.cpu() if own.shape[1] == x.shape[1] else None
 
     def _source(self, neuron: int) -> tuple[Source, int] | None:

@@ -57,7 +57,9 @@ def over_time(table: pd.DataFrame, *, title: str, unit: str, dark: bool = False)
             hovertemplate="%{y}, look %{x}: %{z:.2f} " + unit + "<extra></extra>",
         )
     )
-    figure.update_layout(xaxis=axis("look", dark=dark), yaxis=axis("", dark=dark, autorange="reversed", showgrid=False))
+    figure.update_layout(
+        xaxis=axis("look", dark=dark), yaxis=axis("", dark=dark, autorange="reversed", showgrid=False, type="category")
+    )
     return plain(figure)
 
 

@@ -9,8 +9,6 @@ from surgery.charts.figure import Figure, axis, base, plain
 from surgery.charts.palette import OKABE_ITO, ink
 from surgery.charts.rates import SYMBOLS
 
-MOST = 8  # kinds with a colour of their own
-
 
 def size_and_quality(
     points: pd.DataFrame, *, title: str, unit: str, higher: bool, best: str, dark: bool = False

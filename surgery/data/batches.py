@@ -59,7 +59,8 @@ class Batches:
 
     def _text(self, ids: Ids) -> Tensor:
         """int64[b, context]: the last characters of each window, numbered as the model knows them."""
-        place = np.array([self.spec.alphabet.index(name) for name in self.data.classes], dtype=np.int64)
+        known = {name: number for number, name in enumerate(self.spec.alphabet)}
+        place = np.array([known[name] for name in self.data.classes], dtype=np.int64)
         return torch.from_numpy(place[self.data.raw(ids)[:, -self.spec.shape[0] :]]).to(self.device)
 
     def _targets(self, ids: Ids) -> Tensor | None:
@@ -130,7 +131,8 @@ def check(data: Dataset, spec: Spec, size: int = 1) -> None:
 
 
 def _check_text(data: Dataset, spec: Spec) -> None:
-    strange = [name for name in data.classes if name not in set(spec.alphabet)]
+    known = set(spec.alphabet)
+    strange = [name for name in data.classes if name not in known]
     if strange:
         more = f" and {len(strange) - 8} more" if len(strange) > 8 else ""
         raise DataError(

@@ -237,7 +237,8 @@ class Dataset(Heading):
             return classes
         from surgery.data.texts import group
 
-        kinds: Ids = np.array([self.groups.index(group(name)) for name in self.classes], dtype=np.int64)
+        place = {name: number for number, name in enumerate(self.groups)}
+        kinds: Ids = np.array([place[group(name)] for name in self.classes], dtype=np.int64)
         return kinds[classes]
 
     @property

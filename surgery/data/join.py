@@ -32,6 +32,10 @@ def join(parts: Sequence[Dataset], folder: Path, ctx: Context | None = None, *, 
                 f"{first.name!r} holds {_what(first)}, {other.name!r} holds {_what(other)}.",
                 "Only datasets of one kind, task and size can be put together; import one of them anew at that size.",
             )
+    if first.kind == "text":
+        raise DataError(
+            "Texts cannot be put together window by window.", "Put the files together, and import the text."
+        )
     if first.task == "unlabelled":
         raise DataError("Datasets without labels cannot be put together.", "Import them with their labels.")
     classes = first.classes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,8 @@ WORDS = {
     "parquet": "Parquet table",
     "text": "Text for a model of characters (.txt)",
 }
+HEAD = 65_536  # bytes that are looked at
+NUMBERS = 0.25  # share of the cells of a table, at least, that are numbers
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 ACCEPTED = "Give a zipped folder of images, an .npz with x and y, a CSV, a Parquet or a .txt file."
 OTHERS = {
@@ -76,10 +79,24 @@ def sniff(path: Path) -> Recognised:
 
 
 def _in_columns(head: bytes) -> bool:
-    """Whether the first lines all have the same number of separators."""
-    lines = [line for line in head.decode("utf-8", errors="replace").splitlines()[:-1] if line.strip()][:20]
-    counts = [{line.count(mark) for line in lines} for mark in ",;\t"]
-    return len(lines) > 1 and any(len(found) == 1 and found != {0} for found in counts)
+    """Whether the first lines have the same number of columns, with numbers in them."""
+    text = head.decode("utf-8", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    lines = lines[:-1] if len(lines) > 1 and len(head) == HEAD else lines  # the last one may be cut
+    for mark in ",;\t":
+        rows = list(csv.reader(lines[:20], delimiter=mark))
+        cells = [cell for row in rows[1:] for cell in row]
+        if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1 and cells:
+            return sum(map(_is_number, cells)) >= NUMBERS * len(cells)
+    return False
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _zip(path: Path, size: int) -> Recognised:
@@ -110,7 +127,7 @@ def _recognised(kind: Source, entries: int, size: int) -> Recognised:
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            head = file.read(4096)
+            head = file.read(HEAD)
     except OSError as error:
         raise DataError(f"{path.name!r} cannot be opened: {error.strerror}.", "Check the path.") from error
     if not head:

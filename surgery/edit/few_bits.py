@@ -310,7 +310,7 @@ def _distilled(training: FewBits, out: Tensor, x: Tensor) -> Tensor:
         wanted = given if isinstance(given, Tensor) else given[0]
     if training.model.task == "regression":
         return F.mse_loss(out, wanted)
-    soft, target = (torch.log_softmax(out / SOFT, -1), torch.softmax(wanted / SOFT, -1))
+    soft, target = torch.log_softmax(out / SOFT, -1), torch.softmax(wanted / SOFT, -1)
     soft, target = soft.flatten(0, -2), target.flatten(0, -2)
     return F.kl_div(soft, target, reduction="batchmean") * SOFT**2
 

@@ -41,10 +41,15 @@ def quantize(x: Tensor, bits: Tensor, exponent: Tensor) -> Tensor:
     Gradients: to x where it is not clipped; to b through the bounds that clip it; to e through the scale.
     """
     shape = (-1, *[1] * (x.dim() - 1))
-    b, scale = bits.clamp(min=0).view(shape), torch.exp2(exponent.double()).to(x.dtype).view(shape)  # as a file has it
+    b, scale = bits.clamp(min=0).view(shape), torch.exp2(_fine(exponent)).to(x.dtype).view(shape)
     low, high = -torch.exp2(b - 1), torch.exp2(b - 1) - 1
     rounded: Tensor = _Round.apply(torch.minimum(torch.maximum(x / scale, low), high))
     return scale * rounded
+
+
+def _fine(exponent: Tensor) -> Tensor:
+    """In float64, where the device has it, so that a power is the same however many are computed at once."""
+    return exponent if exponent.device.type == "mps" else exponent.double()
 
 
 def covering(x: Tensor, bits: Tensor) -> Tensor:

@@ -309,6 +309,8 @@ def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
 
     A file that this product saved says all that itself: its task is path and name.
     """
+    from surgery.data.texts import character, named
+    from surgery.errors import ModelError
     from surgery.network.load import assemble, reopen
     from surgery.network.model import Architecture, InputSpec, Origin
     from surgery.network.read import read
@@ -323,6 +325,11 @@ def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
         shape, mean, std = (tuple(given.get(name, ())) for name in ("shape", "mean", "std"))
         classes = tuple(job.task["classes"])
         alphabet = classes if given["kind"] == "text" else ()
+        if strange := [name for name in alphabet if len(character(name)) != 1 or named(character(name)) != name]:
+            raise ModelError(
+                f"The alphabet holds {strange[0]!r}, which is no character.",
+                "Import the text that the model was trained on first: its alphabet is then filled in.",
+            )
         model = assemble(
             weights.tensors,
             Architecture(**job.task["architecture"]),

@@ -38,7 +38,7 @@ def continuations(models: Mapping[str, Model], data: Dataset, ctx: Context) -> l
     if data.kind != "text" or any(model.input.kind != "text" for model in models.values()):
         return []
     found = []
-    for prompt in ctx.track(beginnings(data), "writing"):
+    for prompt in beginnings(data):
         found.append({"prompt": prompt, **{name: write(model, prompt, ctx) for name, model in models.items()}})
     return found
 
@@ -65,9 +65,9 @@ def write(
     written: list[int] = []
     try:
         with torch.inference_mode():
-            for number in range(length):
+            for number in ctx.track(range(length), "writing"):
                 seen = torch.tensor([[*codes, *written][-context:]], device=ctx.device)
-                logits = model.answers(module(_filled(seen, context)))[0].double().cpu()
+                logits = model.answers(module(_filled(seen, context)))[0].cpu().double()
                 if temperature <= 0:
                     written.append(int(logits.argmax()))
                     continue

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from surgery.context import Context
-from surgery.errors import MeasureError
+from surgery.errors import DataError, MeasureError
 
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
@@ -200,12 +200,14 @@ def _on_new(
         return []
     try:
         meaning_of(model, new)
-    except MeasureError:
+    except (MeasureError, DataError):
         return []  # classes that it has yet to learn
     split, ids = opened(new)
     truth = new.labels(ids)
     answers = run(model, new, ids, ctx, "measuring new data")
-    return [(NEW + metric, name, *rest, split, n) for metric, *rest, n in quality_rows(new, answers, truth)]
+    likely = _likelihood(name, model, new, split, ids, ctx) if model.input.kind == "text" else []
+    rows = [(NEW + metric, name, *rest, split, n) for metric, *rest, n in quality_rows(new, answers, truth)]
+    return [*((NEW + metric, *rest) for metric, *rest in likely), *rows]
 
 
 def _known(name: str, model: Model, part: Model | None, data: Dataset, ctx: Context) -> Iterator[tuple[Any, ...]]:

@@ -29,7 +29,7 @@ INPUT = "input"
 
 
 def to_int8(model: Model, samples: Iterable[Tensor], target: Path) -> None:
-    """Write one file of 8-bit weights, one scale per output row. samples: float[b, *shape] batches, as the model sees.
+    """Write one file of 8-bit weights, one scale per output row. samples: batches as the model sees them.
 
     Raises:
         ModelError: ONNX Runtime is not installed, or cannot quantize this network.
@@ -84,9 +84,6 @@ class _Reader:
         """The next batch, None after the last."""
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: batch.cpu().numpy()}
-
-    def __iter__(self) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
-        return ({INPUT: batch.cpu().numpy()} for batch in self._batches)
 
 
 @contextmanager

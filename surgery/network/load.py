@@ -47,7 +47,8 @@ def guess_input(tensors: Mapping[str, Tensor], architecture: Architecture, sampl
     """
     wanted = expected(architecture)
     tables = [part for part in skeleton(architecture).modules() if isinstance(part, nn.Embedding)]
-    if tables and next(iter(wanted.shapes.values())) == tuple(tables[0].weight.shape):
+    outputs = next((shape[0] for shape in reversed([*wanted.shapes.values()]) if shape), 0)
+    if tables and tables[0].num_embeddings == outputs:  # what goes in is what may follow
         context = tables[1].num_embeddings if len(tables) > 1 else sample[0] if len(sample) == 1 else CONTEXT
         return InputSpec("text", (context,), alphabet=tuple(map(str, range(tables[0].num_embeddings))))
     shapes = [tuple(tensors[name].shape) if name in tensors else shape for name, shape in wanted.shapes.items()]
@@ -119,6 +120,12 @@ def _finished(
     _check_input(input)
     example = input.example(2)
     _check_outputs(_outputs(module, example), classes, task)
+    tables = [part.num_embeddings for part in module.modules() if isinstance(part, nn.Embedding)]
+    if input.kind == "text" and len(input.alphabet) not in tables:
+        raise ModelError(
+            f"The network has no embedding of {len(input.alphabet)} characters, but of {tables or 'none'}.",
+            "Only models of characters whose answer is the next character are supported.",
+        )
     if input.kind == "text" and classes != input.alphabet:
         raise ModelError(
             f"The model reads {len(input.alphabet)} characters and names {len(classes)} others that may follow.",

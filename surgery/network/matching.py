@@ -23,6 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _LIKENESS = 0.2  # share of common name patterns below which a family is not looked at
 _CLASSES = ("num_classes", "classes", "n_classes")  # how constructors call the number of outputs
 _CHANNELS = ("in_channels", "channels", "in_chans")  # … and of input planes
+_HEADS = (4, 2, 8, 1, 6)  # how many may share a width, which weights do not say
 _COUNTER = ".num_batches_tracked"  # of BatchNorm: old files lack it, and inference does not read it
 
 
@@ -49,7 +50,8 @@ def suggest(tensors: Mapping[str, Tensor], limit: int = 5) -> list[Suggestion]:
     Ones that have nothing in common with the tensors are left out, so the list can be empty.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    plain = [one for one in (_perceptron(shapes), _decoder(shapes)) if one is not None]
+    perceptron = _perceptron(shapes)
+    plain = [*([perceptron] if perceptron else []), *_decoders(shapes)]
     roughly = _best([Architecture(name) for name in _candidates(shapes)], shapes, 2 * limit)
     fitted = [_fitted(architecture.name, shapes) for architecture in roughly]
     best = _best([*plain, *fitted], shapes, limit)
@@ -184,14 +186,14 @@ def _perceptron(shapes: Shapes) -> Architecture | None:
     return None
 
 
-def _decoder(shapes: Shapes) -> Architecture | None:
-    """Our own decoder by the sizes of its tensors; how many heads share its width cannot be seen: 4, or 1."""
+def _decoders(shapes: Shapes) -> list[Architecture]:
+    """Our own decoder by the sizes of its tensors, once for each number of heads that may share its width."""
     first, places, up = (shapes.get(f"{name}.weight") for name in ("characters", "positions", "blocks.0.up"))
     if first is None or places is None or up is None or not len(first) == len(places) == len(up) == 2:
-        return None
+        return []
     depth = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
     sizes = {"alphabet": first[0], "context": places[0], "width": first[1], "depth": depth, "hidden": up[0]}
-    return Architecture("text/decoder", {**sizes, "heads": 4 if first[1] % 4 == 0 else 1})
+    return [Architecture("text/decoder", {**sizes, "heads": heads}) for heads in _HEADS if first[1] % heads == 0]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from surgery.errors import ModelError
 from surgery.network.model import Model
 from surgery.network.packed import stored
 
@@ -39,17 +38,6 @@ def bytes_of(model: Model) -> int:
         end += tensor.nbytes
     header = len(json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode())
     return 8 + -(-header // 8) * 8 + end  # length field, header padded to 8 bytes, data
-
-
-def bytes_of_file(model: Model) -> int:
-    """Bytes of the file as it is stored: the tensors, and in its header the description that opens it again."""
-    from surgery.network.description import HEADER, describe
-
-    try:
-        text = describe(model).model_dump_json(indent=1)
-    except ModelError:  # of an architecture that is not registered: it cannot be stored
-        return bytes_of(model)
-    return bytes_of(model) + len(json.dumps({"__metadata__": {HEADER: text}}, ensure_ascii=False).encode())
 
 
 def distinct(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

@@ -134,7 +134,7 @@ class Operation(BaseModel):
             return [f"{self.title} takes {self.takes} model(s), {len(models)} given."]
         for model in models:
             if not self.texts and model.input.kind == "text":
-                return [f"{self.title} works on classes; a language model has an alphabet, of which nothing can go."]
+                return [f"{self.title} works on classes; a language model has an alphabet, which is not made of parts."]
             if self.needs != "nothing" and model.index is None:
                 return [f"The neurons of this network are not numbered: {model.support.reason}."]
             if self.needs == "cuts" and model.support.level != "full":

@@ -32,7 +32,7 @@ class SelfCompress(Operation):
         None,
         gt=0,
         title="At most (kB)",
-        description="The size of the file to come down to. Without one it shrinks as long as γ and the guard let it.",
+        description="Size of the weights as they are stored. Without one it shrinks as far as γ and the guard let it.",
     )
     tolerance: float = Field(
         1.0,

@@ -18,7 +18,7 @@ from surgery.edit.few_bits import Course, FewBits, Watch, learn
 from surgery.edit.shrink import shrink
 from surgery.errors import SelectionError
 from surgery.network.model import Model
-from surgery.network.size import bytes_of, bytes_of_file
+from surgery.network.size import bytes_of
 from surgery.operations.base import Candidate, Outcome
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Squeeze:
     def __init__(self, plan: SelfCompress, model: Model, data: Dataset, ctx: Context) -> None:
         self.plan, self.model, self.data, self.ctx = plan, model, data, ctx
         self.rows: list[dict[str, Any]] = []
+        self.gone = 0  # neurons without bits
         self._check_goal()
 
     def run(self) -> Outcome:
@@ -158,7 +159,7 @@ class Squeeze:
 
     def smallest(self) -> int:
         """Bytes of a file in which no weight has any bits: what cannot be got below."""
-        return bytes_of_file(FewBits.of(self.model, 0.0).settle())
+        return bytes_of(FewBits.of(self.model, 0.0).settle())
 
     def _check_goal(self) -> None:
         if self.plan.kilobytes is None:
@@ -215,11 +216,12 @@ class Squeeze:
                 "back": back,
             }
             self.rows.append(row)
-            gone = int((~self._needed(training)).sum()) if training.model is self.model else 0
+            if training.model is self.model:  # afterwards they have been removed
+                self.gone = int((~self._needed(training)).sum())
             layers = {f"bits/{name}": float(packing.bits.double().mean()) for name, packing in model.held.items()}
             self.ctx.point(
                 **{"look/kept": now, "look/least": self.least, "look/bytes": size, "look/back": back},
-                **{"look/gone": gone},
+                **{"look/gone": self.gone},
                 **layers,
             )
             if back:
@@ -239,7 +241,7 @@ class Squeeze:
         return quality(model, self.data, self.guarded, quiet, "guarding")
 
     def _tell(self, final: Model) -> None:
-        size, went = bytes_of_file(final) / 1000, sum(row["back"] for row in self.rows)
+        size, went = bytes_of(final) / 1000, sum(row["back"] for row in self.rows)
         self.ctx.log(f"{size:.1f} kB; the guard went back {went} times")
         if self.plan.kilobytes is not None and size > self.plan.kilobytes:
             self.ctx.log(f"{self.plan.kilobytes:g} kB were not reached: smaller would have lost more than allowed")

@@ -189,7 +189,8 @@ class Transplant:
         f1 = 2 * found / (count + own.sum()).clamp(min=1)
         others = right & ~own
         lost, gained = was.sum() - _after(was & others), _after(~was & others)
-        surely = lost - gained + SURE * (lost + gained).sqrt()
+        net = lost - gained + SURE * (lost + gained).sqrt()
+        surely = torch.minimum(net, lost + SURE * lost.sqrt())  # what is won cannot make it worse
         f1 = torch.where(surely <= self.plan.others / 100 * (~own).sum() + 1e-9, f1, -1.0)
         rising = margin[order]
         between = torch.cat([rising[:1] - 1, (rising[1:] + rising[:-1]) / 2, rising[-1:] + 1])

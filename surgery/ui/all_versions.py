@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,8 +45,9 @@ def draw(view: View) -> None:
     st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="all_versions", alt=title)
     names = ", ".join(points.loc[points["best"]].sort_values("kilobytes")["name"])
     st.caption(
-        _("{metric} on {split} samples of {data}, each as its receipt measured it. Unbeaten: {names}.").format(
+        _("{metric} on {n} {split} samples of {data}, each as its receipt measured it. Unbeaten: {names}.").format(
             metric=comparison.names().get(metric, metric),
+            n=f"{int(points['n'].iloc[0]):,}",
             split=points["split"].iloc[0],
             data=plain(view.dataset.name),
             names=names,
@@ -56,11 +58,14 @@ def draw(view: View) -> None:
 def measured(
     versions: Sequence[Version], receipts: Mapping[str, Mapping[str, Any]], digest: str
 ) -> tuple[pd.DataFrame, str]:
-    """Columns version, name, kind, kilobytes, quality, split of all whose receipt is about the dataset; and the metric.
+    """Columns version, name, kind, kilobytes, quality, split, n of all whose receipt is about the data; and the metric.
 
     A version without a receipt (an imported one) is measured by the receipts of those made from it.
     """
     own = {id: found for id, found in receipts.items() if found.get("dataset", {}).get("digest") == digest}
+    kinds = Counter(_asked(found) for found in own.values())
+    usual = kinds.most_common(1)[0][0] if kinds else ()
+    own = {id: found for id, found in own.items() if _asked(found) == usual}  # not of fewer classes, or samples
     metric = next((name for name in METRICS if any(_row(one, name) for one in own.values())), "")
     rows: dict[str, dict[str, Any]] = {}
     for version in versions:
@@ -77,8 +82,9 @@ def measured(
                 "kilobytes": size[side] / 1000,
                 "quality": float(quality[side]),
                 "split": quality["split"],
+                "n": quality["n"],
             }
-    columns = ["version", "name", "kind", "kilobytes", "quality", "split"]
+    columns = ["version", "name", "kind", "kilobytes", "quality", "split", "n"]
     return pd.DataFrame(list(rows.values()), columns=columns), metric
 
 
@@ -87,6 +93,12 @@ def unbeaten(points: pd.DataFrame, *, higher: bool) -> list[bool]:
     sign = 1 if higher else -1
     pairs = [(size, sign * value) for size, value in zip(points["kilobytes"], points["quality"], strict=True)]
     return [not any(other[0] <= own[0] and other[1] >= own[1] and other != own for other in pairs) for own in pairs]
+
+
+def _asked(receipt: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What quality was asked on: the classes, and how many samples."""
+    rows = (_row(receipt, metric) for metric in METRICS)
+    return tuple(receipt["dataset"].get("classes", ())), next((row["n"] for row in rows if row), 0)
 
 
 def _row(receipt: Mapping[str, Any], metric: str) -> Row | None:

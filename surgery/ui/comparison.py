@@ -40,6 +40,8 @@ def names() -> dict[str, str]:
         "must-keep cases": _("Must-keep cases"),
         "loss": _("Loss per character"),
         "perplexity": _("Perplexity"),
+        "new loss": _("Loss per character on new data"),
+        "new perplexity": _("Perplexity on new data"),
     }
 
 
@@ -140,6 +142,8 @@ def losing(table: Sequence[Row]) -> str:
     )
 
 
-def caption(flip: Mapping[str, int], classes: Sequence[str]) -> str:
-    """`3 → 8`: what was answered before and after; one of the two is the truth."""
+def caption(flip: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """`3 → 8`: what was answered before and after, one of which is the truth; of a window of text its losses."""
+    if "losses" in flip:
+        return " → ".join(f"{loss:.2f}" for loss in flip["losses"]) + " nats"
     return " → ".join(classes[flip[side]] if flip[side] >= 0 else "–" for side in ("before", "after"))

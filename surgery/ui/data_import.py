@@ -175,7 +175,7 @@ def _context(view: View) -> dict[str, Any]:
     usual = CONTEXT
     if view.version is not None:
         spec = view.workspace.inspect(view.version.id)["input"]
-        usual = spec["shape"][0] if spec["kind"] == "text" else usual
+        usual = min(spec["shape"][0], LONGEST) if spec["kind"] == "text" else usual
     chosen = st.number_input(
         _("Characters of a window"), 2, LONGEST, usual, help=_("A model reads one window, and says what follows.")
     )

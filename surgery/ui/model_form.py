@@ -138,7 +138,7 @@ def _names(view: View, outputs: int, task: str) -> Sequence[str]:
 def _shape(spec: Mapping[str, Any]) -> list[int]:
     channels, *size = spec["shape"]
     if spec["kind"] == "text":
-        return [int(st.number_input(_("Characters it reads"), 2, 4096, channels))]
+        return [int(st.number_input(_("Characters it reads"), 1, None, channels))]
     if spec["kind"] == "table":
         return [channels]
     names = (_("Height (pixels)"), _("Width (pixels)"))

@@ -24,8 +24,9 @@ def drift(view: View) -> None:
     if view.project is None or view.dataset is None or view.version is None:
         return
     ws, project, dataset, version = view.workspace, view.project, view.dataset, view.version
-    images = ws.dataset(dataset.id).kind == "images"
-    kinds = list(KINDS) if images else ["noise"]
+    if dataset.kind == "text":
+        return
+    kinds = list(KINDS) if dataset.kind == "images" else ["noise"]
     kind = st.selectbox(_("Trial data"), kinds, format_func=KINDS.__getitem__, key="drift_kind", width=180)
     strength = st.number_input(_("Strength"), 0.01, 1.0, 0.5, step=0.05, key="drift_strength", width=120)
     if st.button(_("Make a drifted copy"), icon=":material/blur_on:"):

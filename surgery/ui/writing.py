@@ -28,7 +28,7 @@ def try_out(view: View) -> None:
         prompt = st.text_area(
             _("Beginning"),
             value=first,
-            max_chars=2000,
+            max_chars=max(2000, context),
             height=80,
             help=_("It reads the last {count} characters of it.").format(count=context),
         )
@@ -43,7 +43,7 @@ def try_out(view: View) -> None:
     try:
         found = written(view.workspace, view.version.id, view.dataset.id, prompt, temperature)
     except SurgeryError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(panels.plain(str(error)), icon=":material/error:")
         return
     _text(prompt, found["text"])
 

@@ -97,7 +97,7 @@ def test_the_small_file_is_taken_away_and_opens_without_the_product(desk: Desk, 
         ready.click()
     download.value.save_as(tmp_path / "small.zip")
     with zipfile.ZipFile(tmp_path / "small.zip") as archive:
-        assert archive.getinfo("model.safetensors").file_size <= 60_000
+        assert archive.getinfo("model.safetensors").file_size <= 60_000 + 3_000, "with the description that opens it"
         archive.extractall(tmp_path / "small")
     model = desk.ws.model(made.id)
     x = model.input.example(4)

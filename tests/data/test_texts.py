@@ -162,3 +162,41 @@ def test_cancelling_stops_it(tmp_path: Path) -> None:
 
     with pytest.raises(Cancelled):
         texts.from_text(sentences(), tmp_path / "d", name="s", context=12, ctx=Context(cancelled=lambda: True))
+
+
+def test_texts_are_not_joined_window_by_window(pico_text: Dataset, tmp_path: Path) -> None:
+    from surgery.data.join import join
+
+    with pytest.raises(DataError, match="Put the files together"):
+        join([pico_text, pico_text], tmp_path / "both", name="both")
+
+
+def test_names_that_are_no_characters_stand_for_themselves() -> None:
+    assert character("<pad>") == "<pad>"
+    assert character("12") == "12"
+    assert character("U+110000") == "U+110000", "beyond Unicode"
+    assert group("<pad>") == "other"
+
+
+def test_windows_that_repeat_themselves_across_roles_are_counted(pico_text: Dataset) -> None:
+    train = {pico_text.raw([sample])[0].tobytes() for sample in pico_text.ids("train")}
+    test = pico_text.ids("test")
+    known = sum(pico_text.raw([sample])[0].tobytes() in train for sample in test)
+    assert pico_text.notes == (f"{known} of {len(test)} test windows are in training too: the text repeats itself.",)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("\n".join(f"HAMLET, line {number} of the play" for number in range(40)), "text"),
+        ("\n".join(f"\tan indented line number {number}" for number in range(40)), "text"),
+        ("One long paragraph, with a comma.\n\nAnother one, with a comma too.\n", "text"),
+        ("a;b\n" + "1;2\n" * 30, "csv"),
+        ("name,size\n" + '"Smith, J.",4.5\n' * 30, "csv"),
+        (",".join(f"column {number}" for number in range(600)) + "\n" + ",".join("1" * 600) + "\n", "csv"),
+    ],
+)
+def test_a_txt_is_told_by_its_columns_of_numbers(tmp_path: Path, content: str, kind: str) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text(content)
+    assert load.sniff(path).kind == kind

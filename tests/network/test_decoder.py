@@ -13,7 +13,7 @@ from surgery.errors import ModelError
 from surgery.network import load, store
 from surgery.network.certificate import relative
 from surgery.network.decoder import Decoder
-from surgery.network.model import InputSpec, Model
+from surgery.network.model import Architecture, InputSpec, Model
 from tests.patients import writer
 
 
@@ -105,3 +105,24 @@ def test_a_network_for_text_may_answer_at_the_end_only() -> None:
     said, right = Model.lessons(torch.zeros(3, 8, dtype=torch.long), torch.tensor([1, 2, 3]), out)
     assert said.shape == (3, 5)
     assert right.tolist() == [1, 2, 3]
+
+
+def test_every_number_of_heads_that_fits_is_suggested(model: Model) -> None:
+    found = [one.architecture for one in load.suggest(model.module.state_dict())]
+    assert [one.arguments["heads"] for one in found if one.name == "text/decoder"] == [4, 2, 8, 1]
+
+
+def test_a_network_that_answers_in_other_words_is_no_language_model() -> None:
+    class Sentiment(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = torch.nn.Embedding(100, 8)
+            self.head = torch.nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.words(x).mean(1))
+
+    spec = InputSpec("text", (6,), alphabet=("bad", "fine", "good"))
+    architecture = Architecture("custom/sentiment")
+    with pytest.raises(ModelError, match=r"no embedding of 3 characters, but of \[100\]"):
+        load._finished(Sentiment().eval(), architecture, spec, spec.alphabet, "classification")

@@ -198,7 +198,7 @@ def test_what_the_others_lose_has_five_standard_errors_to_spare(
         others = work.truth != 2
         was, stays = (work.answers == work.truth) & others, (now == work.truth) & others
         lost, gained = int((was & ~stays).sum()), int((~was & stays).sum())
-        surely = lost - gained + SURE * (lost + gained) ** 0.5
+        surely = min(lost - gained + SURE * (lost + gained) ** 0.5, lost + SURE * lost**0.5)
         return Effect.of(now, work.truth, 2).f1, 100 * surely / int(others.sum())
 
     tried = [float(margin.min()) - 1, *((a + b) / 2 for a, b in pairwise(margin.sort().values.tolist()))]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from surgery.analysis.must_keep import coverage, draw
+from surgery.analysis.regions import Locator
 from surgery.analysis.scan import scan
 from surgery.context import Context
 from surgery.data.dataset import Dataset
@@ -19,9 +20,10 @@ from surgery.errors import PlanError
 from surgery.network import store
 from surgery.network.model import Model
 from surgery.network.size import bytes_of
-from surgery.operations.base import find
+from surgery.operations.base import Cases, find
 from surgery.plan import Plan, run
 from surgery.receipt import Receipt, to_html
+from surgery.ui.comparison import caption
 from tests.patients import writer
 
 
@@ -126,3 +128,40 @@ def test_the_hard_cases_are_the_least_likely_windows(model: Model, pico_text: Da
     assert {"hard", "typical", "diverse"} == set(mixed.values())
     rows = coverage(model, pico_text, sorted(mixed), Context())["rows"]
     assert {row["name"] for row in rows if row["kind"] == "class"} == set(pico_text.groups)
+
+
+def test_new_texts_are_readapted_to_and_told_by_their_loss(model: Model, pico_text: Dataset) -> None:
+    plan = Plan(operation="readapt", parameters={"epochs": 1, "tolerance": 100}, inputs=("a",), dataset="d", new="n")
+    _, receipt = run(plan, [model], pico_text.with_new(pico_text), Context())
+    row = receipt.row("new loss")
+    assert row is not None
+    old = receipt.row("loss")
+    assert old is not None
+    assert row["after"] == pytest.approx(old["after"]), "here the new text is the old one"
+
+
+def test_broken_windows_are_shown_with_their_losses(model: Model, pico_text: Dataset) -> None:
+    plan = Plan(
+        operation="damage",
+        parameters={"degree": 1.0},
+        inputs=("a",),
+        dataset="d",
+        preserve=Cases(ids=tuple(pico_text.ids("val")[:9].tolist())),
+    )
+    _, receipt = run(plan, [model], pico_text, Context())
+    assert receipt.breaks
+    row = receipt.cases["broken"][0]
+    assert caption(row, pico_text.classes) == "{:.2f} → {:.2f} nats".format(*row["losses"])
+    page = to_html(receipt, name="v2", parent="v1", data=pico_text)
+    assert "".join(pico_text.text(row["sample"])).replace("'", "&#x27;") in page
+
+
+def test_every_head_shows_where_it_is_active(model: Model, pico_text: Dataset) -> None:
+    index = model.index
+    assert index is not None
+    locator = Locator(model)
+    x = next(iter(pico_text.batches(pico_text.ids("val")[:3], model.input)))[0]
+    for layer in ("blocks.0.attention.q", "blocks.0.attention.v", "blocks.0.up"):
+        found = locator.along(int(index.layers[layer].rows[1]), x)
+        assert found is not None
+        assert found.shape == x.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import zipfile
 from pathlib import Path
@@ -177,6 +178,12 @@ def test_all_versions_stand_in_one_figure(open_page: OpenPage, ws: Workspace, pi
     bytes_row = next(row for row in receipts[child.id]["table"] if row["metric"] == "bytes")
     assert points["kilobytes"].tolist() == [bytes_row["before"] / 1000, bytes_row["after"] / 1000]
     assert len(all_versions.measured(ws.versions(patient.project.id), receipts, "sha256:other")[0]) == 0
+    narrow = copy.deepcopy(receipts[child.id])
+    narrow["dataset"]["classes"] = narrow["dataset"]["classes"][:2]
+    other = patient.operate([1])
+    receipts = {child.id: receipts[child.id], other.id: narrow, "x": receipts[child.id]}
+    points, _ = all_versions.measured(ws.versions(patient.project.id), receipts, patient.dataset.digest)
+    assert other.id not in points["version"].tolist(), "measured on fewer classes"
 
 
 def test_a_version_is_unbeaten_when_none_is_as_small_and_as_good() -> None:
