@@ -48,14 +48,14 @@ def test_cases_are_drawn_and_pinned_by_clicking_pictures(desk: Desk) -> None:
     page, dataset = desk.page, str(desk.ws.project(desk.project.id).dataset)
     desk.open("must_keep")
     page.get_by_role("button", name="Draw cases").click()
-    expect(page.get_by_text(re.compile("50 cases: 20 hard, 15 typical, 15 diverse"))).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile("50 cases: 20 hard, 15 typical, 15 diverse")).first).to_be_visible(timeout=SLOW)
     settle(page)
     picture = page.locator("[class*='st-key-worst_1_'] label").first
     picture.scroll_into_view_if_needed()
     picture.click()
     settle(page)
     page.get_by_role("button", name="Pin 1 cases").click()
-    expect(page.get_by_text(re.compile("51 cases: 1 pinned"))).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile("51 cases: 1 pinned")).first).to_be_visible(timeout=SLOW)
     state = desk.ws.must_keep(dataset)[0]
     assert (state.number, len(state.pinned)) == (2, 1)
     assert not set(state.ids) & set(desk.ws.dataset(dataset).ids("test").tolist())
