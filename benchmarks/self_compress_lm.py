@@ -2,8 +2,9 @@
 
 A decoder of four blocks on characters of Shakespeare; the same extra epochs for all: bits learned, then held; uniform
 bits with learned reaches; the base unchanged. Bytes are those of the file, in percent of the base's. Ours is asked for
-the bytes that uniform 4 and 3 bits take, and for a tenth. Loss in nats per character on validation (what the operation
-looked at to go back, with no limit set) and on test; intervals are Student's t over seeds, of paired differences.
+the bytes that uniform 4 (15 % at most) and 3 bits take, and for a tenth. Loss in nats per character on validation (what
+the operation looked at to go back, with no limit set) and on test; intervals are Student's t over seeds, of paired
+differences.
 """
 
 from __future__ import annotations
