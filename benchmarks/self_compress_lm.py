@@ -14,11 +14,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.language import base, loss, text
 from benchmarks.rows import row
-from benchmarks.self_compress_cnn import low
+from benchmarks.self_compress_cnn import exact, low
 from surgery.context import Context
 from surgery.edit.few_bits import Course, FewBits, learn
 from surgery.edit.tune import tune
@@ -80,7 +79,7 @@ def one(seed: int, method: str, bits: float) -> dict[str, Any]:
 def measure(*, quick: bool) -> dict[str, Any]:
     """Figures over all seeds; the quick form looks at exactness alone."""
     if quick:
-        return {"decoded": exact(), "table": []}
+        return {"decoded": exact("shift_reports"), "table": []}
     kinds = [("more", 0.0), *((method, bits) for bits in BITS for method in ("uniform", "ours")), ("ours", TENTH)]
     table = [
         row("self_compress_lm", f"{method}/{bits:g}/{seed}", lambda s=seed, m=method, b=bits: one(s, m, b))
@@ -101,23 +100,4 @@ def measure(*, quick: bool) -> dict[str, Any]:
         figures[f"ahead_of_uniform_at_{bits}"] = round(float(ahead.mean()), 4)
         figures[f"ahead_of_uniform_at_{bits}_low"] = low(ahead.tolist(), 4)
     figures["spare_at_a_tenth"] = round(ALLOWED - float((of("ours, 10%") - best).mean()), 4)
-    return {**figures, "decoded": exact(), "table": table}
-
-
-def exact() -> float:
-    """The largest difference between a model of learned bits and the one that is read back from its file."""
-    import tempfile
-    from pathlib import Path
-
-    import sample_models
-    from surgery.network import store
-
-    with tempfile.TemporaryDirectory() as folder:
-        data = sample_models.make_data("shift_reports", Path(folder) / "data").without_test()
-        model = store.load(sample_models.model_folder("shift_reports"))
-        small = SelfCompress(epochs=0.5, frozen=0.2, tolerance=100).operate([model], data, Context()).models[0]
-        store.save(small, Path(folder) / "stored")
-        again = store.load(Path(folder) / "stored")
-        x = next(iter(data.batches(data.ids("val"), model.input)))[0]
-        with torch.no_grad():
-            return float((again.module(x) - small.module(x)).abs().max())
+    return {**figures, "decoded": exact("shift_reports"), "table": table}

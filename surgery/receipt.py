@@ -280,7 +280,7 @@ def _figures(flips: Sequence[Mapping[str, Any]], receipt: Receipt, data: Dataset
             text = " → ".join(f"{loss:.2f}" for loss in flip["losses"]) + " nats per character"
         picture = ""
         if data is not None and data.kind == "text":
-            picture = f"<pre>{html.escape(''.join(data.text(flip['sample'])))}</pre>"
+            picture = f"<pre class=window>{html.escape(''.join(data.text(flip['sample'])))}</pre>"
         if data is not None and data.kind == "images":
             code = base64.b64encode(data.picture(flip["sample"])).decode()
             picture = f'<img alt="sample {flip["sample"]}" src="data:image/png;base64,{code}">'
@@ -296,6 +296,7 @@ td,th{{text-align:left;padding:.2rem .6rem;border-bottom:1px solid #d8dde2}}
 td:nth-child(n+3){{font-variant-numeric:tabular-nums}} .good{{color:#0b6e4f}} .bad{{color:#a63d00}}
 .grid{{display:flex;flex-wrap:wrap;gap:.6rem}} figure{{margin:0;width:7rem}}
 img{{width:100%;image-rendering:pixelated}} figcaption{{font-size:.75rem}}
+figure:has(.window){{width:28rem}} .window{{white-space:pre-wrap;margin:0}}
 dt{{font-weight:600}} dd{{margin:0 0 .4rem}} pre{{background:#f3f5f7;padding:.8rem;overflow:auto}}
 @media print{{body{{margin:0}} pre{{white-space:pre-wrap}}}}</style>
 <h1>{title}</h1><p class="lead">{sentence}</p><p>{losing}</p>

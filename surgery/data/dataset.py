@@ -197,8 +197,9 @@ class Dataset(Heading):
     ) -> Batches:
         """The samples `ids` as a model takes them, `size` at a time, in order or shuffled by `seed`.
 
-        Yields (x: float32[b, *spec.shape] normalised, y: int64[b] | float32[b] | None, ids: int64[b] on the CPU).
-        Images are resized (bilinear) and turned from gray to RGB or back where `spec.shape` differs.
+        Yields (x: float32[b, *spec.shape] normalised, or int64[b, context] of a text, y: int64[b] | float32[b] | None,
+        ids: int64[b] on the CPU). Images are resized (bilinear) and turned from gray to RGB or back where `spec.shape`
+        differs.
 
         Raises:
             DataError: `spec` cannot take these samples, or an id is out of range or closed.

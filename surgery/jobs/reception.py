@@ -164,9 +164,9 @@ def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
 
 def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
-    """Write a version for use elsewhere. Task: version, format ("safetensors" or "onnx").
+    """Write a version for use elsewhere. Task: version, format ("safetensors", "onnx" or "int8"), of int8 a dataset.
 
-    Result: file, the path of one file below the workspace's exports; of int8, which needs a dataset too, what
+    Result: file, the path of one file below the workspace's exports; of int8 also what
     `measure.int8` found.
 
     Raises:

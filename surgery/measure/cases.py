@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from surgery.network.model import Model
 
 
-RISE = (
-    0.25  # nats per character, averaged over the positions at which it answers: each character less likely by a fifth
-)
+# Nats per character, averaged over the positions at which it answers: each character less likely by a fifth.
+RISE = 0.25
 
 
 def cases(before: Model, after: Model, data: Dataset, ctx: Context) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def _with_files(arguments: Any, target: Path) -> Any:
 
 
 def to_onnx(model: Model, target: Path) -> None:
-    """Write one self-contained file: "input" float[batch, *shape], normalised -> "logits" float[batch, classes].
+    """Write one self-contained file: "input" float[batch, *shape], normalised -> "logits" float[batch, classes];
+    of a text int64[batch, context] -> what its module gives, as a rule float[batch, context, alphabet].
 
     Its metadata holds classes, mean, std and the origins of the weights as JSON.
 

@@ -40,7 +40,7 @@ def guess_input(tensors: Mapping[str, Tensor], architecture: Architecture, sampl
     Where the weights begin with an embedding, a text goes in: as many characters as a second embedding has places, and
     the alphabet is left as numbers.
 
-    sample: (channels, height, width) of a picture at hand.
+    sample: (channels, height, width) of a picture at hand, or (context,) of a text.
 
     Raises:
         ModelError: the architecture cannot be built.
