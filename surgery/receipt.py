@@ -260,7 +260,9 @@ def _texts(receipt: Receipt) -> str:
     if not receipt.texts:
         return ""
     sides = ("prompt", "before", "after")
-    rows = ["".join(f"<td><pre>{html.escape(row[side])}</pre></td>" for side in sides) for row in receipt.texts]
+    rows = [
+        "".join(f"<td><pre class=window>{html.escape(row[side])}</pre></td>" for side in sides) for row in receipt.texts
+    ]
     head = "<tr><th>Beginning</th><th>Written before</th><th>Written after</th></tr>"
     return f"<h2>What it writes</h2><table>{head}{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 

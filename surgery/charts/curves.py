@@ -53,6 +53,7 @@ def over_time(table: pd.DataFrame, *, title: str, unit: str, dark: bool = False)
             y=[str(name) for name in table],
             colorscale="Cividis",
             zmin=0,
+            zmax=float(table.to_numpy().max()),
             colorbar={"title": {"text": unit}, "tickfont": {"color": tone.muted}, "thickness": 12},
             hovertemplate="%{y}, look %{x}: %{z:.2f} " + unit + "<extra></extra>",
         )

@@ -125,7 +125,7 @@ def _previews(path: str, target: str | None) -> None:
     """Twelve samples with their labels, before anything runs."""
     found = _peek(path, target)
     pictures = [(enlarged(sample), label) for sample, label in found if isinstance(sample, bytes)]
-    rows = [{_("Label"): label} | sample for sample, label in found if not isinstance(sample, bytes)]
+    rows = [({_("Label"): label} if label else {}) | sample for sample, label in found if not isinstance(sample, bytes)]
     with st.container(horizontal=True, gap="small"):
         for picture, label in pictures:
             st.image(picture, caption=plain(label) or None, width=72, alt=_("A sample of {label}").format(label=label))
