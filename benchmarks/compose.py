@@ -25,8 +25,8 @@ from benchmarks.rows import cache_folder, row
 from surgery.context import Context
 from surgery.data.arrays import from_arrays
 from surgery.data.dataset import Dataset
-from surgery.measure.cost import bytes_of
 from surgery.network import store
+from surgery.network.cost import bytes_of
 from surgery.network.model import Model
 from surgery.operations.compose import Compose
 

@@ -30,7 +30,7 @@ from surgery.context import Context
 from surgery.data.arrays import from_arrays
 from surgery.data.dataset import Dataset
 from surgery.edit.tune import tune
-from surgery.measure.cost import macs, parameters
+from surgery.network.cost import macs, parameters
 from surgery.network.model import Model
 from surgery.operations.compress import Compress
 

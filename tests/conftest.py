@@ -22,13 +22,19 @@ def pico_images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return drawn(tmp_path_factory.mktemp("data") / "images")
 
 
-def drawn(folder: Path) -> Dataset:
-    """What `pico_images` holds."""
+@pytest.fixture(scope="session")
+def pico_many(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """300 drawings as `pico_images`."""
+    return drawn(tmp_path_factory.mktemp("data") / "many", 300)
+
+
+def drawn(folder: Path, count: int = 60) -> Dataset:
+    """What `pico_images` holds, or more of it."""
     generator = np.random.default_rng(0)
     clean = np.zeros((3, 8, 8, 1))
     clean[0, ::2], clean[1, :, ::2], clean[2, 2:6, 2:6] = 180, 180, 180
-    y = np.arange(60) % 3
-    x = (clean[y] + generator.uniform(0, 60, (60, 8, 8, 1))).astype(np.uint8)
+    y = np.arange(count) % 3
+    x = (clean[y] + generator.uniform(0, 60, (count, 8, 8, 1))).astype(np.uint8)
     return from_arrays(folder, x, y, classes=DRAWINGS, name="drawings", task="classification")
 
 

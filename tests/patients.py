@@ -53,6 +53,17 @@ def split_digits() -> Model:
 
 
 @functools.cache
+def fleet() -> tuple[Model, Model, Model]:
+    """One that has learned the drawings, what further training has made of it, and a stranger of other widths."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = drawn(Path(folder) / "images").without_test()
+        first = replace(split_digits(), parts=())
+        further = tune(first, data, Context(seed=7), epochs=3, rate=1e-3)
+        stranger = tune(digits((6, 10, 12)), data, Context(seed=2), epochs=60, rate=1e-2)
+    return first, further, stranger
+
+
+@functools.cache
 def writer(epochs: float = 6) -> Model:
     """A language model of two heads and 24 hidden units that has learned the sentences of `pico_text`."""
     with tempfile.TemporaryDirectory() as folder:

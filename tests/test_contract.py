@@ -22,7 +22,7 @@ from surgery.operations.base import Operation, operations
 from surgery.plan import Plan, run
 from surgery.receipt import Receipt, to_html
 from tests.conftest import SIDES
-from tests.patients import digits, mlp, split_digits
+from tests.patients import digits, fleet, mlp, split_digits
 
 
 @dataclass
@@ -52,6 +52,7 @@ CASES = {
         lambda: {"modules": [part.digest for part in split_digits().parts], "calibration": 5}, lambda: [split_digits()]
     ),
     "patch": Case({"target": "square"}, lambda: [digits(), split_digits()]),
+    "share": Case({"agreement": 60}, lambda: [*fleet()], data="pico_many"),
     "extend": Case({"epochs": 1, "tolerance": 100, "healing": 0}, lambda: [digits()], new="pico_more"),
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from surgery.analysis.similarity import debiased_cka
+from surgery.analysis.cka import debiased_cka
 from surgery.analysis.slices import Observed, layers_of
 from surgery.network.model import Model
 

@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from surgery.analysis.cka import debiased_cka
 from surgery.analysis.scan import Scan, samples_of
-from surgery.analysis.similarity import debiased_cka
 from surgery.analysis.sources import columns, sources
 from surgery.analysis.watch import layouts, watch
 from surgery.context import Context

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surgery.measure.cost import macs_per_layer
 from surgery.measure.quality import mse, r2
+from surgery.network.cost import macs_per_layer
 from surgery.network.wiring import wiring
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from surgery.edit.evaluate import predict, training_ids
 from surgery.edit.parts import rows_of, share_of
 from surgery.errors import PlanError
 from surgery.jobs.verdict import Probes, sizes
-from surgery.measure.cost import bytes_of
+from surgery.network.cost import bytes_of
 from surgery.network.model import Model
 from surgery.operations.capacity import TRIALS, free_share
 from surgery.operations.compress import Compress

@@ -16,7 +16,7 @@ from surgery.edit.heads import scores
 from surgery.errors import DataError, PlanError, SelectionError, SurgeryError, TraceError
 from surgery.jobs.quality_answer import quality
 from surgery.jobs.verdict import Probes, sizes
-from surgery.measure.cost import bytes_of, macs, parameters
+from surgery.network.cost import bytes_of, macs, parameters
 from surgery.operations.compose import Compose
 from surgery.operations.division import JUDGED
 from surgery.operations.evolved import FITTED

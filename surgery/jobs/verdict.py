@@ -15,10 +15,10 @@ from torch import Tensor
 from surgery.data.dataset import Dataset
 from surgery.data.rows import Ids
 from surgery.data.splits import spread
-from surgery.measure.cost import bytes_of, macs, parameters
 from surgery.measure.interval import paired, resampled
 from surgery.measure.measurement import ALL, quality_rows
 from surgery.measure.quality import meaning_of, quality, r2
+from surgery.network.cost import bytes_of, macs, parameters
 from surgery.network.model import Model
 
 FLIPS = 48  # samples listed in each direction; the counts are complete

@@ -231,7 +231,7 @@ def _known(name: str, model: Model, part: Model | None, data: Dataset, ctx: Cont
 
 
 def _costs(name: str, model: Model) -> list[tuple[Any, ...]]:
-    from surgery.measure.cost import bytes_of, macs, parameters
+    from surgery.network.cost import bytes_of, macs, parameters
 
     counts = (("parameters", "", parameters), ("bytes", "bytes", bytes_of), ("MACs", "", macs))
     return [(metric, name, ALL, float(count(model)), unit, "lower", "", 0) for metric, unit, count in counts]

@@ -59,7 +59,7 @@ FAMILIES = {
     "torchvision": ("zoo", "ARCHITECTURES"),
 }
 # Made by surgery alone, of other networks: never tried on an upload.
-MADE = {"composed": ("composed", "ARCHITECTURES")}
+MADE = {"composed": ("composed", "ARCHITECTURES"), "fleet": ("fleet", "ARCHITECTURES")}
 # Families of libraries that are installed on demand: they are built by name, but not tried on every upload.
 EXTRAS = {"timm": ("timm_zoo", "ARCHITECTURES"), "hf": ("hf", "ARCHITECTURES")}
 

@@ -39,7 +39,7 @@ def _with_files(arguments: Any, target: Path) -> Any:
     if not isinstance(arguments, dict):
         return arguments
     found = {key: _with_files(value, target) for key, value in arguments.items()}
-    if {"name", "arguments", "outputs"} <= found.keys():
+    if {"name", "arguments"} <= found.keys():
         definition = architectures.definition(found["name"])
         file = f"definition_{found['name'].rpartition('/')[0] or 'mlp'}.py"
         shutil.copyfile(definition.file, target / file)

@@ -40,6 +40,12 @@ def bytes_of(model: Model) -> int:
     return 8 + -(-header // 8) * 8 + end  # length field, header padded to 8 bytes, data
 
 
+def weight_bytes(models: Iterable[Model]) -> int:
+    """Bytes that the tensors of several models take in memory, each that they share once."""
+    named = ((f"{place}.{name}", t) for place, one in enumerate(models) for name, t in one.module.state_dict().items())
+    return sum(tensor.nbytes for _, tensor in distinct(named))
+
+
 def distinct(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
     """Each tensor under the first of its names; tied tensors share memory, offset and shape."""
     seen = set()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.edit.lend import Share
     from surgery.network.model import Model
     from surgery.network.part import Part
 
@@ -88,6 +89,7 @@ class Outcome:
     models: [0] is the new patient. kept: int64[N_new], the old id of each new neuron, so that selections, colours and
     map positions survive, −1 for a new one; None when the neurons did not change. parts: of the new patient.
     assembled: what is measured as "after" in place of [0], where the parts are the result: all of them put together.
+    lent: place of a guest among the models -> its host and what they share; then all models together are the result.
     """
 
     models: tuple[Model, ...]
@@ -95,6 +97,15 @@ class Outcome:
     tables: Mapping[str, DataFrame] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     assembled: Model | None = None
+    lent: Mapping[int, Lent] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lent:
+    """host: the place of the model that a guest goes on from."""
+
+    host: int
+    share: Share
 
 
 @dataclass(frozen=True)

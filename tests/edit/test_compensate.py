@@ -15,8 +15,8 @@ from surgery.edit.effect import effects
 from surgery.edit.inputs import inputs_of
 from surgery.edit.shrink import shrink
 from surgery.edit.size import Sizes
-from surgery.measure.cost import macs, parameters
 from surgery.network.certificate import relative, sample
+from surgery.network.cost import macs, parameters
 from surgery.network.model import Model
 from tests import pico
 

@@ -13,11 +13,11 @@ from surgery.analysis.masking import order_of, without
 from surgery.edit.compose import Member, alone, compose, cut_out, together
 from surgery.edit.gate import gate
 from surgery.edit.shrink import shrink
-from surgery.measure.cost import parameters
 from surgery.network import store
 from surgery.network.architectures import build
 from surgery.network.certificate import relative, sample
 from surgery.network.composed import Adapter, Head
+from surgery.network.cost import parameters
 from surgery.network.load import assemble
 from surgery.network.model import Architecture, InputSpec, Model, Origin
 from surgery.network.part import Part

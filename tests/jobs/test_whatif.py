@@ -17,9 +17,9 @@ from surgery.edit.evaluate import means_of, predict
 from surgery.edit.gate import gate
 from surgery.errors import DataError, JobError, PlanError, SelectionError
 from surgery.jobs.whatif import WhatIf
-from surgery.measure.cost import bytes_of, macs, parameters
 from surgery.measure.interval import paired
 from surgery.network.architectures import build
+from surgery.network.cost import bytes_of, macs, parameters
 from surgery.network.model import Architecture, InputSpec, Model, Support
 from surgery.network.trace import trace
 from surgery.operations.prune import Prune

@@ -14,8 +14,8 @@ from surgery.data.dataset import Dataset
 from surgery.edit.quantize import covering, on_grid, settled, weights_of
 from surgery.edit.shrink import shrink
 from surgery.edit.tune import tune
-from surgery.measure.cost import bytes_of
 from surgery.network import store
+from surgery.network.cost import bytes_of
 from surgery.network.load import reopen
 from surgery.network.model import Model
 from surgery.network.read import read

@@ -16,8 +16,8 @@ from surgery.edit.compose import cut_out
 from surgery.edit.evaluate import quality
 from surgery.edit.heads import restored
 from surgery.errors import DataError, SelectionError
-from surgery.measure.cost import parameters
 from surgery.network import store
+from surgery.network.cost import parameters
 from surgery.network.model import InputSpec, Model
 from surgery.network.part import Part
 from surgery.operations.compose import Compose

@@ -11,8 +11,8 @@ import torch
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.errors import Cancelled, DataError, SelectionError
-from surgery.measure.cost import bytes_of, macs, parameters
 from surgery.network.certificate import relative
+from surgery.network.cost import bytes_of, macs, parameters
 from surgery.network.latency import Latency
 from surgery.network.model import Model
 from surgery.operations import descent

@@ -12,7 +12,7 @@ from surgery.data.dataset import Dataset
 from surgery.edit.evaluate import quality
 from surgery.edit.few_bits import Course, FewBits, Watch, learn
 from surgery.errors import Cancelled, DataError, SelectionError, SurgeryError
-from surgery.measure.cost import bytes_of
+from surgery.network.cost import bytes_of
 from surgery.network.model import Model
 from surgery.operations.base import Candidate
 from surgery.operations.self_compress import SelfCompress

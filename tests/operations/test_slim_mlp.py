@@ -15,7 +15,7 @@ from surgery.edit.build_large import build_large
 from surgery.edit.bypass import bypass, fitted
 from surgery.edit.evaluate import quality
 from surgery.errors import DataError, SelectionError
-from surgery.measure.cost import parameters
+from surgery.network.cost import parameters
 from surgery.network.model import Model
 from surgery.operations.base import Candidate
 from surgery.operations.slim_mlp import SlimMlp

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from captum.attr import LayerDeepLift
 from torch import Tensor, nn
 
+from surgery.analysis.cka import debiased_cka
 from surgery.analysis.criticality import Criticality, criticality
 from surgery.analysis.scan import scan
-from surgery.analysis.similarity import debiased_cka
 from surgery.analysis.slices import Fill, critical, levels
 from surgery.context import Context
 from surgery.data.dataset import Dataset

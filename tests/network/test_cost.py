@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from surgery.measure.cost import bytes_of, macs, parameters
+from surgery.network.cost import bytes_of, macs, parameters
 from surgery.network.model import Architecture, InputSpec, Model, Support
 from tests.patients import mlp
 from tests.pico import Residual, pico_model
