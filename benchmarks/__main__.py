@@ -33,6 +33,8 @@ NAMES = (
         "slim_mlp",
         "self_compress_cnn",
         "self_compress_lm",
+        "similarity",
+        "share",
     ),
 )
 
