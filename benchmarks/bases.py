@@ -59,6 +59,7 @@ RECIPES = {
     "cnn": Recipe("cnn", epochs=7, rate=0.1, least=0.76),
     "thin_resnet": Recipe("thin_resnet", epochs=7, rate=0.1, least=0.74),
     "resnet18": Recipe("resnet18", epochs=10, rate=0.05, least=0.72),
+    "even_resnet": Recipe("even_resnet", epochs=7, rate=0.1, least=0.74),
     "cnn_half": Recipe("cnn", epochs=10, rate=0.1, least=0.78, half=True),
 }
 CLASSES = 10
@@ -98,12 +99,24 @@ def thin_resnet(classes: int = CLASSES) -> nn.Module:
     return nn.Sequential(normed(3, 16), nn.ReLU(), *blocks, *end)
 
 
+def even_resnet(classes: int = CLASSES) -> nn.Module:
+    """A stem and nine residual blocks of 32 channels, three each at 16 × 16, 8 × 8 and 4 × 4."""
+    blocks = [Block(32, 32, 2 if place in (3, 6) else 1) for place in range(9)]
+    end = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, classes))
+    return nn.Sequential(normed(3, 32, 2), nn.ReLU(), *blocks, *end)
+
+
 def resnet18(classes: int = CLASSES) -> nn.Module:
     """torchvision's, at 32 × 32."""
     return build(Architecture("torchvision/resnet18", {"num_classes": classes}))
 
 
-NETWORKS: dict[str, Made] = {"cnn": cnn, "thin_resnet": thin_resnet, "resnet18": resnet18}
+NETWORKS: dict[str, Made] = {
+    "cnn": cnn,
+    "thin_resnet": thin_resnet,
+    "even_resnet": even_resnet,
+    "resnet18": resnet18,
+}
 
 
 def cifar10() -> Dataset:

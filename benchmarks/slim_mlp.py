@@ -94,9 +94,11 @@ def four(name: str, data: Dataset, seed: int) -> tuple[dict[str, Model], Candida
     spent = float(best.figures["epochs"])
     return {
         "base": base,
-        "more": tune(base, given, ctx, epochs=spent, rate=plan.rate),
+        "more": tune(base, given, ctx, epochs=spent, rate=plan.rate, decay=plan.decay),
         "slim": best.model,
-        "scratch": tune(from_scratch(best.model, given, seed), given, ctx, epochs=spent, rate=plan.rate),
+        "scratch": tune(
+            from_scratch(best.model, given, seed), given, ctx, epochs=spent, rate=plan.rate, decay=plan.decay
+        ),
     }, best
 
 

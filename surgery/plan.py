@@ -18,6 +18,7 @@ from surgery.receipt import Receipt
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.edit.lend import Share
     from surgery.network.model import Model
 
 
@@ -70,11 +71,18 @@ def _first(error: ValidationError) -> str:
 
 
 def run(
-    plan: Plan, models: Sequence[Model], data: Dataset, ctx: Context, *, original: Model | None = None
+    plan: Plan,
+    models: Sequence[Model],
+    data: Dataset,
+    ctx: Context,
+    *,
+    original: Model | None = None,
+    names: Sequence[str] = (),
 ) -> tuple[Outcome, Receipt]:
     """Operate on `models`, measure before and after, and write the receipt.
 
     original: the root of the lineage, when it is not the input: agreement is then shown with both.
+    names: what the receipt of a fleet calls the models; by default "model 1" and so on.
 
     Raises:
         PlanError: the operation cannot run on these models.
@@ -89,7 +97,10 @@ def run(
     start = time.monotonic()
     own = data.fitting(models[0].classes) if operation.narrows else data
     outcome = operation.operate(models, own.without_test(), ctx)
-    return outcome, account(plan, outcome, models, data, ctx, original=original, seconds=time.monotonic() - start)
+    seconds = time.monotonic() - start
+    if outcome.lent:
+        return outcome, account_fleet(plan, outcome, models, data, ctx, names=names, seconds=seconds)
+    return outcome, account(plan, outcome, models, data, ctx, original=original, seconds=seconds)
 
 
 def account(
@@ -122,6 +133,41 @@ def account(
     receipt = Receipt.make(plan.model_dump(mode="json"), plan.build().title, outcome, measurement, data, seconds)
     receipt = replace(receipt, texts=continuations(measured, data, ctx))
     return replace(receipt, cases=cases(before, after, data, ctx)) if plan.preserve.ids else receipt
+
+
+def account_fleet(
+    plan: Plan,
+    outcome: Outcome,
+    models: Sequence[Model],
+    data: Dataset,
+    ctx: Context,
+    *,
+    names: Sequence[str] = (),
+    seconds: float,
+) -> Receipt:
+    """Measure models before and after they share, and write the receipt; its scopes are the members' names.
+
+    Must-keep cases are those of every guest whose classes the data has, each broken one with the guest's name.
+    """
+    from surgery.measure.fleet import cases_of, measure_fleet
+
+    data = _preserving(plan, data)
+    called = called_by(names, len(models))
+    before = dict(zip(called, models, strict=True))
+    after = dict(zip(called, outcome.models, strict=True))
+    table = measure_fleet(before, after, shares_by(called, outcome), data, ctx)
+    receipt = Receipt.of_fleet(plan.model_dump(mode="json"), plan.build().title, outcome, table, data, seconds)
+    return replace(receipt, cases=cases_of(before, after, data, ctx)) if plan.preserve.ids else receipt
+
+
+def called_by(names: Sequence[str], count: int) -> list[str]:
+    """The members' names."""
+    return list(names) if names else [f"model {place}" for place in range(1, count + 1)]
+
+
+def shares_by(names: Sequence[str], outcome: Outcome) -> dict[str, tuple[str, Share]]:
+    """Guest -> its host, and what it shares, by name."""
+    return {names[guest]: (names[lent.host], lent.share) for guest, lent in outcome.lent.items()}
 
 
 def _preserving(plan: Plan, data: Dataset) -> Dataset:

@@ -78,6 +78,25 @@ class Receipt:
             origins=[asdict(origin) for origin in outcome.models[0].origins] if outcome.models else [],
         )
 
+    @classmethod
+    def of_fleet(
+        cls, plan: Mapping[str, Any], title: str, outcome: Outcome, table: Any, data: Dataset, seconds: float
+    ) -> Receipt:
+        """The receipt of models that share; table: what `measure_fleet` gave."""
+        origins = dict.fromkeys(origin for model in outcome.models for origin in model.origins)
+        return cls(
+            title=title,
+            plan=dict(plan),
+            dataset={"digest": data.digest, "task": data.task, "classes": list(data.classes)},
+            table=rows(table),
+            flips={"lost": [], "won": [], "lost_count": 0, "won_count": 0},
+            tables={name: rows(found) for name, found in outcome.tables.items()},
+            neurons={},
+            seconds=round(seconds, 3),
+            lineage=list(plan.get("inputs", ())),
+            origins=[asdict(origin) for origin in origins],
+        )
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict."""
         return asdict(self)
@@ -185,7 +204,11 @@ def sentence(table: Sequence[Mapping[str, Any]]) -> str:
     if row := found.get(("new accuracy", "overall")):
         old = "" if row["before"] is None else f"{100 * row['before']:.1f} → "
         parts.append(f"new data {old}{100 * row['after']:.1f} % on {row['n']:,} {row['split']} samples")
-    if (row := found.get(("parameters", "overall"))) and row["before"]:
+    if row := found.get(("weights in memory", "overall")):
+        parts.append(f"weights in memory {row['before'] / 1e6:.3g} → {row['after'] / 1e6:.3g} MB")
+        agreed = [one for (metric, scope), one in found.items() if metric == "agreement" and scope != "overall"]
+        parts.append(f"every model agrees with itself on {100 * min(one['after'] for one in agreed):.1f} % or more")
+    elif (row := found.get(("parameters", "overall"))) and row["before"]:
         parts.append(_size(row["after"] / row["before"]))
         size = found.get(("bytes", "overall"))
         if size and size["before"] and size["after"] / size["before"] < BITS * row["after"] / row["before"]:

@@ -20,6 +20,7 @@ from surgery.network.model import Architecture, InputSpec, Model, Origin
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
 
+DECAY = 1.0  # of AdamW: what is not needed shrinks, which makes a large network generalise, and its rest easy to remove
 ROUNDS, PATIENCE = 10, 3  # looks at validation samples on the way; so many without a gain end it
 
 
@@ -83,7 +84,7 @@ def _trained(model: Model, data: Dataset, ctx: Context, epochs: float, rate: flo
     best, reached, waited = model, -np.inf, 0
     for turn in range(ROUNDS):
         own = replace(ctx, seed=ctx.seed + turn)
-        model = tune(model, data, own, epochs=epochs / ROUNDS, rate=rate * (1 - turn / ROUNDS))
+        model = tune(model, data, own, epochs=epochs / ROUNDS, rate=rate * (1 - turn / ROUNDS), decay=DECAY)
         if not len(val):
             best = model
             continue

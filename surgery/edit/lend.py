@@ -19,7 +19,7 @@ from torch import Tensor
 from surgery.edit.compose import seen_by
 from surgery.errors import SelectionError, SurgeryError, TraceError
 from surgery.network.cuts import Cut
-from surgery.network.fleet import Back, Fit, Front, Shared, resized, share_of
+from surgery.network.fleet import Back, Fit, Fleet, Front, Shared, resized, share_of
 from surgery.network.model import Architecture, Model
 from surgery.network.trace import trace
 
@@ -158,6 +158,17 @@ def lend(host: Model, guest: Model, share: Share, *, numbered: bool = False) -> 
         return made
     index, support = trace(module, made.input.example(2))
     return replace(made, index=index, support=support)
+
+
+def fleet_of(models: Mapping[str, Model], shares: Mapping[str, tuple[str, Share]]) -> Fleet:
+    """All models as one network that computes a shared beginning once; shares: guest -> its host and the share."""
+    members = {name: about(model) | {"classes": list(model.classes)} for name, model in models.items()}
+    described = {guest: {"host": host, **share.to_json()} for guest, (host, share) in shares.items()}
+    fleet = Fleet(members, described, {name: model.module for name, model in models.items()}).eval()
+    for guest, (_, share) in shares.items():
+        if share.adapter is not None:
+            fleet.adapters[str(fleet.names.index(guest))].load_state_dict(share.adapter.state_dict())
+    return fleet
 
 
 def about(model: Model) -> dict[str, Any]:

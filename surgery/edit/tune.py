@@ -44,6 +44,7 @@ def tune(
     epochs: float,
     rate: float,
     batch: int = 64,
+    decay: float = 0.0,
     free: Free | None = None,
     guard: Guard | None = None,
     replay: Replay | None = None,
@@ -54,10 +55,11 @@ def tune(
     Cross-entropy for classes (of a text, at every position), squared error in units of the target's spread for
     regression. Only normalisation and dropout run in training mode, so that branches a network opens in training mode
     (auxiliary heads) stay closed.
-    epochs: a part of one takes that share of the samples, in a seeded order. free: what may move, by `edit.parts`; all
-    else stays bit for bit. guard: looks every few steps; when it goes back, the rate is halved, and at the end the
-    last state that it kept is the result. replay: older samples mixed into every batch. among: int64[k], rising,
-    the only outputs that the loss compares; samples of other classes are left out. Same seed, same weights.
+    epochs: a part of one takes that share of the samples, in a seeded order. decay: AdamW's weight decay. free: what
+    may move, by `edit.parts`; all else stays bit for bit. guard: looks every few steps; when it goes back, the rate is
+    halved, and at the end the last state that it kept is the result. replay: older samples mixed into every batch.
+    among: int64[k], rising, the only outputs that the loss compares; samples of other classes are left out. Same seed,
+    same weights.
 
     Raises:
         DataError: there is nothing labelled to train on.
@@ -75,7 +77,7 @@ def tune(
     movable = [parameter.requires_grad for parameter in module.parameters()]
     held = Held(module, free) if free is not None else None
     moving = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(moving, lr=rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(moving, lr=rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     if guard is not None:
         guard.begin(module)

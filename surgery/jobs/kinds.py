@@ -12,7 +12,7 @@ from typing import Any
 
 from surgery.context import Context
 from surgery.errors import JobError, NotFoundError
-from surgery.jobs import candidates, masks, reception, work
+from surgery.jobs import candidates, fleet_work, masks, reception, work
 from surgery.workspace import Workspace, files, queue
 from surgery.workspace.rows import Job, Lane
 
@@ -108,6 +108,24 @@ def prepare_build_large(ws: Workspace, _project: str, task: Task) -> dict[str, A
     return dict(task)
 
 
+def prepare_replay(ws: Workspace, _project: str, task: Task) -> dict[str, Any]:
+    """Check that the fleet has somebody to watch, and that the streams are there.
+
+    Raises:
+        NotFoundError: no such fleet or dataset. JobError: no guest shares, no stream, or a share out of bounds.
+    """
+    fleet = ws.fleet(task["fleet"])
+    for dataset in task["datasets"]:
+        ws.dataset_row(dataset)
+    if not task["datasets"]:
+        raise JobError("No stream was named.", "Choose a dataset to replay.")
+    if not fleet.sharing:
+        raise JobError(f"Nobody shares in fleet {fleet.number} {fleet.name!r} now.", "Let a guest share again first.")
+    if not 0 < float(task.get("share", 0.25)) <= 1:
+        raise JobError(f"A share of {task['share']} of the inputs cannot be watched.", "Choose more than 0, at most 1.")
+    return dict(task)
+
+
 def disk_for_plan(ws: Workspace, task: Task) -> int:
     """Room for a result as large as the inputs, twice: staged and committed."""
     return 2 * sum(ws.version(version).bytes for version in task["plan"]["inputs"])
@@ -151,6 +169,8 @@ KINDS: dict[str, Kind] = {
     "set_input": Kind(reception.set_input),
     "open_sample": Kind(reception.open_sample),
     "export": Kind(reception.export),
+    "replay": Kind(fleet_work.replay, prepare=prepare_replay),
+    "export_fleet": Kind(fleet_work.export),
 }
 
 

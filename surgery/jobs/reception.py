@@ -174,7 +174,7 @@ def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
     """
     from surgery.network import store
 
-    _forget_old_exports(ws)
+    forget_old_exports(ws)
     version, kind = ws.version(job.task["version"]), job.task["format"]
     stem = ws.exports / job.id / f"v{version.number}"
     stem.parent.mkdir(parents=True)
@@ -195,7 +195,7 @@ def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
     return {"file": file}
 
 
-def _forget_old_exports(ws: Workspace) -> None:
+def forget_old_exports(ws: Workspace) -> None:
     """Exported files are copies: they go after a day."""
     for folder in ws.exports.iterdir():
         if time.time() - folder.stat().st_mtime > DAY:

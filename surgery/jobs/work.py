@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.context import Context
-from surgery.jobs import candidates
+from surgery.jobs import candidates, fleet_work
 from surgery.workspace import Workspace, queue
 from surgery.workspace.files import full_disk_refused
 from surgery.workspace.rows import Job
@@ -33,7 +33,7 @@ def text_of(document: Mapping[str, Any]) -> str:
 
 
 def plan(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Run a plan on its inputs and commit the new version. Task: plan, name (of the version; the job's title).
+    """Run a plan on its inputs and commit the new version, or fleet. Task: plan, name (by default the job's title).
 
     Candidates on the way stay with the job.
     """
@@ -42,8 +42,12 @@ def plan(ws: Workspace, job: Job, ctx: Context) -> None:
     plan = Plan.parse(text_of(job.task["plan"]))
     models, original = _inputs(ws, job.project, plan, ctx)
     ctx = replace(ctx, seed=plan.seed, offer=candidates.keeper(job))
-    outcome, receipt = run(plan, models, data_of(ws, plan), ctx, original=original)
-    _commit(ws, job, plan, outcome, receipt, ctx)
+    names = fleet_work.names_of(ws, plan.inputs)
+    outcome, receipt = run(plan, models, data_of(ws, plan), ctx, original=original, names=names)
+    if outcome.lent:
+        fleet_work.commit(ws, job, plan, dict(zip(names, models, strict=True)), outcome, receipt, ctx)
+    else:
+        _commit(ws, job, plan, outcome, receipt, ctx)
 
 
 def take(ws: Workspace, job: Job, ctx: Context) -> None:

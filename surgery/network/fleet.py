@@ -147,6 +147,7 @@ class Fleet(nn.Module):
         networks: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
+        self.arguments = {"members": dict(members), "shares": dict(shares)}
         self.names, self.shares = list(members), dict(shares)
         self.scales = nn.ModuleList(Scale(member) for member in members.values())
         self.members, self.adapters = nn.ModuleList(), nn.ModuleDict()
@@ -183,6 +184,13 @@ class Fleet(nn.Module):
                 lent = self.adapters[str(own)](taken[self.shares[name]["cut"]])
                 found[name] = _answer(self.members[own](lent, seen))
         return {name: found[name] for name in asked}
+
+    def take_back(self, name: str, network: nn.Module) -> None:
+        """Let a guest run as the whole network that it was."""
+        place = self.names.index(name)
+        del self.shares[name], self.adapters[str(place)]
+        self.members[place] = network
+        self.taps[name] = Tap(network, [])
 
 
 class Scale(nn.Module):

@@ -45,7 +45,7 @@ def save(model: Model, folder: Path) -> str:
     own = {name: tensor for name, tensor in state.items() if name not in description.tied}
     tensors = {name: tensor.contiguous() for name, tensor in stored(own, model.held).items()}
     folder.mkdir(parents=True, exist_ok=True)
-    _write_tensors(tensors, folder / WEIGHTS, {HEADER: text})
+    write_tensors(tensors, folder / WEIGHTS, {HEADER: text})
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
     if model.index is not None:
         write_index(model.index, folder / INDEX)
@@ -146,7 +146,7 @@ def _description(folder: Path) -> Description:
         raise ModelFileError(f"{folder / DESCRIPTION} is not valid: {error}.", "Restore it from a backup.") from error
 
 
-def _write_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
+def write_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
     """Write a safetensors file, with a full disk reported as Python reports it."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file

@@ -62,6 +62,14 @@ class SlimMlp(Operation):
     rate: float = Field(
         1e-3, gt=0, le=1, title="Learning rate", description="Of the tuning, at its start.", json_schema_extra=FINER
     )
+    decay: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        title="Weight decay",
+        description="Of the tuning (AdamW): large networks on tables overfit without it.",
+        json_schema_extra=FINER,
+    )
     controls: bool = Field(
         False,
         title="Run the controls too",

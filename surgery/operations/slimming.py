@@ -193,7 +193,7 @@ class Slimming:
         if not epochs:
             return model
         ctx = replace(self.ctx, seed=self.ctx.seed + number)
-        return tune(model, self.data, ctx, epochs=epochs, rate=self.plan.rate)
+        return tune(model, self.data, ctx, epochs=epochs, rate=self.plan.rate, decay=self.plan.decay)
 
     def _judge(
         self, number: int, stage: str, model: Model, kept: Tensor, epsilon: float | None, epochs: float | None = None

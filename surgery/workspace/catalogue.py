@@ -1,4 +1,4 @@
-"""The catalogue: nine tables in SQLite (WAL), or in PostgreSQL when SURGERY_DATABASE names one.
+"""The catalogue: ten tables in SQLite (WAL), or in PostgreSQL when SURGERY_DATABASE names one.
 
 It says what exists; the bytes lie in folders beside it. Every write transaction is exclusive, so a folder can be
 renamed into place inside the transaction that adds its row, and nobody ever sees one without the other.
@@ -114,6 +114,22 @@ must_keep = Table(
     Column("digest", String, nullable=False),
     Column("made_by", String, nullable=False),
     Column("created", Float, nullable=False),
+)
+
+fleets = Table(
+    "fleets",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False, index=True),
+    Column("name", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("members", JSON, nullable=False),  # [[name, version], …]
+    Column("hosts", JSON, nullable=False),  # [[guest, host], …]
+    Column("back", JSON, nullable=False),  # the guests that run as they were
+    Column("state", String, nullable=False, default="ready"),
 )
 
 jobs = Table(

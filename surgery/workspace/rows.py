@@ -100,6 +100,29 @@ class MustKeep:
 
 
 @dataclass(frozen=True)
+class Fleet:
+    """Models that share their beginnings; `number` counts 1, 2, … in a project."""
+
+    id: str
+    project: str
+    name: str
+    number: int
+    created: datetime
+    digest: str
+    bytes: int  # of model.safetensors, each tensor once
+    members: Mapping[str, str]  # name -> version id
+    hosts: Mapping[str, str]  # guest -> the member that it goes on from, by name
+    back: tuple[str, ...]  # the guests that run as they were
+    state: Literal["ready", "trash"]
+    folder: Path
+
+    @property
+    def sharing(self) -> tuple[str, ...]:
+        """The guests that share now."""
+        return tuple(guest for guest in self.hosts if guest not in self.back)
+
+
+@dataclass(frozen=True)
 class Job:
     """One piece of background work. `stage`, `percent` and `eta` (seconds) come from the worker's own report."""
 

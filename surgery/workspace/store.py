@@ -25,7 +25,7 @@ from surgery.errors import NotFoundError, WorkspaceError
 from surgery.workspace import catalogue
 from surgery.workspace.files import full_disk_refused
 
-FOLDERS = ("versions", "datasets", "scans", "staging", "trash", "jobs", "uploads", "exports")
+FOLDERS = ("versions", "datasets", "fleets", "scans", "staging", "trash", "jobs", "uploads", "exports")
 
 
 @dataclass(frozen=True)

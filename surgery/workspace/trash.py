@@ -14,11 +14,11 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from surgery.workspace import files, scans
-from surgery.workspace.catalogue import datasets, jobs, lineage, must_keep, projects, selections, versions
+from surgery.workspace.catalogue import datasets, fleets, jobs, lineage, must_keep, projects, selections, versions
 from surgery.workspace.history import without
 from surgery.workspace.store import Store, fetch, new_id
 
-_OWNED = {"versions": versions, "datasets": datasets, "jobs": jobs}
+_OWNED = {"versions": versions, "datasets": datasets, "fleets": fleets, "jobs": jobs}
 
 
 def empty(store: Store, project: str | None = None) -> int:
@@ -28,6 +28,8 @@ def empty(store: Store, project: str | None = None) -> int:
         for row in gone:
             db.execute(delete(versions).where(versions.c.id == row["id"]))
             db.execute(delete(selections).where(selections.c.version == row["id"]))
+        trashed = fleets.c.state == "trash"
+        db.execute(delete(fleets).where(trashed if project is None else trashed & (fleets.c.project == project)))
         for id in _trashed_projects(db, project):
             _forget(db, id)
         _shorten_histories(db, {row["id"] for row in gone})
@@ -74,7 +76,7 @@ def _trashed_versions(db: Connection, project: str | None) -> list[dict[str, Any
 
 def _forget(db: Connection, project: str) -> None:
     """Delete every row of a project; its events stay: they are the audit log."""
-    for table in (versions, lineage, datasets, selections, must_keep, jobs):
+    for table in (versions, lineage, datasets, selections, must_keep, fleets, jobs):
         db.execute(delete(table).where(table.c.project == project))
     db.execute(delete(projects).where(projects.c.id == project))
 

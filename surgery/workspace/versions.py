@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import select, update
 
 from surgery.errors import NotFoundError, WorkspaceError
-from surgery.workspace.catalogue import lineage, projects, versions
+from surgery.workspace.catalogue import fleets, lineage, projects, versions
 from surgery.workspace.rows import Version
 from surgery.workspace.store import Store, clean_name, fetch, find, moment
 
@@ -135,10 +135,17 @@ def move(store: Store, id: str, state: Literal["ready", "trash"]) -> Version:
     """Put a version into the trash or take it out again; its children have complete files of their own.
 
     Raises:
-        WorkspaceError: it is the current version.
+        WorkspaceError: it is the current version, or a member of a fleet.
     """
     with store.write() as db:
         row = find(db, versions, id, "version")
+        member = [one for one in fetch(db, select(fleets)) if id in dict(one["members"]).values()]
+        if state == "trash" and member:
+            raise WorkspaceError(
+                f"Version {row['number']} {row['name']!r} is a member of fleet {member[0]['number']} "
+                f"{member[0]['name']!r}, which could not take it back without it.",
+                "Delete the fleet for good first.",
+            )
         if state == "trash" and find(db, projects, row["project"], "project")["current"] == id:
             raise WorkspaceError(
                 f"Version {row['number']} {row['name']!r} is the current one and cannot be deleted.",

@@ -20,6 +20,7 @@ from surgery.workspace import (
     commits,
     datasets,
     files,
+    fleets,
     history,
     must_keep,
     projects,
@@ -30,7 +31,7 @@ from surgery.workspace import (
 )
 from surgery.workspace import events as audit
 from surgery.workspace.commits import ANY, Draft
-from surgery.workspace.rows import DatasetRow, Event, MustKeep, Project, Selection, Version
+from surgery.workspace.rows import DatasetRow, Event, Fleet, MustKeep, Project, Selection, Version
 from surgery.workspace.store import open_store
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.data.dataset import Dataset
+    from surgery.network.fleet import Fleet as Network
     from surgery.network.model import Model
     from surgery.network.part import Part
 
@@ -305,6 +307,52 @@ class Workspace:
     def must_keep(self, dataset_id: str) -> list[MustKeep]:
         """All states of a dataset's must-keep cases, the newest first."""
         return must_keep.listing(self.store, dataset_id)
+
+    # Fleets
+
+    def add_fleet(self, project_id: str, name: str, write: Callable[[Path], str], **about: Any) -> Fleet:
+        """Commit models that share their beginnings; arguments and errors are those of `fleets.add`."""
+        return fleets.add(self.store, project_id, name, write, **about)
+
+    def fleets(self, project_id: str, trashed: bool = False) -> list[Fleet]:
+        """The fleets of a project, newest first."""
+        return fleets.listing(self.store, project_id, trashed)
+
+    def fleet(self, fleet_id: str) -> Fleet:
+        """One fleet. Raises NotFoundError."""
+        return fleets.get(self.store, fleet_id)
+
+    def fleet_network(self, fleet_id: str) -> Network:
+        """Load a fleet, guests that were taken back as they were. Imports torch; raises WorkspaceError."""
+        return fleets.network(self.store, fleet_id)
+
+    def fleet_document(self, fleet_id: str, name: str) -> dict[str, Any]:
+        """The "plan" or "receipt" of a fleet."""
+        return fleets.document(self.store, fleet_id, name)
+
+    def fleet_table(self, fleet_id: str) -> DataFrame:
+        """Every share that was tried for a fleet."""
+        return fleets.table(self.store, fleet_id)
+
+    def take_back(self, fleet_id: str, guest: str, *, why: str = "asked for") -> Fleet:
+        """Let a guest run as the version that it was, bit for bit. Raises WorkspaceError: no such guest."""
+        return fleets.set_back(self.store, fleet_id, guest, True, why)
+
+    def share_again(self, fleet_id: str, guest: str) -> Fleet:
+        """Undo `take_back`."""
+        return fleets.set_back(self.store, fleet_id, guest, False, "asked for")
+
+    def rename_fleet(self, fleet_id: str, name: str) -> Fleet:
+        """Give another name."""
+        return fleets.rename(self.store, fleet_id, name)
+
+    def trash_fleet(self, fleet_id: str) -> Fleet:
+        """Put into the trash; its members stay."""
+        return fleets.move(self.store, fleet_id, "trash")
+
+    def restore_fleet(self, fleet_id: str) -> Fleet:
+        """Take out of the trash."""
+        return fleets.move(self.store, fleet_id, "ready")
 
     # Scans, trash, events
 

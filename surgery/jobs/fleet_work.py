@@ -1,0 +1,111 @@
+"""What jobs do with fleets: commit one, replay a stream through it, take it away."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from surgery.context import Context
+from surgery.jobs.reception import forget_old_exports
+from surgery.workspace import Workspace
+from surgery.workspace.rows import Job
+
+if TYPE_CHECKING:
+    from surgery.network.model import Model
+    from surgery.operations.base import Outcome
+    from surgery.plan import Plan
+    from surgery.receipt import Receipt
+
+
+def names_of(ws: Workspace, versions: Sequence[str]) -> list[str]:
+    """What versions are called in a fleet; numbers tell equal names apart."""
+    rows = [ws.version(id) for id in versions]
+    return [f"v{row.number} {row.name}" for row in rows]
+
+
+def commit(
+    ws: Workspace,
+    job: Job,
+    plan: Plan,
+    models: Mapping[str, Model],
+    outcome: Outcome,
+    receipt: Receipt,
+    ctx: Context,
+) -> None:
+    """Commit models that share as a fleet; a guest that breaks more must-keep cases than allowed is back at once."""
+    from surgery.edit.lend import fleet_of
+    from surgery.network import fleet_store
+    from surgery.plan import shares_by
+
+    ctx.report({"stage": "saving", "done": 0, "total": 1, "seconds": 0.0})
+    names = list(models)
+    shares = shares_by(names, outcome)
+    broken = {str(case["member"]) for case in receipt.cases.get("broken", ())} if receipt.breaks else set()
+    ws.add_fleet(
+        job.project,
+        job.task.get("name") or job.title,
+        lambda folder: fleet_store.save(fleet_of(models, shares), models, folder),
+        members=dict(zip(names, plan.inputs, strict=True)),
+        hosts={guest: host for guest, (host, _) in shares.items()},
+        documents={"plan": plan.model_dump(mode="json"), "receipt": receipt.to_json()},
+        tables=outcome.tables,
+        back=[guest for guest in shares if guest in broken],
+        job=job.id,
+    )
+
+
+def replay(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Let streams run through a fleet, watched. Task: fleet, datasets (one after the other), and optionally share of
+    the inputs that are watched (0–1) and seed.
+
+    A guest that leaves its limit is taken back there and then, and runs on as it was. Result: what
+    `measure.monitor.replay` returns.
+    """
+    from surgery.measure.monitor import replay
+
+    fleet = ws.fleet(job.task["fleet"])
+    network = ws.fleet_network(fleet.id)
+    originals = {guest: ws.model(fleet.members[guest]) for guest in fleet.sharing}
+    table = ws.fleet_table(fleet.id)
+    chosen = table[table["chosen"]]
+    names = list(fleet.members)
+    levels = {
+        names[int(row["guest"])]: (float(row["agreement"]), int(row["samples"])) for row in chosen.to_dict("records")
+    }
+    host = ws.model(fleet.members[names[0]])
+    streams = {ws.dataset_row(id).name: ws.dataset(id) for id in job.task["datasets"]}
+
+    def took_back(guest: str, why: str) -> None:
+        ws.take_back(fleet.id, guest, why=why)
+
+    return replay(
+        network,
+        originals,
+        {guest: levels[guest] for guest in originals},
+        host.input,
+        streams,
+        Context(ctx.device, int(job.task.get("seed", 0)), ctx.report, ctx.cancelled),
+        watched=float(job.task.get("share", 0.25)),
+        took_back=took_back,
+    )
+
+
+def export(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Write a fleet for use elsewhere. Task: fleet. Result: file, a zip of one weights file, description, definitions
+    and a loader that needs torch, safetensors and the members' libraries.
+
+    Guests that were taken back are in it as they share: it is the fleet as it was made.
+    """
+    from surgery.network import export as exporting
+
+    forget_old_exports(ws)
+    fleet = ws.fleet(job.task["fleet"])
+    ctx.report({"stage": "writing", "done": 0, "total": None, "seconds": 0.0})
+    stem = ws.exports / job.id / f"fleet{fleet.number}"
+    stem.parent.mkdir(parents=True)
+    exporting.to_folder(fleet.folder, stem)
+    file = shutil.make_archive(str(stem), "zip", stem)
+    shutil.rmtree(stem)
+    return {"file": str(Path(file))}

@@ -1,0 +1,86 @@
+"""A fleet on disk: every tensor once, in the form of a stored model, so that the same loader rebuilds it anywhere.
+
+    model.safetensors     the tensors of all members, a shared beginning once
+    architecture.json     members, shares, input, bytes
+
+A guest's own beginning is not in it: it stays in the version that the guest was made from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from surgery.errors import ModelFileError
+from surgery.network import store
+from surgery.network.architectures import filled, skeleton
+from surgery.network.description import changed_attributes, tied_names
+from surgery.network.fleet import Fleet
+from surgery.network.model import Architecture, Model
+from surgery.network.packed import stored
+from surgery.network.restore import unpacked
+
+NAME = "fleet/members"
+
+
+def save(fleet: Fleet, members: Mapping[str, Model], folder: Path) -> str:
+    """Write a fleet of `members` (as they were before they shared) into a folder, and return its digest.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    tied = tied_names(fleet)
+    own = {name: tensor for name, tensor in fleet.state_dict().items() if name not in tied}
+    tensors = {name: tensor.contiguous() for name, tensor in stored(own, _held(fleet, members)).items()}
+    input = next(iter(members.values())).input
+    origins = dict.fromkeys(origin for model in members.values() for origin in model.origins)
+    description = {
+        "format": 1,
+        "name": NAME,
+        "arguments": fleet.arguments,
+        "input": {"kind": input.kind, "shape": list(input.shape)},
+        "attributes": changed_attributes(fleet, skeleton(Architecture(NAME, fleet.arguments))),
+        "tied": tied,
+        "parameters": sum(parameter.numel() for parameter in fleet.parameters()),
+        "bytes": sum(tensor.nbytes for tensor in tensors.values()),
+        "origins": [asdict(origin) for origin in origins],
+    }
+    text = json.dumps(description, indent=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    store.write_tensors(tensors, folder / store.WEIGHTS, {})
+    (folder / store.DESCRIPTION).write_text(text, encoding="utf-8")
+    return store.digest(folder)
+
+
+def load(folder: Path) -> Fleet:
+    """Rebuild a fleet, in eval mode; what its guests have given up is never in memory.
+
+    Raises:
+        ModelFileError: a file is missing or damaged. ModelError: an architecture is not known here.
+    """
+    found = store.inspect(folder)
+    try:
+        tensors = unpacked(load_file(folder / store.WEIGHTS))
+        architecture = Architecture(found["name"], found["arguments"])
+        fleet = filled(architecture, tensors, found["attributes"], found["tied"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ModelFileError(f"The fleet in {folder} is damaged: {error}.", "Restore it from a backup.") from error
+    if not isinstance(fleet, Fleet):
+        raise ModelFileError(f"{folder} holds no fleet but {found['name']}.", "Open it as a model.")
+    return fleet
+
+
+def _held(fleet: Fleet, members: Mapping[str, Model]) -> dict[str, Any]:
+    """How weights in few bits are held, those that are still there."""
+    names = fleet.state_dict().keys()
+    found: dict[str, Any] = {}
+    for place, (member, model) in enumerate(members.items()):
+        inside = "network." if member in fleet.shares else ""
+        found |= {f"members.{place}.{inside}{name}": packing for name, packing in model.held.items()}
+    return {name: packing for name, packing in found.items() if name in names}

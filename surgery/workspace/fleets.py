@@ -1,0 +1,208 @@
+"""Fleets: models that share their beginnings, as rows and folders, committed like versions.
+
+A fleet's folder holds every tensor once. Its members stay versions of their own: what a guest gave up lies there, so
+that it can be taken back at any time, bit for bit. Which guests are back is the only thing of a fleet that changes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, insert, select, update
+
+from surgery.errors import WorkspaceError
+from surgery.workspace import files, versions
+from surgery.workspace.catalogue import fleets, projects
+from surgery.workspace.queue import finish
+from surgery.workspace.rows import Fleet
+from surgery.workspace.store import Store, clean_name, fetch, find, moment, new_id
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from surgery.network.fleet import Fleet as Network
+
+_FIELDS = ("id", "project", "name", "number", "digest", "bytes", "state")
+_LIBRARIES = ("model-surgery", "torch", "torchvision", "safetensors")
+
+
+def fleet_of(store: Store, row: Mapping[str, Any]) -> Fleet:
+    """The public form of a catalogue row."""
+    return Fleet(
+        members={str(name): str(version) for name, version in row["members"]},
+        hosts={str(guest): str(host) for guest, host in row["hosts"]},
+        back=tuple(row["back"]),
+        created=moment(row["created"]),
+        folder=store.home / "fleets" / row["id"],
+        **{name: row[name] for name in _FIELDS},
+    )
+
+
+def add(
+    store: Store,
+    project: str,
+    name: str,
+    write: Callable[[Path], str],
+    *,
+    members: Mapping[str, str],
+    hosts: Mapping[str, str],
+    documents: Mapping[str, Mapping[str, Any]],
+    tables: Mapping[str, DataFrame],
+    back: Sequence[str] = (),
+    job: str | None = None,
+) -> Fleet:
+    """Let `write` fill a fresh folder (it returns the digest), and commit it as a fleet: all of it, or nothing.
+
+    members: name -> version; hosts: guest -> host, by name; documents: "plan" and "receipt"; back: guests that run
+    as they were from the start; job: the job that this finishes, in the same transaction.
+
+    Raises:
+        DiskFullError: nothing was written. Cancelled: `job` was ended meanwhile.
+        NotFoundError: a member was deleted meanwhile. WorkspaceError: its files have changed.
+    """
+    for version in members.values():
+        versions.verify(store, version)
+    id, name = new_id(), clean_name(name, "fleet")
+    with files.full_disk_refused(f"fleet {name!r}"), files.staging(store.home, id) as staged:
+        digest = write(staged)
+        for title, document in documents.items():
+            (staged / f"{title}.json").write_text(json.dumps(document, indent=1))
+        for title, table in tables.items():
+            table.to_parquet(staged / f"{title}.parquet")
+        row = {
+            "id": id,
+            "project": project,
+            "name": name,
+            "created": time.time(),
+            "digest": digest,
+            "bytes": (staged / "model.safetensors").stat().st_size,
+            "members": list(members.items()),
+            "hosts": list(hosts.items()),
+            "back": list(back),
+        }
+        (staged / "fleet.json").write_text(json.dumps({**row, "who": store.who}, indent=1))
+        files.force_to_disk(staged)
+        return _publish(store, staged, row, job)
+
+
+def _publish(store: Store, staged: Path, row: dict[str, Any], job: str | None) -> Fleet:
+    target = store.home / "fleets" / row["id"]
+    try:
+        with store.write() as db:
+            find(db, projects, row["project"], "project")
+            last = db.scalar(select(func.max(fleets.c.number)).where(fleets.c.project == row["project"]))
+            number = (last or 0) + 1
+            db.execute(insert(fleets).values(**row, number=number, state="ready"))
+            what = f"made fleet {number} {row['name']!r} of {len(row['members'])} models"
+            store.record(db, what, project=row["project"], subject=row["id"], digest=row["digest"])
+            if job is not None:
+                finish(store, db, job, {"fleet": row["id"]})
+            files.publish(staged, target)
+            return fleet_of(store, find(db, fleets, row["id"], "fleet"))
+    except BaseException:
+        with store.read() as db:
+            if not db.scalar(select(func.count()).where(fleets.c.id == row["id"])):
+                shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def get(store: Store, id: str) -> Fleet:
+    """One fleet."""
+    with store.read() as db:
+        return fleet_of(store, find(db, fleets, id, "fleet"))
+
+
+def listing(store: Store, project: str, trashed: bool = False) -> list[Fleet]:
+    """The fleets of a project, the newest first."""
+    wanted = (fleets.c.project == project) & (fleets.c.state == ("trash" if trashed else "ready"))
+    with store.read() as db:
+        find(db, projects, project, "project")
+        return [
+            fleet_of(store, row) for row in fetch(db, select(fleets).where(wanted).order_by(fleets.c.number.desc()))
+        ]
+
+
+def of_version(store: Store, version: str) -> list[Fleet]:
+    """The fleets that a version is a member of, those in the trash too."""
+    with store.read() as db:
+        every = [fleet_of(store, row) for row in fetch(db, select(fleets))]
+    return [fleet for fleet in every if version in fleet.members.values()]
+
+
+def set_back(store: Store, id: str, guest: str, back: bool, why: str) -> Fleet:
+    """Let a guest run as it was (back), or share again; why: what the events say.
+
+    Raises:
+        WorkspaceError: the fleet has no such guest.
+    """
+    with store.write() as db:
+        row = find(db, fleets, id, "fleet")
+        guests = [guest for guest, _ in row["hosts"]]
+        if guest not in guests:
+            raise WorkspaceError(f"{guest!r} shares nothing in fleet {row['name']!r}.", f"Guests: {', '.join(guests)}.")
+        now = [one for one in guests if (back if one == guest else one in row["back"])]
+        if now != list(row["back"]):
+            db.execute(update(fleets).where(fleets.c.id == id).values(back=now))
+            what = (
+                f"{'took back' if back else 'shared again'} {guest!r} in fleet {row['number']} {row['name']!r}: {why}"
+            )
+            store.record(db, what, project=row["project"], subject=id, digest=row["digest"])
+        return fleet_of(store, find(db, fleets, id, "fleet"))
+
+
+def move(store: Store, id: str, state: str) -> Fleet:
+    """Into the trash, or out of it."""
+    with store.write() as db:
+        row = find(db, fleets, id, "fleet")
+        db.execute(update(fleets).where(fleets.c.id == id).values(state=state))
+        what = f"{'deleted' if state == 'trash' else 'restored'} fleet {row['number']} {row['name']!r}"
+        store.record(db, what, project=row["project"], subject=id, digest=row["digest"])
+        return fleet_of(store, find(db, fleets, id, "fleet"))
+
+
+def rename(store: Store, id: str, name: str) -> Fleet:
+    """Give another name."""
+    with store.write() as db:
+        find(db, fleets, id, "fleet")
+        db.execute(update(fleets).where(fleets.c.id == id).values(name=clean_name(name, "fleet")))
+        return fleet_of(store, find(db, fleets, id, "fleet"))
+
+
+def network(store: Store, id: str) -> Network:
+    """The fleet as a network, with guests that were taken back as the versions that they were. Imports torch.
+
+    Raises:
+        WorkspaceError: the files of the fleet, or of such a version, have changed.
+    """
+    from surgery.network import fleet_store
+    from surgery.network import store as models
+
+    fleet = get(store, id)
+    if models.digest(fleet.folder) != fleet.digest:
+        raise WorkspaceError(
+            f"The files of fleet {fleet.number} {fleet.name!r} have changed.",
+            "Delete it and share the models again.",
+        )
+    found = fleet_store.load(fleet.folder)
+    for guest in fleet.back:
+        versions.verify(store, fleet.members[guest])
+        found.take_back(guest, versions.model(store, fleet.members[guest]).module)
+    return found
+
+
+def document(store: Store, id: str, name: str) -> dict[str, Any]:
+    """The "plan" or "receipt" of a fleet."""
+    found: dict[str, Any] = json.loads((get(store, id).folder / f"{name}.json").read_text())
+    return found
+
+
+def table(store: Store, id: str) -> DataFrame:
+    """Every share that was tried: what `Sharing.table` says."""
+    import pandas as pd
+
+    return pd.read_parquet(get(store, id).folder / "shares.parquet")
