@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import tempfile
 from dataclasses import replace
@@ -61,6 +62,16 @@ def fleet() -> tuple[Model, Model, Model]:
         further = tune(first, data, Context(seed=7), epochs=3, rate=1e-3)
         stranger = tune(digits((6, 10, 12)), data, Context(seed=2), epochs=60, rate=1e-2)
     return first, further, stranger
+
+
+def ignorant(model: Model) -> Model:
+    """A network of the same form that knows nothing."""
+    module = copy.deepcopy(model.module)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return replace(model, module=module)
 
 
 @functools.cache

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from surgery.data.rows import Ids
 
 Metric = Literal["cka", "profile", "procrustes"]
+METRICS: tuple[Metric, ...] = ("cka", "profile", "procrustes")
 Pair = tuple[str, str]
 
 BATCH = 256  # samples compared at a time: debiased CKA depends on it slightly, so it is the same everywhere

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.context import Context
+from surgery.errors import JobError
 from surgery.jobs.reception import forget_old_exports
 from surgery.workspace import Workspace
 from surgery.workspace.rows import Job
@@ -23,6 +24,37 @@ def names_of(ws: Workspace, versions: Sequence[str]) -> list[str]:
     """What versions are called in a fleet; numbers tell equal names apart."""
     rows = [ws.version(id) for id in versions]
     return [f"v{row.number} {row.name}" for row in rows]
+
+
+def propose(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Look for shares without making any. Task: plan.
+
+    Result: shares, rows as of `Sharing.table`; names of the members; before and after, bytes of all weights; refusal,
+    why nothing passes, or "". The plan itself, run later, comes to the same.
+    """
+    from surgery.network.size import weight_bytes
+    from surgery.operations.share import Share
+    from surgery.plan import Plan
+    from surgery.receipt import rows
+
+    plan = Plan.model_validate(job.task["plan"])
+    operation = plan.build()
+    if not isinstance(operation, Share):
+        raise JobError(f"{operation.title} proposes no shares.", "Give a plan of the operation share.")
+    models = [ws.model(version) for version in ctx.track(plan.inputs, "loading")]
+    data = ws.dataset(plan.dataset)
+    data = data.preserving(plan.preserve.ids) if plan.preserve.ids else data
+    ctx = Context(ctx.device, plan.seed, ctx.report, ctx.cancelled)
+    work = operation.on(models, data.without_test(), ctx)
+    chosen = work.choose()
+    before = weight_bytes(models)
+    return {
+        "shares": rows(work.table(chosen)),
+        "names": names_of(ws, plan.inputs),
+        "before": before,
+        "after": before - sum(one.loan.saved for one in chosen),
+        "refusal": "" if chosen else work.refusal(),
+    }
 
 
 def commit(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery.context import Context
-from surgery.errors import JobError, NotFoundError
+from surgery.errors import JobError, NotFoundError, PlanError
 from surgery.jobs import candidates, fleet_work, masks, reception, work
 from surgery.workspace import Workspace, files, queue
 from surgery.workspace.rows import Job, Lane
@@ -55,7 +55,7 @@ def prepare_plan(ws: Workspace, project: str, task: Task) -> dict[str, Any]:
     """Check that all that a plan names exists, and note what is current: only then its result becomes current.
 
     Raises:
-        PlanError: it is no plan, or its parameters do not fit.
+        PlanError: it is no plan, its parameters do not fit, or it names a version twice.
         NotFoundError: it names a version or dataset that is missing.
     """
     from surgery.plan import Plan
@@ -63,6 +63,9 @@ def prepare_plan(ws: Workspace, project: str, task: Task) -> dict[str, Any]:
     plan = Plan.parse(work.text_of(task["plan"]))
     for version in plan.inputs:
         ws.version(version)
+    if twice := [one for one in plan.inputs if plan.inputs.count(one) > 1]:
+        row = ws.version(twice[0])
+        raise PlanError(f"Version {row.number} {row.name!r} is named twice.", "Name each version once.")
     for dataset in (plan.dataset, *([plan.new] if plan.new else [])):
         ws.dataset_row(dataset)
     current = ws.project(project).current
@@ -169,6 +172,7 @@ KINDS: dict[str, Kind] = {
     "set_input": Kind(reception.set_input),
     "open_sample": Kind(reception.open_sample),
     "export": Kind(reception.export),
+    "propose_shares": Kind(fleet_work.propose, prepare=prepare_plan),
     "replay": Kind(fleet_work.replay, prepare=prepare_replay),
     "export_fleet": Kind(fleet_work.export),
 }

@@ -28,7 +28,7 @@ from surgery.edit.evaluate import MEANS_FROM, means_of, training_ids
 from surgery.edit.gate import gate
 from surgery.edit.shrink import shrink
 from surgery.errors import DataError, JobError, ModelError, PlanError, SelectionError
-from surgery.jobs import quality_answer, sketch, sketch_modules, sketch_slim
+from surgery.jobs import quality_answer, sketch, sketch_modules, sketch_share, sketch_slim
 from surgery.jobs.neuron_answers import NeuronAnswers
 from surgery.jobs.verdict import Probes, sizes
 from surgery.measure.continuation import TEMPERATURE, write
@@ -101,8 +101,10 @@ class WhatIf:
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer {"what": "whatif", "remove": [ids], "fill", "how", "factor"}, {"what": "preview", "plan": {…}},
         {"what": "regions", "neuron", "samples"} or {"what": "connections", "neuron"} (see `NeuronAnswers`), {"what":
-        "donors", "target", "modules": [{version, digest}]} (see `sketch_modules.donors`), or {"what": "must_keep",
-        "ids": [samples]} (see `analysis.must_keep.coverage`), or {"what": "write", "prompt", "temperature"}.
+        "donors", "target", "modules": [{version, digest}]} (see `sketch_modules.donors`), {"what": "similar", "other":
+        version, "metric"} or {"what": "responses", "other", "layers": [own, other's]} (see `sketch_share`), {"what":
+        "must_keep", "ids": [samples]} (see `analysis.must_keep.coverage`), or {"what": "write", "prompt",
+        "temperature"}.
 
         Raises:
             SelectionError, PlanError: the selection or the plan cannot be used. JobError: another question.
@@ -120,6 +122,10 @@ class WhatIf:
                 answer = self.preview(plan)
             case {"what": "donors", "target": str(target), "modules": [*modules]}:
                 answer = sketch_modules.donors(self, target, modules)
+            case {"what": "similar", "other": str(other), **others}:
+                answer = sketch_share.similar(self, other, str(others.get("metric", "cka")))
+            case {"what": "responses", "other": str(other), "layers": [str(one), str(two)]}:
+                answer = sketch_share.responses(self, other, (one, two))
             case {"what": "must_keep", "ids": [*ids]}:
                 answer = coverage(self.model, self.data, [int(id) for id in ids], Context(self.device))
             case {"what": "write", "prompt": str(prompt), **others}:

@@ -57,8 +57,14 @@ class Share(Operation):
         ge=0,
         le=100,
         title="Least agreement with itself (%)",
-        description="Of a model that shares, on unlabelled samples. A model that changes its mind less often when its "
-        "input changes slightly is held to that, but never to more than 99 %.",
+        description="Of a model that shares, on unlabelled samples.",
+    )
+    adapt: bool = Field(
+        True,
+        title="Hold sure models to more",
+        description="A model that changes its mind less often than that when its input changes slightly is held to "
+        "what it does then, but never to more than 99 %.",
+        json_schema_extra=FINER,
     )
     worst: float = Field(
         90.0,

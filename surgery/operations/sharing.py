@@ -71,7 +71,7 @@ class Sharing:
         Raises:
             SelectionError: none passes; says which condition fails and by how much.
         """
-        chosen = self._asked() if self.plan.shares else self._greedy()
+        chosen = self.choose()
         if not chosen:
             raise SelectionError(f"No share passes. {self.refusal()}", "Allow less agreement, or add other models.")
         models = list(self.models)
@@ -82,6 +82,14 @@ class Sharing:
         kept = None if first is None else old_ids(self.models[0], models[0])
         lent = {one.guest: Lent(one.host, one.loan) for one in chosen}
         return Outcome(tuple(models), kept, {"shares": self.table(chosen)}, lent=lent)
+
+    def choose(self) -> list[Tried]:
+        """Those that were asked for, or the largest savings that pass until the weights fit; [] when none passes.
+
+        Raises:
+            SelectionError: what was asked for cannot be, or fails.
+        """
+        return self._asked() if self.plan.shares else self._greedy()
 
     def table(self, chosen: Sequence[Tried] = ()) -> pd.DataFrame:
         """One row per share that was tried, and per model that cannot be cut: guest, at, host, cut, adapter,
@@ -167,6 +175,8 @@ class Sharing:
     def limits(self) -> list[Limits]:
         """What each model may lose."""
         asked = Limits(self.plan.agreement / 100, self.plan.worst / 100, self.plan.divergence)
+        if not self.plan.adapt:
+            return [asked for _ in self.models]
         found = []
         for model, said in zip(self.models, self.said, strict=True):
             own = own_agreement(model, self.data, self.judging, said, self.ctx)

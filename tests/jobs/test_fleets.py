@@ -17,7 +17,7 @@ from surgery.receipt import Receipt, sentence, to_html
 from surgery.workspace import DatasetRow, Project, Version, Workspace
 from surgery.workspace.rows import Fleet
 from tests.jobs.conftest import perform
-from tests.patients import fleet
+from tests.patients import fleet, ignorant
 
 
 @pytest.fixture
@@ -107,17 +107,19 @@ def test_it_can_be_taken_away_as_a_zip(ws: Workspace, project: Project, shared: 
 def test_a_guest_that_breaks_must_keep_cases_runs_as_it_was(
     ws: Workspace, project: Project, data: DatasetRow, versions: list[Version], pico_many: Dataset
 ) -> None:
-    """A share that nobody should make, forced: the guest goes on from a layer that says something else."""
+    """A share that nobody should make, forced: the host knows nothing."""
+    host = ws.commit(project.id, ignorant(fleet()[0]), name="ignorant")
     plan = Plan(
         operation="share",
         parameters={
-            "shares": [{"host": 0, "cut": "down", "guest": 1, "at": "block"}],
+            "shares": [{"host": 0, "cut": "top", "guest": 1, "at": "top"}],
             "agreement": 0,
+            "adapt": False,
             "worst": 0,
             "divergence": 100,
             "adapters": False,
         },
-        inputs=(versions[0].id, versions[1].id),
+        inputs=(host.id, versions[1].id),
         dataset=data.id,
         preserve=tuple(int(i) for i in pico_many.ids("val")),
     )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,11 +10,10 @@ from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.edit.evaluate import predict
 from surgery.errors import DataError, SelectionError
-from surgery.network.model import Model
 from surgery.network.size import weight_bytes
 from surgery.operations.share import Share
 from surgery.plan import Plan, run
-from tests.patients import digits, fleet, mlp
+from tests.patients import digits, fleet, ignorant, mlp
 
 
 def test_the_largest_saving_that_passes_is_made(pico_many: Dataset) -> None:
@@ -102,16 +98,6 @@ def test_what_was_chosen_by_hand_is_judged_too(pico_many: Dataset) -> None:
         Share(shares=(narrow,), adapters=False).operate([first, further], data, Context())
     with pytest.raises(SelectionError, match=r"Model 1 cannot be cut at 'nowhere'. Its cuts are: stem, down"):
         Share(shares=({**good, "cut": "nowhere"},)).operate([first, further], data, Context())
-
-
-def ignorant(model: Model) -> Model:
-    """A network of the same form that knows nothing."""
-    module = copy.deepcopy(model.module)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return replace(model, module=module)
 
 
 @pytest.mark.parametrize(
