@@ -1,4 +1,4 @@
-"""Six small trained models with their data, and one finished project, to start from without a file of your own.
+"""Small trained models with their data in seven samples, and one finished project: to start without a file.
 
 Each folder `sample_models/NAME/` holds the stored model, `sample.json` (what it is and how it is trained, written by
 hand), `results.json` and `card.md` (measured and written by `python -m sample_models.train`). Data sets are not
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from surgery.workspace import Workspace
 
 _HERE = Path(__file__).parent
-_NAMES = ("digits", "surface_inspection", "two_inspectors", "breast_cancer", "diabetes", "shift_reports")
-_DONOR = "donor"
+_NAMES = (
+    *("digits", "surface_inspection", "two_inspectors", "inspection_line"),
+    *("breast_cancer", "diabetes", "shift_reports"),
+)
 
 
 def names() -> list[str]:
@@ -41,14 +43,15 @@ def model_folder(name: str) -> Path:
     return _HERE / name
 
 
-def donor_folder(name: str) -> Path | None:
-    """Where the split model lies that a sample has beside its own: model, parts, and tables as parquet files.
+def members(name: str) -> dict[str, Path]:
+    """The other models that a sample has beside its own: title -> folder of the model, perhaps with its modules and
+    tables as parquet files.
 
     Raises:
         NotFoundError: there is no such sample.
     """
-    folder = model_folder(name) / _DONOR
-    return folder if folder.exists() else None
+    folder = model_folder(name)
+    return {str(one["name"]): folder / str(one["folder"]) for one in info(name).get("members", ())}
 
 
 def info(name: str) -> dict[str, Any]:

@@ -129,17 +129,20 @@ def _later(title: str, kind: str, strength: float) -> Further:
 
 
 PALE, BRIGHT = "Digits from a paler scanner", "Plates under a brighter lamp"
+BLURRED = "Plates out of focus"
 NEW_SIGNS, NEW_DEFECTS = "Signs beside the digits", "Defects of a new kind"
 
 FURTHER: dict[str, dict[str, Further]] = {
     "digits": {NEW_SIGNS: more_signs, PALE: _later(PALE, "contrast", 0.5)},
     "surface_inspection": {NEW_DEFECTS: more_defects, BRIGHT: _later(BRIGHT, "brightness", 0.6)},
+    "inspection_line": {BLURRED: _later(BLURRED, "blur", 0.6)},
 }
 
 MAKERS: dict[str, Callable[[Path, Context], Dataset]] = {
     "digits": digits,
     "surface_inspection": surface_inspection,
     "two_inspectors": surface_inspection,
+    "inspection_line": surface_inspection,
     "breast_cancer": breast_cancer,
     "diabetes": diabetes,
     "shift_reports": shift_reports,

@@ -6,10 +6,12 @@ nothing was chosen on test, which is opened once, by `surgery.measure`, for the 
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 
 def train(name: str, data: Dataset, ctx: Context) -> Model:
     """Train the sample `name` on the train role of its data set; the same seed gives the same weights on a machine."""
-    facts = sample_models.info(name)
+    return _trained(name, sample_models.info(name), data, ctx)
+
+
+def _trained(name: str, facts: dict[str, Any], data: Dataset, ctx: Context) -> Model:
     architecture = Architecture(**facts["architecture"])
     mean, std = data.statistics("train")
     kind: Any = {"images": "image"}.get(data.kind, data.kind)
@@ -144,12 +149,27 @@ def make(name: str, ctx: Context) -> None:
         data = sample_models.make_data(name, Path(scratch) / "data", ctx)
         model = train(name, data, ctx)
         measured = results(model, data, ctx)
-        if beside := sample_models.info(name).get("beside"):
-            _donate(beside["sample"], data, folder / "donor", ctx)
+        for member in sample_models.info(name).get("members", ()):
+            _accompany(name, model, member, data, folder / member["folder"], ctx)
     measured["digest"] = store.save(model, folder)
     (folder / "results.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     (folder / "card.md").write_text(card(name, sample_models.info(name)), "utf-8")
     print(f"{name}: {measured['metrics']} on {measured['n']} {measured['split']} samples")
+
+
+def _accompany(name: str, model: Model, member: dict[str, Any], data: Dataset, folder: Path, ctx: Context) -> None:
+    """Write a model beside a sample's own: another sample's in modules, one of its own training, or the sample's own
+    trained further on half of the samples.
+    """
+    if "sample" in member:
+        _donate(member["sample"], data, folder, ctx)
+    elif "architecture" in member:
+        store.save(_trained(name, {**sample_models.info(name), **member}, data, ctx), folder)
+    else:
+        ids = np.random.default_rng(member["training"]["seed"]).permutation(data.ids("train"))
+        module = copy.deepcopy(model.module)
+        fit(module, data, model.input, member["training"], ctx, np.sort(ids[::2]))
+        store.save(replace(model, module=module), folder)
 
 
 def _donate(name: str, data: Dataset, folder: Path, ctx: Context) -> None:

@@ -112,8 +112,7 @@ def test_the_strong_inspector_heals_what_the_weak_one_hardly_saw(tmp_path: Path)
 
 def folders(name: str) -> tuple[Path, Path]:
     """Of a sample's own model and of the one beside it."""
-    donor = sample_models.donor_folder(name)
-    assert donor is not None
+    (donor,) = sample_models.members(name).values()
     return sample_models.model_folder(name), donor
 
 

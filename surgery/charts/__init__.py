@@ -2,7 +2,7 @@
 
 from surgery.charts.bars import before_after, differences, layers, profile, signed
 from surgery.charts.cells import cells
-from surgery.charts.curves import guarded, loss_curve, over_time
+from surgery.charts.curves import guarded, loss_curve, over_time, watched
 from surgery.charts.figure import Figure
 from surgery.charts.frontier import size_and_quality
 from surgery.charts.layer_map import layer_map
@@ -40,4 +40,5 @@ __all__ = [
     "signed",
     "size_and_quality",
     "stages",
+    "watched",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -100,4 +102,56 @@ def guarded(quality: pd.Series, *, least: float, back: pd.Series, title: str, da
         annotation_position="bottom left",
     )
     figure.update_layout(showlegend=False, xaxis=axis("look", dark=dark), yaxis=axis("%", dark=dark))
+    return plain(figure)
+
+
+def watched(looks: pd.DataFrame, *, starts: Mapping[str, int], title: str, dark: bool = False) -> Figure:
+    """Agreement (%) of everybody who is watched over the inputs so far, each with its limit dotted, and a cross where
+    one fell below; vertical lines where a stream begins.
+
+    looks: columns inputs, guest, agreement, limit, gone. starts: stream -> inputs before it.
+    """
+    figure, tone = base(title, dark=dark, height=300), ink(dark)
+    colours = (tone.accent, *OKABE_ITO[1:])
+    for place, (guest, own) in enumerate(looks.groupby("guest", sort=False)):
+        colour = colours[place % len(colours)]
+        inputs, gone = own["inputs"].tolist(), own[own["gone"]]
+        for values, dash, name in ((own["agreement"], "solid", str(guest)), (own["limit"], "dot", "limit")):
+            figure.add_trace(
+                go.Scatter(
+                    x=inputs,
+                    y=[100 * float(value) for value in values],
+                    name=str(guest),
+                    mode="lines",
+                    showlegend=dash == "solid",
+                    line={"color": colour, "width": 2 if dash == "solid" else 1, "dash": dash},
+                    hovertemplate="%{x:,} inputs: %{y:.1f} %<extra>" + name + "</extra>",
+                )
+            )
+        figure.add_trace(
+            go.Scatter(
+                x=gone["inputs"].tolist(),
+                y=[100 * float(value) for value in gone["agreement"]],
+                mode="markers+text",
+                text=["taken back"] * len(gone),
+                textposition="bottom center",
+                textfont={"color": tone.worse, "size": 11},
+                marker={"color": tone.worse, "size": 11, "symbol": "x"},
+                showlegend=False,
+                hovertemplate="taken back after %{x:,} inputs<extra></extra>",
+            )
+        )
+    for name, start in starts.items():
+        figure.add_vline(
+            x=start,
+            line={"color": tone.muted, "width": 1},
+            annotation={"text": name, "font": {"color": tone.muted, "size": 11}},
+            annotation_position="top right",
+        )
+    figure.update_layout(
+        margin={"t": 70},
+        showlegend=True,
+        xaxis=axis("inputs", dark=dark),
+        yaxis=axis("agreement, %", dark=dark),
+    )
     return plain(figure)

@@ -147,13 +147,13 @@ def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     title = str(sample_models.info(name)["title"])
     data = ws.add_dataset(job.project, title, lambda folder: sample_models.make_data(name, folder, ctx))
     version = ws.commit(job.project, store.load(sample_models.model_folder(name)), name="Original")
-    if donor := sample_models.donor_folder(name):
+    for other, folder in sample_models.members(name).items():
         ws.commit(
             job.project,
-            store.load(donor),
-            name=sample_models.info(name)["beside"]["name"],
-            parts=part.load(donor),
-            tables={path.stem: read_parquet(path) for path in sorted((donor / "tables").glob("*.parquet"))},
+            store.load(folder),
+            name=other,
+            parts=part.load(folder),
+            tables={path.stem: read_parquet(path) for path in sorted((folder / "tables").glob("*.parquet"))},
             make_current=False,
         )
     own = ws.dataset(data.id)

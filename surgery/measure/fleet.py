@@ -55,6 +55,7 @@ def measure_fleet(
     rows = [*_answers(before, after, data, ctx), *_sizes(before, shares), *_times(before, shares, ctx)]
     found = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "change"])
     found["change"] = found["after"] - found["before"]
+    found["n"] = found["n"].astype("Int64")  # sizes were measured on nothing
     return found[list(COLUMNS)]
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from surgery.errors import DataError
-from surgery.measure.measurement import opened
 
 if TYPE_CHECKING:
     from surgery.context import Context
@@ -64,6 +63,7 @@ def replay(
 ) -> dict[str, Any]:
     """Let datasets run through a fleet one after the other; the fleet changes where a guest is taken back.
 
+    All samples of a dataset are its stream, in a seeded order.
     originals: the guests that share, as they were. levels: agreement and samples that each was accepted at. watched:
     the share of inputs that the original answers too.
 
@@ -83,7 +83,7 @@ def replay(
     for model in originals.values():
         model.module.to(device)
     for name, data in streams.items():
-        _, ids = opened(data)
+        ids = np.sort(np.concatenate([data.ids(role) for role in data.counts()]))
         result["starts"][name] = result["inputs"]
         batches = data.batches(ids, plain, size=BATCH, device=device, seed=ctx.seed)
         for x, _, _ in ctx.track(batches, f"replaying {name}"):
@@ -108,7 +108,7 @@ def replay(
                         "limit": limit,
                     }
                     result["looks"].append(look)
-                    ctx.point(**{guest: mean, f"{guest}, limit": limit})
+                    ctx.point(**{f"agreement/{guest}": mean, f"limit/{guest}": limit})
                     if mean < limit:
                         del charts[guest]
                         why = f"agreement {mean:.1%} fell below {limit:.1%} after {result['inputs']:,} inputs"

@@ -77,7 +77,7 @@ class Share(Operation):
     divergence: float = Field(
         0.1,
         gt=0,
-        le=100,
+        le=1000,
         title="Largest divergence (nats)",
         description="Mean KL divergence of its answers from what they were.",
         json_schema_extra=FINER,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 GLANCE = 256  # samples of a first look, after which what is hopeless is not looked at further
 COMPARED = 1024  # samples that similarity is measured on
 SURE = 3.0  # standard errors by which a first look must fail
+WORTH = 0.01  # of a guest's bytes: a share that saves less is not made unless it is asked for
 MEGABYTE = 1e6
 
 
@@ -259,10 +260,11 @@ class Sharing:
         return chosen
 
     def _best(self, host: int, guest: int) -> Tried | None:
-        """The largest saving that passes."""
+        """The largest saving that passes and is worth it."""
+        least = WORTH * weight_bytes([self.models[guest]])
         for cut, at in self.proposals(host, guest):
             found = self.judge(host, guest, cut, at)
-            if found is not None and not found.reason and found.loan.saved > 0:
+            if found is not None and not found.reason and found.loan.saved > least:
                 return found
         return None
 

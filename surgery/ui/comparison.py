@@ -37,6 +37,8 @@ def names() -> dict[str, str]:
         "bytes": _("Size of the weights"),
         "MACs": _("Multiply-adds per sample"),
         "latency": _("Time per pass"),
+        "weights in memory": _("Weights in memory"),
+        "memory of the process": _("Memory of the process"),
         "must-keep cases": _("Must-keep cases"),
         "loss": _("Loss per character"),
         "perplexity": _("Perplexity"),

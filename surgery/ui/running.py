@@ -52,9 +52,9 @@ def look_ahead(ws: Workspace, project: Project, plan: Plan, neurons: int, *, tit
             )
 
 
-def start(ws: Workspace, project: Project, plan: Plan, title: str) -> NoReturn:
-    """Make a job of the plan and watch it here."""
-    task = {"kind": "plan", "plan": plan.model_dump(mode="json")}
+def start(ws: Workspace, project: Project, plan: Plan, title: str, *, name: str = "") -> NoReturn:
+    """Make a job of the plan and watch it here; name: of what it makes, by default the title."""
+    task = {"kind": "plan", "plan": plan.model_dump(mode="json"), "name": name or title}
     st.query_params[JOB] = jobs.submit(ws, task, project=project.id, title=title).id
     st.rerun()
 

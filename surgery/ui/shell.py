@@ -47,6 +47,7 @@ def entries() -> tuple[Entry, ...]:
         Entry("neurons", look, _("Neurons"), "scatter_plot", _("What does each neuron do?")),
         Entry("slices", look, _("Slices"), "view_week", _("Which neurons carry which class?")),
         Entry("modules", look, _("Modules"), "extension", _("What modules does this model contain?")),
+        Entry("similarity", look, _("Similarity"), "hub", _("What could models share?")),
         Entry("must_keep", look, _("Must keep"), "verified", _("Which cases must never break?")),
         Entry("change", change, _("Change"), "content_cut", _("What will this surgery do, and do it.")),
         Entry("jobs", change, _("Jobs"), "pending_actions", _("What is running?")),

@@ -116,7 +116,7 @@ def test_a_guest_that_breaks_must_keep_cases_runs_as_it_was(
             "agreement": 0,
             "adapt": False,
             "worst": 0,
-            "divergence": 100,
+            "divergence": 1000,
             "adapters": False,
         },
         inputs=(host.id, versions[1].id),
