@@ -84,6 +84,9 @@ def detail(job: Job) -> None:
         made = job.result.get("version")
         if job.state == "done" and made and st.button(_("See before/after"), icon=":material/compare_arrows:"):
             shell.go("compare", project=job.project, version=made)
+        shared = job.result.get("fleet")
+        if job.state == "done" and shared and st.button(_("See the fleet"), icon=":material/hub:"):
+            shell.go("similarity", project=job.project, look="fleets", fleet=shared)
 
 
 busy = any(job.active for job in jobs.jobs(ws))

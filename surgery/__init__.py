@@ -20,6 +20,7 @@ __all__ = [
     "Prune",
     "Readapt",
     "SelfCompress",
+    "Share",
     "SlimMlp",
     "Split",
     "Workspace",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from surgery.operations.prune import Prune
     from surgery.operations.readapt import Readapt
     from surgery.operations.self_compress import SelfCompress
+    from surgery.operations.share import Share
     from surgery.operations.slim_mlp import SlimMlp
     from surgery.operations.split import Split
     from surgery.plan import Plan, run
@@ -66,6 +68,7 @@ _HOMES = {
     "Prune": "operations.prune",
     "Readapt": "operations.readapt",
     "SelfCompress": "operations.self_compress",
+    "Share": "operations.share",
     "SlimMlp": "operations.slim_mlp",
     "Plan": "plan",
     "run": "plan",

@@ -19,6 +19,7 @@ from typing import Any
 
 from surgery.cli_change import change, run
 from surgery.cli_data import drift, import_data, join, must_keep, train_mlp
+from surgery.cli_fleet import fleet
 from surgery.cli_jobs import existing, project_of, wait, workspace
 from surgery.errors import MismatchError, SurgeryError
 from surgery.network import config_file
@@ -177,6 +178,15 @@ def _decide(add: Add) -> None:
     formats = ("safetensors", "onnx", "int8", "plan", "receipt", "ids")
     sub.add_argument("--format", choices=formats, default="safetensors")
     sub.add_argument("--dataset", help="whose samples int8 is fitted to and measured on; by default the project's")
+
+    sub = add("fleet", fleet, "list the fleets of a project; replay streams through one, take a guest back, export")
+    sub.add_argument("fleet", nargs="?", help="its id; without one all are listed")
+    sub.add_argument("--project", help="id or name")
+    sub.add_argument("--replay", nargs="+", metavar="DATASET", help="let datasets run through it, one after the other")
+    sub.add_argument("--watched", type=float, default=0.25, help="share of the inputs that are watched, 0 to 1")
+    sub.add_argument("--take-back", metavar="MEMBER", help="let a guest run as it was, bit for bit")
+    sub.add_argument("--share-again", metavar="MEMBER", help="undo that")
+    sub.add_argument("--export", type=Path, metavar="FILE", help="write one bundle with a loader (zip)")
 
     sub = add("jobs", jobs_command, "list jobs; cancel or retry one")
     sub.add_argument("--cancel", metavar="JOB")

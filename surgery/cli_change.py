@@ -81,7 +81,12 @@ def execute(plan: Plan, name: str | None) -> None:
     project = ws.version(plan.inputs[0]).project
     title = name or plan.build().title
     task = {"kind": "plan", "plan": plan.model_dump(mode="json")}
-    version = ws.version(wait(ws, task, project=project, title=title).result["version"])
+    result = wait(ws, task, project=project, title=title).result
+    if "fleet" in result:
+        receipt = ws.fleet_document(result["fleet"], "receipt")
+        print(f"fleet {result['fleet']}  {ws.fleet(result['fleet']).digest}\n{sentence(receipt['table'])}")
+        return
+    version = ws.version(result["version"])
     receipt = ws.receipt(version.id) or {}
     print(f"version {version.id}  {version.digest}\n{sentence(receipt['table'])}")
     for line in (losing_class(receipt["table"]), said_of_cases(receipt["cases"]) if receipt["cases"] else ""):

@@ -42,17 +42,17 @@ def bring(home: Path) -> tuple[str, str]:
     return ws.versions(project.id)[0].id, ws.datasets(project.id)[0].id
 
 
-def admit() -> tuple[str, str]:
+def admit(rows: int = 200) -> tuple[str, str]:
     """The same without jobs, for tests of what comes after."""
     ws = Workspace()
     project = ws.create_project("trial").id
     model = replace(mlp((4, 12, 3)), classes=("a", "b", "c"))
-    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
 
-    def rows(folder: Path) -> Dataset:
+    def made(folder: Path) -> Dataset:
         return from_arrays(folder, x, x[:, :3].argmax(1), classes=("a", "b", "c"), name="rows", task="classification")
 
-    return ws.commit(project, model, name="Original").id, ws.add_dataset(project, "rows", rows).id
+    return ws.commit(project, model, name="Original").id, ws.add_dataset(project, "rows", made).id
 
 
 def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,3 +252,28 @@ def test_bare_weights_of_a_language_model_take_the_alphabet_of_the_text(
     assert made.input.alphabet == model.classes
     with torch.no_grad():
         assert torch.equal(made.module(x), model.module(x))
+
+
+def test_models_share_are_watched_and_taken_away(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version, dataset = admit(400)
+    ws = Workspace()
+    project = ws.version(version).project
+    other = ws.commit(project, ws.model(version), name="The same again").id
+    assert main(["change", "share", version, "samples=40", "--donor", other, "--name", "Edge"]) == 0
+    said = capsys.readouterr().out
+    assert "weights in memory" in said
+    (fleet,) = ws.fleets(project)
+    assert said.startswith(f"fleet {fleet.id}  {fleet.digest}")
+    assert main(["fleet"]) == 0
+    listed = capsys.readouterr().out
+    assert "v2 The same again: goes on from v1 Original" in listed
+    assert main(["fleet", fleet.id, "--replay", dataset, "--watched", "1", "--export", str(home / "edge.zip")]) == 0
+    assert "400 inputs, 0 of them no numbers" in capsys.readouterr().out
+    assert (home / "edge.zip").stat().st_size > 1000
+    assert main(["fleet", fleet.id, "--take-back", other]) == 0
+    assert "v2 The same again: taken back" in capsys.readouterr().out
+    assert main(["fleet", fleet.id, "--share-again", "v2 The same again"]) == 0
+    assert main(["fleet", fleet.id, "--take-back", "nobody"]) == 1
+    assert "has no member 'nobody'" in capsys.readouterr().err
+    assert main(["change", "share", version, "--donor", version]) == 1
+    assert "is named twice" in capsys.readouterr().err

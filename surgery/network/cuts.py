@@ -122,13 +122,9 @@ def _watched(module: nn.Module, x: Tensor) -> tuple[dict[str, list[_Call]], list
 
 def _candidates(calls: Mapping[str, list[_Call]], out: list[Tensor]) -> list[str]:
     """Modules that ran once and gave a batch of numbers which is not the answer, in order of their end."""
-    last: dict[int, str] = {}
     single = {name: own[0] for name, own in calls.items() if len(own) == 1 and _batch(own[0].out)}
-    for name, call in sorted(single.items(), key=lambda pair: pair[1].ended):
-        if not any(call.out is answer for answer in out):
-            last.pop(id(call.out), None)
-            last[id(call.out)] = name
-    return list(last.values())
+    ordered = sorted(single.items(), key=lambda pair: pair[1].ended)
+    return [name for name, call in ordered if not any(call.out is answer for answer in out)]
 
 
 def _batch(out: Any) -> bool:

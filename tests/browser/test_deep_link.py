@@ -13,7 +13,7 @@ from tests.browser.conftest import Server, menu, settle
 pytestmark = pytest.mark.browser
 MENU = {
     "Start": ["Home", "Model & data"],
-    "Look": ["Neurons", "Slices", "Modules", "Must keep"],
+    "Look": ["Neurons", "Slices", "Modules", "Similarity", "Must keep"],
     "Change": ["Change", "Jobs"],
     "Decide": ["Compare", "Versions"],
 }

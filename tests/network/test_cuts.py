@@ -69,6 +69,18 @@ class Tokens(nn.Module):
         return self.head(x[:, 0])
 
 
+class Short(nn.Module):
+    """A residual block whose way around is an identity module: it gives the very tensor that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.short, self.body, self.head = nn.Linear(4, 5), nn.Identity(), nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(self.short(x) + self.body(x))
+
+
 class Again(nn.Module):
     """One activation module that is used everywhere, and a layer that runs twice."""
 
@@ -90,6 +102,7 @@ class Again(nn.Module):
         (InPlace, (1, 8, 8)),
         (Tokens, (1, 8, 8)),
         (Again, (4,)),
+        (Short, (4,)),
     ],
 )
 def test_both_halves_are_the_whole_at_every_cut(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
@@ -127,6 +140,7 @@ def test_skips_and_what_is_overwritten_are_no_cuts() -> None:
     assert [cut.name for cut in cuts_of(wrapped(InPlace()))] == ["act", "act2"], "one and norm are overwritten"
     assert "one" not in [cut.name for cut in cuts_of(wrapped(pico.Residual()))], "the skip around it is needed too"
     assert [cut.name for cut in cuts_of(wrapped(Tokens()))][-1].startswith("blocks.1")
+    assert [cut.name for cut in cuts_of(wrapped(Short(), (4,)))] == ["stem"]
     assert all(cut.name != "act" for cut in cuts_of(wrapped(Again(), (4,)))), "it runs three times"
 
 
