@@ -117,6 +117,7 @@ NETWORKS: dict[str, Made] = {
     "even_resnet": even_resnet,
     "resnet18": resnet18,
 }
+ARCHITECTURES = NETWORKS  # for a process that is told of this file as an operator's
 
 
 def cifar10() -> Dataset:
