@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surgery.errors import SurgeryError
+from surgery.edit.evaluate import placed
 from surgery.network.model import Model
 
 if TYPE_CHECKING:
@@ -64,18 +65,19 @@ class Limits:
 def agreement(before: Tensor, after: Tensor, classes: tuple[str, ...]) -> Agreement:
     """Compare outputs float[n, C] with what they were; classes are those that the network named before.
 
-    Raises:
-        SurgeryError: the new outputs are not all numbers.
+    An answer that is no number agrees with nothing, and makes the divergence infinite.
     """
-    if not bool(torch.isfinite(after).all()):
-        raise SurgeryError("The network answers with what is no number.", "Leave this share out.")
-    named, same = before.argmax(1), before.argmax(1) == after.argmax(1)
+    sound = torch.isfinite(after).all(1)
+    named, same = before.argmax(1), sound & (before.argmax(1) == after.argmax(1))
     counts = torch.bincount(named, minlength=len(classes))
     hits = torch.bincount(named[same], minlength=len(classes))
     shares = (hits / counts.clamp(min=1)).where(counts >= FEW, torch.inf)
     place = int(shares.argmin())
     judged = bool(torch.isfinite(shares[place]))
-    kl = F.kl_div(after.double().log_softmax(1), before.double().log_softmax(1), reduction="batchmean", log_target=True)
+    kl = torch.tensor(torch.inf)
+    if bool(sound.all()):
+        old, new = before.double().log_softmax(1), after.double().log_softmax(1)
+        kl = F.kl_div(new, old, reduction="batchmean", log_target=True)
     return Agreement(
         float(same.double().mean()),
         max(float(kl), 0.0),
@@ -89,25 +91,28 @@ def own_agreement(model: Model, data: Dataset, ids: Ids, outputs: Tensor, ctx: C
     """The share of samples (0–1) on which a network keeps its answer when its input changes slightly.
 
     Pictures get noise of two of 255 levels and are shifted by one pixel in turn; rows get noise of 2 % of a feature's
-    spread. outputs: float[n, C], what it says of them as they are.
+    spread over these samples. outputs: float[n, C], what it says of them as they are.
     """
     generator = torch.Generator().manual_seed(ctx.seed)
-    std = torch.tensor(model.input.std)
+    level = _noise(model, data, ids)
     same, start = 0, 0
-    module = model.module.to(ctx.device)
-    with torch.inference_mode():
+    with placed(ctx.device, model.module), torch.inference_mode():
         for number, (x, _, _) in enumerate(ctx.track(data.batches(ids, model.input), "changing inputs slightly")):
-            noise = torch.randn(x.shape, generator=generator)
+            changed = x + level * torch.randn(x.shape, generator=generator)
             if model.input.kind == "image":
-                changed = x + NOISE * noise / std[:, None, None]
                 changed = torch.roll(changed, (1, -1)[number % 2], dims=2 + number // 2 % 2)
-            else:
-                changed = x + WAVER * noise
             out = model(changed.to(ctx.device)).cpu()
             same += int((out.argmax(1) == outputs[start : start + len(x)].argmax(1)).sum())
             start += len(x)
-    module.to("cpu")
     return same / max(start, 1)
+
+
+def _noise(model: Model, data: Dataset, ids: Ids) -> Tensor:
+    """The standard deviation of a small change, per channel or feature, as the model sees its input."""
+    std = torch.tensor(model.input.std)
+    if model.input.kind == "image":
+        return NOISE / std[:, None, None]
+    return WAVER * torch.from_numpy(np.asarray(data.raw(ids), dtype=np.float32)).std(0) / std
 
 
 def limits_for(own: float, asked: Limits, least: float = 0.01) -> Limits:

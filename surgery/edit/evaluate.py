@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from surgery.context import Context
 from surgery.errors import DataError
@@ -21,16 +23,24 @@ if TYPE_CHECKING:
 MEANS_FROM = 2_000  # samples: the mean of a mean settles long before
 
 
+@contextmanager
+def placed(device: str, *modules: nn.Module) -> Iterator[None]:
+    """Inside it, modules lie on a device; afterwards each is where it was, whatever happened."""
+    homes = [next((p.device for p in module.parameters()), torch.device("cpu")) for module in modules]
+    try:
+        for module in modules:
+            module.to(device)
+        yield
+    finally:
+        for module, home in zip(modules, homes, strict=True):
+            module.to(home)
+
+
 def predict(model: Model, data: Dataset, ids: np.ndarray, ctx: Context, stage: str = "evaluating") -> Tensor:
     """float[len(ids), outputs] on the CPU: logits, or the predicted target."""
-    home = next((parameter.device for parameter in model.module.parameters()), torch.device("cpu"))
-    module = model.module.to(ctx.device)
     batches = data.batches(ids, model.input, device=ctx.device)
-    try:
-        with torch.inference_mode():
-            outs = [model(x).float().cpu() for x, _, _ in ctx.track(batches, stage)]
-    finally:
-        module.to(home)  # where it was: it may be asked in the middle of its training
+    with placed(ctx.device, model.module), torch.inference_mode():  # it may be asked in the middle of its training
+        outs = [model(x).float().cpu() for x, _, _ in ctx.track(batches, stage)]
     return torch.cat(outs) if outs else torch.zeros(0, len(model.classes))
 
 
@@ -72,17 +82,12 @@ def losses(model: Model, data: Dataset, ids: np.ndarray, ctx: Context, stage: st
     Raises:
         DataError: the text has characters that the model does not know.
     """
-    home = next((parameter.device for parameter in model.module.parameters()), torch.device("cpu"))
-    module = model.module.to(ctx.device)
     place = model.outputs_of(data.classes).to(ctx.device)
     found = []
-    try:
-        with torch.inference_mode():
-            for x, y, _ in ctx.track(data.batches(ids, model.input, size=64, device=ctx.device), stage):
-                out, right = model.lessons(x, place[y], module(x))
-                found.append(F.cross_entropy(out.float(), right, reduction="none").view(len(x), -1).mean(1).cpu())
-    finally:
-        module.to(home)
+    with placed(ctx.device, model.module), torch.inference_mode():
+        for x, y, _ in ctx.track(data.batches(ids, model.input, size=64, device=ctx.device), stage):
+            out, right = model.lessons(x, place[y], model.module(x))
+            found.append(F.cross_entropy(out.float(), right, reduction="none").view(len(x), -1).mean(1).cpu())
     return torch.cat(found) if found else torch.zeros(0)
 
 

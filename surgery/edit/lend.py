@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from surgery.edit.compose import seen_by
+from surgery.edit.evaluate import placed
 from surgery.errors import SelectionError, SurgeryError, TraceError
 from surgery.network.cuts import Cut
 from surgery.network.fleet import Back, Fit, Fleet, Front, Shared, resized, share_of
@@ -82,10 +83,10 @@ def ridge(
         )
     maps = len(cut.shape) == 3
     size = at.shape[1:] if maps else ()
-    fronts = [Front(model.module, one.name, one.later).to(ctx.device) for model, one in ((host, cut), (guest, at))]
+    fronts = [Front(model.module, one.name, one.later) for model, one in ((host, cut), (guest, at))]
     moments = _Moments()
     sources = [data.batches(ids, model.input, device=ctx.device) for model in (host, guest)]
-    with torch.inference_mode():
+    with placed(ctx.device, host.module, guest.module), torch.inference_mode():
         for (x, _, _), (z, _, _) in ctx.track(zip(*sources, strict=True), "fitting an adapter", total=len(sources[0])):
             moments.add(_rows(resized(fronts[0](x), size), maps), _rows(fronts[1](z), maps))
     weight, bias = moments.solve(strength)
@@ -114,25 +115,26 @@ def tuned(
     if share.adapter is None or not epochs:
         return share
     adapter = copy.deepcopy(share.adapter).to(ctx.device)
-    front = Front(host.module, share.cut.name, share.cut.later).to(ctx.device)
-    back = Back(guest.module, share.at.name, share.at.blanks).to(ctx.device)
+    front = Front(host.module, share.cut.name, share.cut.later)
+    back = Back(guest.module, share.at.name, share.at.blanks)
     optimizer = torch.optim.Adam(adapter.parameters(), lr=rate)
     rng = np.random.default_rng(ctx.seed)
     chosen = np.concatenate([rng.permutation(ids) for _ in range(math.ceil(epochs))])[: round(epochs * len(ids))]
     sources = [data.batches(chosen, model.input, size=batch, device=ctx.device) for model in (host, guest)]
-    for (x, _, _), (z, _, _) in ctx.track(zip(*sources, strict=True), "tuning an adapter", total=len(sources[0])):
-        with torch.no_grad():
-            found, target = front(x), guest.answers(guest.module(z)).log_softmax(1)
-        said = guest.answers(back(adapter(found), z)).log_softmax(1)
-        loss = F.kl_div(said, target, reduction="batchmean", log_target=True)
-        if not torch.isfinite(loss):
-            raise SurgeryError("The loss became NaN while tuning an adapter.", "Tune for 0 epochs.")
-        for parameter, slope in zip(
-            adapter.parameters(), torch.autograd.grad(loss, [*adapter.parameters()]), strict=True
-        ):
-            parameter.grad = slope  # of the adapter alone: the networks are not touched
-        optimizer.step()
-        ctx.point(loss=float(loss.detach()))
+    with placed(ctx.device, host.module, guest.module):
+        for (x, _, _), (z, _, _) in ctx.track(zip(*sources, strict=True), "tuning an adapter", total=len(sources[0])):
+            with torch.no_grad():
+                found, target = front(x), guest.answers(guest.module(z)).log_softmax(1)
+            said = guest.answers(back(adapter(found), z)).log_softmax(1)
+            loss = F.kl_div(said, target, reduction="batchmean", log_target=True)
+            if not torch.isfinite(loss):
+                raise SurgeryError("The loss became NaN while tuning an adapter.", "Tune for 0 epochs.")
+            for parameter, slope in zip(
+                adapter.parameters(), torch.autograd.grad(loss, [*adapter.parameters()]), strict=True
+            ):
+                parameter.grad = slope  # of the adapter alone: the networks are not touched
+            optimizer.step()
+            ctx.point(loss=float(loss.detach()))
     return replace(share, adapter=adapter.to("cpu").eval())
 
 

@@ -92,6 +92,9 @@ def assemble(
     return replace(model, origins=(origin,) if origin else ())
 
 
+FLEET = "fleet/members"
+
+
 def reopen(weights: Weights) -> Model:
     """The model in a file that this product saved: its description says how to build it, nothing has to be asked.
 
@@ -103,6 +106,8 @@ def reopen(weights: Weights) -> Model:
         raise ModelFileError("The file does not say which architecture it belongs to.", "Choose its architecture.")
     try:
         found = Description.model_validate_json(weights.description)
+        if found.name == FLEET:
+            raise ModelFileError("This file holds a fleet of several models.", "Import its models one by one.")
         tensors = {name: tensor.clone() for name, tensor in unpacked(weights.tensors).items()}
         module = filled(found.architecture, tensors, found.attributes, found.tied)
     except ValueError as error:

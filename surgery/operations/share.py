@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from surgery.network.model import Model
     from surgery.operations.sharing import Sharing
 
-LEAST = 32  # samples below which neither an adapter nor an agreement means much
-
 
 class Chosen(BaseModel):
     """A share that is asked for: the guest goes on at its module `at` from the host's module `cut`; places count the
@@ -98,7 +96,7 @@ class Share(Operation):
     )
     samples: int = Field(
         2000,
-        ge=LEAST,
+        ge=32,
         le=100_000,
         title="Samples",
         description="At most so many to fit adapters on, and as many others to judge on.",
@@ -144,10 +142,10 @@ class Share(Operation):
         Raises:
             DataError: too few samples. SelectionError, TraceError: as `examine`.
         """
-        from surgery.operations.sharing import Sharing, pools
+        from surgery.operations.sharing import LEAST, Sharing, pools
 
         self.examine(models)
-        fitting, judging = pools(data)
+        fitting, judging = pools(data, LEAST)
         if min(len(fitting), len(judging)) < LEAST:
             raise DataError(
                 f"{data.name!r} has {len(fitting)} samples to fit on and {len(judging)} others to judge on; "

@@ -21,7 +21,7 @@ from surgery.edit.agreement import Agreement, Limits, agreement, limits_for, own
 from surgery.edit.evaluate import predict, training_ids
 from surgery.edit.lend import Share as Loan
 from surgery.edit.lend import drawn, fits, lend, ridge, tuned
-from surgery.errors import SelectionError, SurgeryError, TraceError
+from surgery.errors import SelectionError, TraceError
 from surgery.network.cuts import Cut, cuts_of
 from surgery.network.model import Model
 from surgery.network.size import weight_bytes
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from surgery.data.rows import Ids
     from surgery.operations.share import Share
 
+LEAST = 32  # samples below which neither an adapter nor an agreement means much
 GLANCE = 256  # samples of a first look, after which what is hopeless is not looked at further
 COMPARED = 1024  # samples that similarity is measured on
 SURE = 3.0  # standard errors by which a first look must fail
@@ -60,7 +61,7 @@ class Sharing:
 
     def __init__(self, plan: Share, models: Sequence[Model], data: Dataset, ctx: Context) -> None:
         self.plan, self.models, self.data, self.ctx = plan, list(models), data, ctx
-        fitting, judging = pools(data)
+        fitting, judging = pools(data, LEAST)
         self.fitting, self.judging = drawn(fitting, plan.samples, ctx.seed), drawn(judging, plan.samples, ctx.seed)
         self.judging = self.judging[np.random.default_rng(ctx.seed).permutation(len(self.judging))]
         self.tried: list[Tried] = []
@@ -74,7 +75,7 @@ class Sharing:
         """
         chosen = self.choose()
         if not chosen:
-            raise SelectionError(f"No share passes. {self.refusal()}", "Allow less agreement, or add other models.")
+            raise SelectionError(self.refusal(), "Allow less agreement, ask for less memory, or add other models.")
         models = list(self.models)
         for one in chosen:
             models[one.guest] = lend(self.models[one.host], self.models[one.guest], one.loan, numbered=True)
@@ -126,13 +127,18 @@ class Sharing:
         return pd.DataFrame(rows)
 
     def refusal(self) -> str:
-        """The share that came closest, and what it failed by."""
-        if not self.tried:
-            return " ".join(self.uncut.values()) or "No two layers have forms that fit."
-        best = max(self.tried, key=lambda one: (one.found.share, one.loan.saved))
+        """Why no share is made: nothing needs to be, or the one that came closest and what it failed by."""
+        total = weight_bytes(self.models) / MEGABYTE
+        if self._fits(weight_bytes(self.models)):
+            return f"The weights take {total:.3g} MB already, within the {self.plan.budget:g} MB asked for."
+        refused = [one for one in self.tried if one.reason]
+        if not refused:
+            least = f"Every share that passes saves less than {WORTH:.0%} of its model."
+            return least if self.tried else " ".join(self.uncut.values()) or "No two layers have forms that fit."
+        best = max(refused, key=lambda one: (one.found.share, one.loan.saved))
         return (
-            f"Closest came model {best.guest + 1} at {best.loan.at.name} from {best.loan.cut.name} of model "
-            f"{best.host + 1}: {best.reason}."
+            f"No share passes. Closest came model {best.guest + 1} at {best.loan.at.name} from {best.loan.cut.name} of "
+            f"model {best.host + 1}: {best.reason}."
         )
 
     @cached_property
@@ -224,19 +230,13 @@ class Sharing:
         value, low = self.alike(host, guest)
         place = self.cuts[host].index(loan.cut), self.cuts[guest].index(loan.at)
         stage = f"trying model {guest + 1} at {loan.at.name} from model {host + 1}"
-        found = None
         for count in sorted({min(GLANCE, len(self.judging)), len(self.judging)}):
-            try:
-                said = predict(model, self.data, self.judging[:count], self.ctx, stage)
-                found = agreement(self.said[guest][:count], said, self.models[guest].classes)
-                reason = limits.failed(found)
-            except SurgeryError as error:
-                found = found or Agreement(0.0, float("inf"), 0.0, "", count)
-                reason = str(error)
+            said = predict(model, self.data, self.judging[:count], self.ctx, stage)
+            found = agreement(self.said[guest][:count], said, self.models[guest].classes)
             doubt = (limits.share * (1 - limits.share) / count) ** 0.5
             if found.share < limits.share - SURE * doubt:
                 break
-        assert found is not None
+        reason = limits.failed(found)
         tried = Tried(host, guest, loan, float(value[place]), float(low[place]), found, limits, reason)
         self.tried.append(tried)
         return tried
@@ -244,6 +244,8 @@ class Sharing:
     def _greedy(self) -> list[Tried]:
         """The largest saving first, until the weights fit or nothing is left."""
         total = weight_bytes(self.models)
+        if self._fits(total):
+            return []
         best: list[Tried] = []
         for host in range(len(self.models)):
             for guest in range(len(self.models)):
@@ -252,12 +254,15 @@ class Sharing:
         chosen: list[Tried] = []
         for one in sorted(best, key=lambda one: -one.loan.saved):
             guests, hosts = {other.guest for other in chosen}, {other.host for other in chosen}
-            if self.plan.budget is not None and total <= self.plan.budget * MEGABYTE:
+            if self._fits(total):
                 break
             if one.guest not in guests | hosts and one.host not in guests:
                 chosen.append(one)
                 total -= one.loan.saved
         return chosen
+
+    def _fits(self, total: float) -> bool:
+        return self.plan.budget is not None and total <= self.plan.budget * MEGABYTE
 
     def _best(self, host: int, guest: int) -> Tried | None:
         """The largest saving that passes and is worth it."""
@@ -308,12 +313,12 @@ class Sharing:
         )
 
 
-def pools(data: Dataset) -> tuple[Ids, Ids]:
-    """Samples to fit on and others to judge on; labels are not looked at."""
+def pools(data: Dataset, least: int) -> tuple[Ids, Ids]:
+    """Samples to fit on and others to judge on, `least` at least where there are so many; labels are not looked at."""
     fitting = training_ids(data)
     for role in ("val", "unlabelled"):
         judging = data.ids(role)
-        if len(judging) and not np.array_equal(judging, fitting):
+        if len(judging) >= least and not np.array_equal(judging, fitting):
             return fitting, judging
     order = np.random.default_rng(0).permutation(fitting)
     half = len(order) // 2

@@ -20,7 +20,7 @@ from surgery.ui.state import View
 from surgery.workspace import Project, Version
 
 Row = Mapping[str, Any]
-MEGABYTE = 1e6
+MEGABYTE, FLOAT = 1e6, 4  # bytes
 
 
 def draw(view: View, members: Sequence[Version]) -> None:
@@ -49,8 +49,8 @@ def draw(view: View, members: Sequence[Version]) -> None:
 
 
 def _plan(view: View, members: Sequence[Version]) -> Plan:
-    whole = sum(view.workspace.inspect(version.id)["bytes"] for version in members)
-    st.caption(_("All weights now: {size}").format(size=format.size(whole)))
+    whole = sum(FLOAT * version.parameters for version in members)
+    st.caption(_("All parameters in memory now: {size}").format(size=format.size(whole)))
     parameters = form(Share, key="share", given={"shares": ()})
     dataset = view.dataset.id if view.dataset else ""
     preserve = must_keep.required(view.workspace, dataset)
@@ -80,7 +80,7 @@ def _found(view: View, project: Project, plan: Plan, job: Job) -> None:
     chosen = [row for row in rows if row["chosen"]]
     budget = plan.parameters.get("budget")
     if not chosen:
-        st.warning(plain(_("No share passes. {why}").format(why=result["refusal"])), icon=":material/block:")
+        st.warning(plain(result["refusal"]), icon=":material/block:")
     ticked = [row for row in chosen if _ticked(row, names)]
     after = result["before"] - sum(row["saved"] for row in ticked)
     if chosen:

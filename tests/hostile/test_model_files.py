@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -10,18 +11,24 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from surgery.edit.compose import together
+from surgery.edit.lend import Share, lend
 from surgery.errors import MismatchError, ModelError, ModelFileError
 from surgery.network import read as reading
+from surgery.network import store
 from surgery.network.architectures import build
-from surgery.network.load import assemble
-from surgery.network.model import Architecture, InputSpec
-from surgery.network.read import read_tensors
+from surgery.network.cuts import cuts_of
+from surgery.network.load import assemble, reopen
+from surgery.network.model import Architecture, InputSpec, Model
+from surgery.network.read import read, read_tensors
+from tests.patients import fleet, split_digits
 
 pytestmark = pytest.mark.hostile
 
@@ -238,3 +245,51 @@ def test_integer_weights_are_refused_by_name() -> None:
     quantized: dict[str, Tensor] = {name: tensor.to(torch.int8) for name, tensor in build(MLP).state_dict().items()}
     with pytest.raises(ModelError, match=r"'0\.weight' is stored as torch\.int8"):
         assemble(quantized, MLP, input=TABLE, classes=("a", "b"))
+
+
+def described(model: Model, change: Callable[[dict[str, Any]], None], path: Path) -> Path:
+    """A file of this product with another description in its header."""
+    store.save(model, path.parent / "stored")
+    about = json.loads((path.parent / "stored" / "architecture.json").read_text())
+    change(about["arguments"])
+    tensors = load_file(path.parent / "stored" / "model.safetensors")
+    save_file(tensors, path, metadata={"architecture": json.dumps(about)})
+    return path
+
+
+def guest() -> Model:
+    first, further, _ = fleet()
+    cut = cuts_of(first)[-1]
+    return lend(first, further, Share(cut, cuts_of(further)[-1], None))
+
+
+def composed() -> Model:
+    model = split_digits()
+    return together(model, model.parts)
+
+
+@pytest.mark.parametrize(("make", "place"), [(guest, "host"), (guest, "guest"), (composed, "members")])
+def test_a_description_that_names_code_runs_none(make: Callable[[], Model], place: str, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"import os\nos.mkdir({str(mark)!r})\nTABLE = {{'net': None}}\n")
+
+    def name_code(arguments: dict[str, Any]) -> None:
+        for member in arguments[place] if place == "members" else [arguments[place]]:
+            member |= {"file": str(evil), "table": "TABLE", "key": "net"}
+
+    path = described(make(), name_code, tmp_path / "model.safetensors")
+    reopened = reopen(read(path))
+    assert not mark.exists()
+    assert reopened.architecture.name in ("fleet/guest", "composed/network"), "built by the product's own names"
+
+
+def test_a_fleet_is_no_model(tmp_path: Path) -> None:
+    def change(arguments: dict[str, Any]) -> None:
+        arguments.clear()
+
+    path = described(guest(), change, tmp_path / "model.safetensors")
+    about = {**json.loads((tmp_path / "stored" / "architecture.json").read_text()), "name": "fleet/members"}
+    save_file(load_file(path), path, metadata={"architecture": json.dumps(about)})
+    with pytest.raises(ModelFileError, match="holds a fleet of several models"):
+        reopen(read(path))

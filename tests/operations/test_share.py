@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.edit.evaluate import predict
-from surgery.errors import DataError, SelectionError
+from surgery.errors import Cancelled, DataError, SelectionError
 from surgery.network.size import weight_bytes
 from surgery.operations.share import Share
 from surgery.plan import Plan, run
@@ -124,7 +124,7 @@ def test_one_model_and_other_inputs_are_refused() -> None:
 
 
 def test_too_few_samples_are_refused(pico_images: Dataset) -> None:
-    with pytest.raises(DataError, match="has 42 samples to fit on and 9 others to judge on; each must be 32"):
+    with pytest.raises(DataError, match="has 21 samples to fit on and 21 others to judge on; each must be 32"):
         Share().operate(list(fleet()), pico_images.without_test(), Context())
 
 
@@ -153,3 +153,18 @@ def test_its_receipt_is_about_every_model(pico_many: Dataset) -> None:
     assert work is not None
     assert work["after"] < work["before"]
     assert (receipt.cases["n"], receipt.cases["right"] > 0) == (12, True), "six of each guest"
+
+
+def test_a_budget_that_fits_already_is_said(pico_many: Dataset) -> None:
+    with pytest.raises(SelectionError, match=r"weights take 0.059\d* MB already, within the 1 MB asked for"):
+        Share(budget=1).operate(list(fleet()), pico_many.without_test(), Context())
+
+
+def test_it_is_cancelled_in_the_middle_of_a_trial(pico_many: Dataset) -> None:
+    stages: list[str] = []
+    ctx = Context(
+        report=lambda event: stages.append(str(event.get("stage", ""))),
+        cancelled=lambda: any(stage.startswith("trying") for stage in stages),
+    )
+    with pytest.raises(Cancelled):
+        Share(adapters=False).operate(list(fleet()), pico_many.without_test(), ctx)
