@@ -84,7 +84,12 @@ def execute(plan: Plan, name: str | None) -> None:
     result = wait(ws, task, project=project, title=title).result
     if "fleet" in result:
         receipt = ws.fleet_document(result["fleet"], "receipt")
-        print(f"fleet {result['fleet']}  {ws.fleet(result['fleet']).digest}\n{sentence(receipt['table'])}")
+        made = ws.fleet(result["fleet"])
+        print(f"fleet {made.id}  {made.digest}\n{sentence(receipt['table'])}")
+        if receipt["cases"]:
+            print(said_of_cases(receipt["cases"]))
+        if made.back:
+            print(f"broke more than allowed, and run as before: {', '.join(made.back)}")
         return
     version = ws.version(result["version"])
     receipt = ws.receipt(version.id) or {}

@@ -20,6 +20,8 @@ def fleet(options: argparse.Namespace) -> None:
 
     ws = workspace()
     if options.fleet is None:
+        if options.take_back or options.share_again or options.replay or options.export:
+            raise WorkspaceError("No fleet was named.", "Give its id; `surgery fleet` lists all.")
         for one in ws.fleets(project_of(ws, options.project)):
             print(
                 f"fleet {one.id}  {one.number} {one.name}\n  {sentence(ws.fleet_document(one.id, 'receipt')['table'])}"

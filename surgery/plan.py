@@ -147,7 +147,7 @@ def account_fleet(
 ) -> Receipt:
     """Measure models before and after they share, and write the receipt; its scopes are the members' names.
 
-    Must-keep cases are those of every guest whose classes the data has, each broken one with the guest's name.
+    Must-keep cases are held against every guest that knows their classes, each broken one with the guest's name.
     """
     from surgery.measure.fleet import cases_of, measure_fleet
 

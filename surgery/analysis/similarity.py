@@ -9,6 +9,7 @@ Letters: b samples of a batch, L layers, n samples in all, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from surgery.analysis.cka import debiased
-from surgery.errors import DataError
+from surgery.errors import DataError, SelectionError
 from surgery.network.cuts import cuts_of
 from surgery.network.model import Model
 
@@ -92,7 +93,7 @@ def similarities(
     over their maps.
 
     Raises:
-        DataError: too few samples, no labels for profiles, or inputs that never change.
+        DataError: too few samples, no labels for profiles, or inputs that never change. SelectionError: no such layer.
         TraceError: a network can be cut nowhere, and no layers were named.
     """
     if len(ids) < LEAST:
@@ -104,16 +105,13 @@ def similarities(
     size = min(batch, len(order))
     order = order[: len(order) // size * size]
     sums = {pair: _SUMS[metric]() for pair in combinations(models, 2)}
-    sides = [_Side(model, own[name], metric, ctx.device) for name, model in models.items()]
     sources = [data.batches(order, model.input, size=size, device=ctx.device) for model in models.values()]
-    try:
+    with ExitStack() as stack:
+        sides = [stack.enter_context(closing(_Side(models[name], own[name], metric, ctx.device))) for name in models]
         for parts in ctx.track(zip(*sources, strict=True), "comparing layers", total=len(sources[0])):
             seen = {name: side(x) for name, side, (x, _, _) in zip(models, sides, parts, strict=True)}
             for (first, second), total in sums.items():
                 total.add(seen[first], seen[second], parts[0][1])
-    finally:
-        for side in sides:
-            side.close()
     found = {}
     for pair, total in sums.items():
         value, low = total.result()
@@ -130,13 +128,14 @@ class _Side:
     """One network, watched at some modules: x -> what the metric keeps of each, float64[L, …] or a list of them."""
 
     def __init__(self, model: Model, layers: Sequence[str], metric: Metric, device: str) -> None:
+        known = dict(model.module.named_modules())
+        if strange := [name for name in layers if name not in known]:
+            raise SelectionError(f"There is no layer {strange[0]!r} to compare.", "Name modules of the network.")
         self.home = next((parameter.device for parameter in model.module.parameters()), torch.device("cpu"))
         self.module, self.model, self.layers = model.module.to(device), model, layers
         self.taken: dict[str, Tensor] = {}
         keep = _channels if metric == "profile" else _gram
-        self.hooks = [
-            self.module.get_submodule(name).register_forward_hook(partial(self._take, name, keep)) for name in layers
-        ]
+        self.hooks = [known[name].register_forward_hook(partial(self._take, name, keep)) for name in layers]
 
     def __call__(self, x: Tensor) -> list[Tensor]:
         self.taken = {}

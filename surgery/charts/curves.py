@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -105,11 +106,11 @@ def guarded(quality: pd.Series, *, least: float, back: pd.Series, title: str, da
     return plain(figure)
 
 
-def watched(looks: pd.DataFrame, *, starts: Mapping[str, int], title: str, dark: bool = False) -> Figure:
+def watched(looks: pd.DataFrame, *, starts: Sequence[Mapping[str, Any]], title: str, dark: bool = False) -> Figure:
     """Agreement (%) of everybody who is watched over the inputs so far, each with its limit dotted, and a cross where
     one fell below; vertical lines where a stream begins.
 
-    looks: columns inputs, guest, agreement, limit, gone. starts: stream -> inputs before it.
+    looks: columns inputs, guest, agreement, limit, gone. starts: rows of {stream, inputs before it}.
     """
     figure, tone = base(title, dark=dark, height=300), ink(dark)
     colours = (tone.accent, *OKABE_ITO[1:])
@@ -141,11 +142,11 @@ def watched(looks: pd.DataFrame, *, starts: Mapping[str, int], title: str, dark:
                 hovertemplate="taken back after %{x:,} inputs<extra></extra>",
             )
         )
-    for name, start in starts.items():
+    for start in starts:
         figure.add_vline(
-            x=start,
+            x=start["inputs"],
             line={"color": tone.muted, "width": 1},
-            annotation={"text": name, "font": {"color": tone.muted, "size": 11}},
+            annotation={"text": start["stream"], "font": {"color": tone.muted, "size": 11}},
             annotation_position="top right",
         )
     figure.update_layout(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def names_of(ws: Workspace, versions: Sequence[str]) -> list[str]:
-    """What versions are called in a fleet; numbers tell equal names apart."""
+    """What versions of one project are called in a fleet; their numbers tell equal names apart."""
     rows = [ws.version(id) for id in versions]
     return [f"v{row.number} {row.name}" for row in rows]
 
@@ -74,7 +75,7 @@ def commit(
     ctx.report({"stage": "saving", "done": 0, "total": 1, "seconds": 0.0})
     names = list(models)
     shares = shares_by(names, outcome)
-    broken = {str(case["member"]) for case in receipt.cases.get("broken", ())} if receipt.breaks else set()
+    broken = Counter(str(case["member"]) for case in receipt.cases.get("broken", ()))
     ws.add_fleet(
         job.project,
         job.task.get("name") or job.title,
@@ -83,7 +84,7 @@ def commit(
         hosts={guest: host for guest, (host, _) in shares.items()},
         documents={"plan": plan.model_dump(mode="json"), "receipt": receipt.to_json()},
         tables=outcome.tables,
-        back=[guest for guest in shares if guest in broken],
+        back=[guest for guest in shares if broken[guest] > plan.preserve.may_break],
         job=job.id,
     )
 
@@ -107,7 +108,7 @@ def replay(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
         names[int(row["guest"])]: (float(row["agreement"]), int(row["samples"])) for row in chosen.to_dict("records")
     }
     host = ws.model(fleet.members[names[0]])
-    streams = {ws.dataset_row(id).name: ws.dataset(id) for id in job.task["datasets"]}
+    streams = [(ws.dataset_row(id).name, ws.dataset(id)) for id in job.task["datasets"]]
 
     def took_back(guest: str, why: str) -> None:
         ws.take_back(fleet.id, guest, why=why)
@@ -125,19 +126,25 @@ def replay(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
 
 def export(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
-    """Write a fleet for use elsewhere. Task: fleet. Result: file, a zip of one weights file, description, definitions
-    and a loader that needs torch, safetensors and the members' libraries.
+    """Write a fleet as it runs now. Task: fleet.
 
-    Guests that were taken back are in it as they share: it is the fleet as it was made.
+    Result: file, a zip of one weights file, description, definitions and a loader that needs torch, safetensors and the
+    members' libraries; guests that were taken back are in it whole.
     """
     from surgery.network import export as exporting
+    from surgery.network import fleet_store
 
     forget_old_exports(ws)
     fleet = ws.fleet(job.task["fleet"])
     ctx.report({"stage": "writing", "done": 0, "total": None, "seconds": 0.0})
     stem = ws.exports / job.id / f"fleet{fleet.number}"
     stem.parent.mkdir(parents=True)
-    exporting.to_folder(fleet.folder, stem)
+    stored = fleet.folder
+    if fleet.back:
+        stored = stem.parent / "stored"
+        members = {name: ws.model(version) for name, version in ctx.track(fleet.members.items(), "loading")}
+        fleet_store.save(ws.fleet_network(fleet.id), members, stored)
+    exporting.to_folder(stored, stem)
     file = shutil.make_archive(str(stem), "zip", stem)
     shutil.rmtree(stem)
     return {"file": str(Path(file))}

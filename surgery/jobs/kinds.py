@@ -61,8 +61,12 @@ def prepare_plan(ws: Workspace, project: str, task: Task) -> dict[str, Any]:
     from surgery.plan import Plan
 
     plan = Plan.parse(work.text_of(task["plan"]))
-    for version in plan.inputs:
-        ws.version(version)
+    rows = [ws.version(version) for version in plan.inputs]
+    if plan.operation == "share" and (strange := [row for row in rows if row.project != rows[0].project]):
+        raise PlanError(
+            f"Version {strange[0].number} {strange[0].name!r} belongs to another project.",
+            "Bring its model into this project: a fleet's members are versions of one.",
+        )
     if twice := [one for one in plan.inputs if plan.inputs.count(one) > 1]:
         row = ws.version(twice[0])
         raise PlanError(f"Version {row.number} {row.name!r} is named twice.", "Name each version once.")
@@ -172,7 +176,7 @@ KINDS: dict[str, Kind] = {
     "set_input": Kind(reception.set_input),
     "open_sample": Kind(reception.open_sample),
     "export": Kind(reception.export),
-    "propose_shares": Kind(fleet_work.propose, prepare=prepare_plan),
+    "propose_shares": Kind(fleet_work.propose, "long", 12 * HOUR, prepare_plan),
     "replay": Kind(fleet_work.replay, prepare=prepare_replay),
     "export_fleet": Kind(fleet_work.export),
 }

@@ -20,7 +20,7 @@ from surgery.context import Context
 from surgery.edit.agreement import agreement
 from surgery.edit.evaluate import predict
 from surgery.edit.lend import Share, fleet_of
-from surgery.errors import DataError
+from surgery.errors import DataError, MeasureError
 from surgery.measure.cases import cases
 from surgery.measure.measurement import ALL, BATCHES, opened
 from surgery.measure.resident import resident
@@ -60,12 +60,18 @@ def measure_fleet(
 
 
 def cases_of(before: Mapping[str, Model], after: Mapping[str, Model], data: Dataset, ctx: Context) -> dict[str, Any]:
-    """The must-keep cases of all members that share and know the data's classes: n, right, broken and mended."""
-    total: dict[str, Any] = {"n": 0, "right": 0, "broken": [], "mended": []}
+    """The must-keep cases of all members that share: n, right, broken and mended, each case once for every member that
+    knows its class; unguarded: members that know none of the data's classes.
+    """
+    total: dict[str, Any] = {"n": 0, "right": 0, "broken": [], "mended": [], "unguarded": []}
     for name, model in before.items():
-        if after[name] is model or not set(data.classes) <= set(model.classes):
+        if after[name] is model:
             continue
-        found = cases(model, after[name], data, ctx)
+        try:
+            found = cases(model, after[name], data, ctx)
+        except (DataError, MeasureError):
+            total["unguarded"].append(name)
+            continue
         total["n"], total["right"] = total["n"] + found["n"], total["right"] + found["right"]
         for key in ("broken", "mended"):
             total[key] += [{**one, "member": name} for one in found[key]]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from surgery.errors import TraceError
 from surgery.network.cost import macs_per_layer
-from surgery.network.fleet import Back, Tap, replaced
+from surgery.network.fleet import Back, Front, Tap, replaced
 from surgery.network.model import Model
 from surgery.network.size import distinct
 
@@ -76,7 +76,7 @@ def cuts_of(model: Model) -> tuple[Cut, ...]:
         later = _outermost(module, {path for path, own in calls.items() if own[0].begun > call.ended})
         gone = _weights(module, [*blanks, name])
         left = _weights(module, []).keys() - gone.keys()
-        if not gone or not left or not proof.goes_on(name, blanks):
+        if not gone or not left or not proof.holds(name, blanks, later):
             continue
         macs = sum(costs.get(path, 0) for path in (*blanks, name))
         cut = Cut(name, tuple(call.out.shape[1:]), blanks, later, sum(gone.values()), macs)
@@ -178,11 +178,15 @@ class _Proof:
             out, found = Tap(own, names).run(own, x, names, whole=True)
         return cls(module, x, found, _tensors(out))
 
-    def goes_on(self, name: str, blanks: Mapping[str, tuple[int, ...]]) -> bool:
-        """Whether the rest says from the representation alone what the network says, and leaves it as it is."""
+    def holds(self, name: str, blanks: Mapping[str, tuple[int, ...]], later: tuple[str, ...]) -> bool:
+        """Whether the beginning gives the representation without what runs later, and the rest says from it alone what
+        the network says, and leaves it as it is.
+        """
         found = self.found[name].clone()
         try:
             with torch.no_grad():
+                if not torch.equal(Front(self.module, name, later)(self.x), found):
+                    return False
                 again = _tensors(Back(self.module, name, blanks)(found, torch.zeros_like(self.x)))
         except (RuntimeError, AttributeError, TypeError, ValueError, IndexError, KeyError, StopIteration):
             return False  # the rest asks for something that is no longer there

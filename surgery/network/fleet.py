@@ -189,6 +189,7 @@ class Fleet(nn.Module):
         """Let a guest run as the whole network that it was."""
         place = self.names.index(name)
         del self.shares[name], self.adapters[str(place)]
+        self.arguments = {**self.arguments, "shares": dict(self.shares)}
         self.members[place] = network
         self.taps[name] = Tap(network, [])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,13 @@ def choose(view: View) -> Fleet | None:
         width=420,
     )
     st.query_params[FLEET] = str(chosen)
-    return found[str(chosen)]
+    fleet = found[str(chosen)]
+    with st.popover(_("Rename"), icon=":material/edit:"):
+        name = st.text_input(_("Name"), fleet.name, key=f"name_{fleet.id}", max_chars=120)
+        if name.strip() and name != fleet.name:
+            ws.rename_fleet(fleet.id, name)
+            st.rerun()
+    return fleet
 
 
 def draw(view: View, fleet: Fleet) -> None:
@@ -46,10 +53,13 @@ def draw(view: View, fleet: Fleet) -> None:
     ws = view.workspace
     receipt = Receipt.from_json(ws.fleet_document(fleet.id, "receipt"))
     st.markdown(f"#### {plain(headline(fleet, receipt))}")
-    if receipt.breaks:
-        st.warning(
-            _("Must-keep cases broke, so {names} run as before.").format(names=plain(", ".join(fleet.back))),
-            icon=":material/gpp_maybe:",
+    if said := broken(fleet, receipt):
+        st.warning(said, icon=":material/gpp_maybe:")
+    if unguarded := receipt.cases.get("unguarded"):
+        st.caption(
+            _("Not held to must-keep cases, whose classes they do not know: {names}").format(
+                names=plain(", ".join(unguarded))
+            )
         )
     _members(ws, fleet, receipt)
     left, right = st.columns(2, gap="medium")
@@ -70,10 +80,25 @@ def draw(view: View, fleet: Fleet) -> None:
 
 
 def headline(fleet: Fleet, receipt: Receipt) -> str:
-    """`Weights 59.1 kB → 23.0 kB, 61 % less; 2 models go on from another`."""
-    row = receipt.row("weights in memory") or {"before": 0, "after": 0}
+    """`Weights 59.1 kB → 23.0 kB, 61 % less; 2 models go on from another`, of those that share now."""
+    row = receipt.row("weights in memory") or {"before": 0}
+    names = list(fleet.members)
+    rows = [row for row in receipt.tables["shares"] if row["chosen"] and names[int(row["guest"])] in fleet.sharing]
     count = plural("{count} model goes on from another", "{count} models go on from another", len(fleet.sharing))
-    return f"{sharing.memory(row['before'], row['after'], None)}; {count}"
+    after = row["before"] - sum(row["saved"] for row in rows)
+    return f"{sharing.memory(row['before'], after, None)}; {count}"
+
+
+def broken(fleet: Fleet, receipt: Receipt) -> str:
+    """Whose must-keep cases broke, and whether they run as before; "" when none did."""
+    counts = Counter(str(case["member"]) for case in receipt.cases.get("broken", ()))
+    if not counts:
+        return ""
+    said = ", ".join(f"{plain(name)} ({count})" for name, count in counts.items())
+    text = _("Must-keep cases broke when sharing: {said}.").format(said=said)
+    if still := [name for name in counts if name in fleet.sharing]:
+        return text + " " + _("{names} shares all the same.").format(names=plain(", ".join(still)))
+    return text + " " + _("They run as before.")
 
 
 def _members(ws: Workspace, fleet: Fleet, receipt: Receipt) -> None:
@@ -163,7 +188,9 @@ def show_replay(result: Mapping[str, Any]) -> None:
         )
     if not result["events"]:
         st.success(
-            _("{inputs} inputs, and everybody stayed within the limit.").format(inputs=f"{result['inputs']:,}"),
+            _("{inputs} inputs, {watched} of them watched, and everybody stayed within the limit.").format(
+                inputs=f"{result['inputs']:,}", watched=f"{result['watched']:,}"
+            ),
             icon=":material/verified_user:",
         )
     if result["skipped"]:

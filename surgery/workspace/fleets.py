@@ -18,6 +18,7 @@ from sqlalchemy import func, insert, select, update
 from surgery.errors import WorkspaceError
 from surgery.workspace import files, versions
 from surgery.workspace.catalogue import fleets, projects
+from surgery.workspace.catalogue import versions as catalogue_versions
 from surgery.workspace.queue import finish
 from surgery.workspace.rows import Fleet
 from surgery.workspace.store import Store, clean_name, fetch, find, moment, new_id
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from surgery.network.fleet import Fleet as Network
 
 _FIELDS = ("id", "project", "name", "number", "digest", "bytes", "state")
-_LIBRARIES = ("model-surgery", "torch", "torchvision", "safetensors")
 
 
 def fleet_of(store: Store, row: Mapping[str, Any]) -> Fleet:
@@ -63,7 +63,8 @@ def add(
 
     Raises:
         DiskFullError: nothing was written. Cancelled: `job` was ended meanwhile.
-        NotFoundError: a member was deleted meanwhile. WorkspaceError: its files have changed.
+        NotFoundError: a member was deleted for good meanwhile. WorkspaceError: a member's files have changed, or it is
+            in the trash or in another project.
     """
     for version in members.values():
         versions.verify(store, version)
@@ -94,7 +95,9 @@ def _publish(store: Store, staged: Path, row: dict[str, Any], job: str | None) -
     target = store.home / "fleets" / row["id"]
     try:
         with store.write() as db:
-            find(db, projects, row["project"], "project")
+            project = find(db, projects, row["project"], "project")
+            for _, version in row["members"]:
+                _check_member(find(db, catalogue_versions, version, "version"), project["id"])
             last = db.scalar(select(func.max(fleets.c.number)).where(fleets.c.project == row["project"]))
             number = (last or 0) + 1
             db.execute(insert(fleets).values(**row, number=number, state="ready"))
@@ -111,6 +114,15 @@ def _publish(store: Store, staged: Path, row: dict[str, Any], job: str | None) -
         raise
 
 
+def _check_member(version: Mapping[str, Any], project: str) -> None:
+    if version["state"] != "ready" or version["project"] != project:
+        where = "the trash" if version["state"] != "ready" else "another project"
+        raise WorkspaceError(
+            f"Version {version['number']} {version['name']!r} is in {where}: a fleet could not take it back.",
+            "Restore it, or leave it out.",
+        )
+
+
 def get(store: Store, id: str) -> Fleet:
     """One fleet."""
     with store.read() as db:
@@ -125,13 +137,6 @@ def listing(store: Store, project: str, trashed: bool = False) -> list[Fleet]:
         return [
             fleet_of(store, row) for row in fetch(db, select(fleets).where(wanted).order_by(fleets.c.number.desc()))
         ]
-
-
-def of_version(store: Store, version: str) -> list[Fleet]:
-    """The fleets that a version is a member of, those in the trash too."""
-    with store.read() as db:
-        every = [fleet_of(store, row) for row in fetch(db, select(fleets))]
-    return [fleet for fleet in every if version in fleet.members.values()]
 
 
 def set_back(store: Store, id: str, guest: str, back: bool, why: str) -> Fleet:

@@ -12,7 +12,7 @@ from surgery.analysis.similarity import similarity
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.data.load import from_arrays
-from surgery.errors import Cancelled, DataError
+from surgery.errors import Cancelled, DataError, SelectionError
 from tests.patients import digits, fleet, mlp
 
 
@@ -29,6 +29,15 @@ def test_inputs_that_never_change_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="Nothing changes from one sample of 'gray' to the next"):
         similarity(digits(), digits((6, 6, 6)), data, np.arange(30), Context())
+
+
+def test_what_cannot_be_compared_leaves_nothing_on_the_models(pico_many: Dataset) -> None:
+    one, other = digits(), digits((6, 6, 6))
+    with pytest.raises(SelectionError, match="There is no layer 'nowhere' to compare"):
+        similarity(one, other, pico_many, pico_many.ids("val"), Context(), layers=(["stem"], ["nowhere"]))
+    with pytest.raises(DataError):
+        similarity(one, mlp(), pico_many, pico_many.ids("val"), Context())
+    assert not any(part._forward_hooks for model in (one, other) for part in model.module.modules())
 
 
 def test_profiles_need_classes(pico_targets: Dataset) -> None:

@@ -125,7 +125,7 @@ def test_slight_changes_of_the_input(pico_many: Dataset, pico_table: Dataset) ->
 
 def test_slight_changes_of_a_row_are_measured_by_what_rows_do(tmp_path: Path) -> None:
     """Features of any scale, a model without normalisation: one is told from the other by 2 % of its spread."""
-    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(3000, 4)).astype(np.float32)
     x[:, 0] *= 1e4
     data = from_arrays(
         tmp_path / "rows", x, (x[:, 0] > 0).astype(int), classes=("a", "b"), name="rows", task="classification"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from surgery.context import Context
 from surgery.data import drift
 from surgery.data.dataset import Dataset
-from surgery.errors import JobError
+from surgery.errors import JobError, PlanError
+from surgery.network import fleet_store
 from surgery.plan import Plan
 from surgery.receipt import Receipt, sentence, to_html
 from surgery.workspace import DatasetRow, Project, Version, Workspace
@@ -77,6 +80,7 @@ def test_a_drifting_replay_takes_a_guest_back(
 ) -> None:
     still = perform(ws, project.id, "replay", fleet=shared.id, datasets=[data.id, data.id], share=1.0)
     assert still.result["events"] == []
+    assert still.result["inputs"] == 2 * data.samples, "a stream may come twice"
     assert ws.fleet(shared.id).back == ()
     job = perform(ws, project.id, "replay", fleet=shared.id, datasets=[data.id, bright.id], share=1.0)
     gone = {event["guest"] for event in job.result["events"]}
@@ -102,6 +106,33 @@ def test_it_can_be_taken_away_as_a_zip(ws: Workspace, project: Project, shared: 
     with zipfile.ZipFile(job.result["file"]) as archive:
         names = set(archive.namelist())
     assert {"loader.py", "definition.py", "definition_sample.py", "architecture.json", "model.safetensors"} <= names
+
+
+def test_a_guest_that_is_back_is_whole_in_the_bundle(
+    ws: Workspace, project: Project, shared: Fleet, tmp_path: Path
+) -> None:
+    before = zipped(perform(ws, project.id, "export_fleet", fleet=shared.id).result["file"], tmp_path / "before")
+    ws.take_back(shared.id, "v3 other")
+    after = zipped(perform(ws, project.id, "export_fleet", fleet=shared.id).result["file"], tmp_path / "after")
+    assert set(before["arguments"]["shares"]) == {"v2 two", "v3 other"}
+    assert set(after["arguments"]["shares"]) == {"v2 two"}
+    assert after["bytes"] > before["bytes"]
+    assert set(fleet_store.load(tmp_path / "after").shares) == {"v2 two"}
+
+
+def zipped(file: str, target: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(target)
+    found: dict[str, Any] = json.loads((target / "architecture.json").read_text())
+    return found
+
+
+def test_members_are_versions_of_one_project(ws: Workspace, project: Project, data: DatasetRow) -> None:
+    other = ws.create_project("Other")
+    inputs = [ws.commit(id, fleet()[0], name="Original").id for id in (project.id, other.id)]
+    plan = Plan(operation="share", inputs=tuple(inputs), dataset=data.id)
+    with pytest.raises(PlanError, match="Version 1 'Original' belongs to another project"):
+        perform(ws, project.id, "propose_shares", plan=plan.model_dump(mode="json"))
 
 
 def test_a_guest_that_breaks_must_keep_cases_runs_as_it_was(

@@ -47,7 +47,7 @@ def pair(data: Dataset) -> tuple[Fleet, Mapping[str, Model]]:
 
 def played(*streams: Dataset, seed: int = 0, **given: Any) -> tuple[Fleet, dict[str, Any]]:
     together, originals = pair(streams[0])
-    named = {f"{place} {one.name}": one for place, one in enumerate(streams)}
+    named = [(f"{place} {one.name}", one) for place, one in enumerate(streams)]
     spec = originals["guest"].input
     return together, replay(together, originals, {"guest": (1.0, 400)}, spec, named, Context(seed=seed), **given)
 
@@ -58,7 +58,7 @@ def test_a_drifting_stream_ends_the_share(stream: Dataset, drifting: Dataset) ->
     assert len(found["events"]) == 1
     event = found["events"][0]
     assert event["stream"] == "1 bright"
-    assert event["inputs"] > found["starts"]["1 bright"]
+    assert event["inputs"] > found["starts"][1]["inputs"]
     assert event["agreement"] < event["limit"]
     assert event["identical"] is True
     assert said[0][0] == "guest"
@@ -108,6 +108,11 @@ def test_only_a_part_of_the_inputs_is_watched(stream: Dataset) -> None:
     assert 0 < len(found["looks"]) <= found["inputs"] / 32 + 1
 
 
+def test_nothing_watched_is_no_success(stream: Dataset) -> None:
+    with pytest.raises(DataError, match="none of the others was watched"):
+        played(stream, watched=1e-9)
+
+
 def test_samples_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
     one, other = mlp(), mlp(seed=0)
     share = Share(cuts_of(one)[-1], cuts_of(other)[-1], None)
@@ -127,14 +132,13 @@ def test_samples_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
         return copy
 
     members, shares = {"one": one, "other": other}, {"other": ("one", share)}
-    found = replay(
-        fleet_of(members, shares), {"other": other}, {"other": (1.0, 90)}, one.input, {"s": holed(sound, 2)}, Context(),
-        watched=1.0,
-    )  # fmt: skip
+    levels = {"other": (1.0, 90)}
+    streams = [("s", holed(sound, 2))]
+    found = replay(fleet_of(members, shares), {"other": other}, levels, one.input, streams, Context(), watched=1.0)
     assert 0 < found["skipped"] < found["inputs"]
     assert found["events"] == []
-    with pytest.raises(DataError, match=r"None of .* samples holds numbers throughout"):
+    with pytest.raises(DataError, match=r"None of .* samples could be judged: 90 hold no numbers"):
         replay(
-            fleet_of(members, shares), {"other": other}, {"other": (1.0, 90)}, one.input, {"s": holed(sound, 1)},
+            fleet_of(members, shares), {"other": other}, {"other": (1.0, 90)}, one.input, [("s", holed(sound, 1))],
             Context(), watched=1.0,
         )  # fmt: skip

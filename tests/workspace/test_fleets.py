@@ -101,6 +101,13 @@ def test_a_member_that_changed_after_the_plan_is_refused(
     assert list((ws.home / "fleets").iterdir()) == []
 
 
+def test_a_member_in_the_trash_is_refused(ws: Workspace, project: Project, members: Mapping[str, str]) -> None:
+    ws.trash_version(members["b"])
+    with pytest.raises(WorkspaceError, match="Version 2 'b' is in the trash: a fleet could not take it back"):
+        add(ws, project, members)
+    assert list((ws.home / "fleets").iterdir()) == []
+
+
 def test_a_fleet_whose_files_changed_is_refused(ws: Workspace, shared: Fleet) -> None:
     file = shared.folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\0")
