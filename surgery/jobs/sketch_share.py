@@ -13,6 +13,7 @@ from torch import Tensor
 from surgery.analysis.similarity import BATCH, METRICS, similarity
 from surgery.context import Context
 from surgery.errors import JobError
+from surgery.network.cuts import Cut, cuts_of
 from surgery.network.fleet import Tap, replaced
 from surgery.network.model import Model
 
@@ -25,26 +26,38 @@ BATCHES = 4  # the probe set is cut into so many batches, so that there is a low
 
 def similar(probe: WhatIf, other: str, metric: str) -> dict[str, Any]:
     """How alike the cuts of the warm version and of another are, over the probe set: layers (of each), value and low
-    (rows: this version's; low None where there is none), samples.
+    (rows: this version's; low None where there is none), samples; cuts, of each the rows of {name, shape, bytes, macs,
+    numbers}: what lies before a cut, and how large its representation of one sample is.
 
     Raises:
         DataError, TraceError: as `similarity`. JobError: another metric.
     """
     if metric not in METRICS:
         raise JobError(f"There is no similarity {metric!r}.", f"Choose one of {', '.join(METRICS)}.")
-    ids = probe.probes.ids
+    ids, models = probe.probes.ids, (probe.model, probe.ws.model(other))
     batch = min(BATCH, max(8, len(ids) // BATCHES))
+    cuts = [cuts_of(model) for model in models]
     found = similarity(
-        probe.model,
-        probe.ws.model(other),
+        *models,
         probe.data,
         ids,
         Context(probe.device),
+        layers=([cut.name for cut in cuts[0]], [cut.name for cut in cuts[1]]),
         metric=METRICS[METRICS.index(metric)],
         batch=batch,
     )
     low = [[None if value != value else value for value in row] for row in found.low.tolist()]
-    return {"layers": found.layers, "value": found.value.tolist(), "low": low, "samples": found.samples}
+    return {
+        "layers": found.layers,
+        "value": found.value.tolist(),
+        "low": low,
+        "samples": found.samples,
+        "cuts": [[_facts(cut) for cut in own] for own in cuts],
+    }
+
+
+def _facts(cut: Cut) -> dict[str, Any]:
+    return {"name": cut.name, "shape": list(cut.shape), "bytes": cut.bytes, "macs": cut.macs, "numbers": cut.size}
 
 
 def responses(probe: WhatIf, other: str, layers: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from surgery import charts
@@ -68,9 +69,29 @@ def draw(ws: Workspace, one: Version, other: Version, dataset: DatasetRow) -> No
             "in for the other. Whether a share works is tried under Share. Click a cell to see what both tell apart."
         ).format(n=f"{found['samples']:,}")
     )
+    _cuts((one, other), found["cuts"])
     if chosen is not None:
         row, column = divmod(chosen, len(columns))
         _pair(ws, (one, other), dataset, (rows[row], columns[column]), found, (row, column))
+
+
+def _cuts(versions: tuple[Version, Version], cuts: Sequence[Sequence[dict[str, Any]]]) -> None:
+    """Where each can be cut, and what lies before."""
+    with st.expander(_("Where they can be cut"), icon=":material/content_cut:"):
+        for column, version, own in zip(st.columns(2, gap="medium"), versions, cuts, strict=True):
+            column.markdown(f"**v{version.number} {plain(version.name)}**")
+            column.dataframe(
+                pd.DataFrame(
+                    {
+                        _("cut"): [cut["name"] for cut in own],
+                        _("representation"): [" × ".join(map(str, cut["shape"])) for cut in own],
+                        _("numbers"): [cut["numbers"] for cut in own],
+                        _("weights before"): [format.size(cut["bytes"]) for cut in own],
+                        _("multiply-adds before"): [format.amount(cut["macs"]) for cut in own],
+                    }
+                ),
+                hide_index=True,
+            )
 
 
 def _pair(

@@ -64,6 +64,9 @@ def test_layers_are_compared_and_a_cell_shows_what_both_tell_apart(
     question = next(one for one in asked if one["what"] == "similar")
     assert question == {"what": "similar", "other": members[1].id, "metric": "cka"}
     assert "it sees no order" in texts(page) or "Similarity sees no order of channels" in texts(page)
+    cuts = page.dataframe[0].value
+    assert cuts["cut"].tolist() == ["stem", "down", "block", "top"]
+    assert cuts["representation"].tolist()[0] == "8 × 8 × 8"
     page = open_page("similarity", **link(patient, members, similar="5", metric="Profiles of the classes"))
     assert failures(page) == []
     question = next(one for one in asked if one["what"] == "responses")
