@@ -82,6 +82,8 @@ def draw(view: View, fleet: Fleet) -> None:
 def headline(fleet: Fleet, receipt: Receipt) -> str:
     """`Weights 59.1 kB → 23.0 kB, 61 % less; 2 models go on from another`, of those that share now."""
     row = receipt.row("weights in memory") or {"before": 0}
+    if not fleet.sharing:
+        return _("Nobody shares now: weights {size}").format(size=format.size(row["before"]))
     names = list(fleet.members)
     rows = [row for row in receipt.tables["shares"] if row["chosen"] and names[int(row["guest"])] in fleet.sharing]
     count = plural("{count} model goes on from another", "{count} models go on from another", len(fleet.sharing))

@@ -19,7 +19,7 @@ from surgery.ui.pictures import Shown
 from surgery.workspace import DatasetRow, Version, Workspace
 
 CELL = "similar"  # ?similar=: the cell that was clicked
-SAMPLES = 5
+SAMPLES, WIDTH = 5, 400  # pictures of an end of a direction, in pixels all together
 
 
 def metrics() -> dict[str, str]:
@@ -121,7 +121,8 @@ def _pair(
                 )
                 shown = [*direction["high"][:SAMPLES], *direction["low"][:SAMPLES]]
                 key = f"direction_{version.id}_{number}"
-                pictures.samples(data, [Shown(id, pictures.label(data, id)) for id in shown], columns=SAMPLES, key=key)
+                labelled = [Shown(id, pictures.label(data, id)) for id in shown]
+                pictures.samples(data, labelled, columns=SAMPLES, width=WIDTH, key=key)
     st.caption(together(answer["together"]))
 
 
