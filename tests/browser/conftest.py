@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, expect, sync_playwright
 
 from surgery.jobs import probe
 from surgery.workspace import Workspace
@@ -127,6 +128,19 @@ def settle(page: Page) -> None:
     expect(app).to_have_attribute("data-test-connection-state", "CONNECTED", timeout=PATIENCE * 1000)
     expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE * 1000)
     expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def downloaded(page: Page, button: str | re.Pattern[str]) -> Path:
+    """The file that a button gives; a click that meets a page being drawn anew is lost, and is made again."""
+    for _ in range(5):
+        settle(page)
+        try:
+            with page.expect_download(timeout=6_000) as download:
+                page.get_by_role("button", name=button).click()
+            return Path(download.value.path())
+        except TimeoutError:
+            continue
+    raise AssertionError(f"{button} gives no file")
 
 
 def menu(page: Page) -> dict[str, list[str]]:

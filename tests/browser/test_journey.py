@@ -28,7 +28,7 @@ from surgery.network import store
 from surgery.ui import slicing
 from surgery.workspace import Project, Version, Workspace
 from tests.browser import mouse
-from tests.browser.conftest import Server, opening, settle
+from tests.browser.conftest import Server, downloaded, opening, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("journey")]
 SLOW = 60_000  # ms: a probe that warms up, a job that starts, on a busy machine
@@ -181,10 +181,7 @@ def test_before_and_after(journey: Journey) -> None:
     assert receipt is not None
     expect(page.locator(".st-key-flips_lost img")).to_have_count(min(receipt["flips"]["lost_count"], 24))
     wait_for_jobs(journey)  # while one runs the page is drawn anew each second, and a click may come in between
-    settle(page)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Receipt (HTML)").click()
-    assert "<h1>" in Path(download.value.path()).read_text("utf-8")
+    assert "<h1>" in downloaded(page, "Receipt (HTML)").read_text("utf-8")
 
 
 def test_undo_is_proven_by_the_digest_of_the_bytes(journey: Journey) -> None:
