@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
 
 from playwright.sync_api import Locator, Page, expect
 
 PATIENCE = 60_000  # ms
+Result = TypeVar("Result")
 WHERE = """(plot, id) => {
   for (const trace of plot._fullData) {
     const k = (trace.customdata || []).indexOf(id);
@@ -40,6 +42,18 @@ def click(page: Page, neuron: int) -> None:
     page.wait_for_function(HOVERED, arg=neuron)
     page.mouse.down()
     page.mouse.up()
+
+
+def surely(act: Callable[[], Result], shown: Locator) -> Result:
+    """Do it until its effect is shown: what meets a figure being drawn anew is lost."""
+    for _ in range(4):
+        result = act()
+        try:
+            expect(shown).to_be_visible(timeout=PATIENCE / 4)
+            return result
+        except AssertionError:
+            continue
+    raise AssertionError(f"{shown} is never shown")
 
 
 def lasso(page: Page, ids: Collection[int], around: Collection[int]) -> set[int]:

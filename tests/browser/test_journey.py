@@ -139,8 +139,7 @@ def test_a_click_then_a_lasso(journey: Journey) -> None:
     # A click as the very first action of a visit: the neuron's pictures and what happens without it.
     page.goto(f"{journey.url}/neurons?project={journey.project.id}")
     first = max(ids, key=lambda i: table.at[i, "map_x"])
-    mouse.click(page, first)
-    expect(page.get_by_text("1 neuron chosen")).to_be_visible(timeout=SLOW)
+    mouse.surely(lambda: mouse.click(page, first), page.get_by_text("1 neuron chosen"))
     expect(page.get_by_text(f"neuron {first}", exact=False).first).to_be_visible()
     expect(page.locator(".st-key-strongest figure, .st-key-located figure")).to_have_count(9)
     expect(page.get_by_text("Without them:")).to_be_visible(timeout=SLOW)
@@ -150,7 +149,7 @@ def test_a_click_then_a_lasso(journey: Journey) -> None:
     settle(page)
     page.wait_for_function("document.querySelector('.js-plotly-plot')?._fullLayout?.dragmode === 'lasso'")
     crowded = sorted(ids, key=lambda i: table.at[i, "map_y"])[-12:]
-    inside = mouse.lasso(page, ids, crowded)
+    inside = mouse.surely(lambda: mouse.lasso(page, ids, crowded), page.get_by_text(re.compile(r"\d\d neurons chosen")))
     expect(page.get_by_text(f"{len(inside)} neurons chosen")).to_be_visible(timeout=SLOW)
     expect(page.get_by_text("points", exact=False).first).to_be_visible(timeout=SLOW)
     page.get_by_role("button", name="Remove these…").click()
