@@ -132,7 +132,7 @@ def every_cut(kind: str, seed: int, *, most: int) -> dict[str, Any]:
     return {"kind": kind, "seed": seed, "alone": 100 * accuracy(guest, data, testing), "cuts": found}
 
 
-def retested(kind: str, seed: int, cuts: list[list[Any]], *, most: int) -> list[list[Any]]:
+def retested(kind: str, seed: int, cuts: list[list[Any]], *, most: int) -> dict[str, Any]:
     """What similarity proposes, with its merged accuracy on more test samples: the best lie close together."""
     host, guest = pair(kind, seed)
     data, ctx = cifar10(), Context(seed=seed)
@@ -144,7 +144,7 @@ def retested(kind: str, seed: int, cuts: list[list[Any]], *, most: int) -> list[
         adapter = ridge(host, guest, cut, at, data, fitting, ctx) if one[2] else None
         right = 100 * accuracy(lend(host, guest, Loan(cut, at, adapter)), data, testing)
         found.append([*one[:6], right, *one[7:]])
-    return found
+    return {"cuts": found}
 
 
 def planned(kind: str, seed: int) -> dict[str, Any]:
@@ -217,12 +217,10 @@ def gemel(kind: str, seed: int, *, retrained: bool) -> dict[str, Any]:
 
 def _layers(module: nn.Module) -> list[str]:
     """A convolution with its normalisation, or a linear layer: what GEMEL calls a layer."""
-    found = [name for name, part in module.named_modules() if _normed(part)]
-    return [*found, *(name for name, part in module.named_modules() if isinstance(part, nn.Linear))]
-
-
-def _normed(part: nn.Module) -> bool:
-    return isinstance(part, nn.Sequential) and len(part) == 2 and isinstance(part[1], nn.BatchNorm2d)
+    parts = dict(module.named_modules())
+    pairs = {name: part for name, part in parts.items() if isinstance(part, nn.Sequential) and len(part) == 2}
+    found = [name for name, part in pairs.items() if isinstance(part[1], nn.BatchNorm2d)]
+    return [*found, *(name for name, part in parts.items() if isinstance(part, nn.Linear))]
 
 
 def _bytes(module: nn.Module) -> int:
@@ -310,7 +308,11 @@ def measure(*, quick: bool) -> dict[str, Any]:
     guided = [
         correlations(
             run["cuts"],
-            row("share", f"proposed/{run['seed']}/{every}", lambda run=run: _retested(run, every))["cuts"],
+            row(
+                "share",
+                f"proposed/{run['seed']}/{every}",
+                lambda r=run: retested(r["kind"], r["seed"], r["cuts"], most=every),
+            )["cuts"],
         )
         for run in runs
         if run["kind"] == "common"
@@ -335,10 +337,6 @@ def measure(*, quick: bool) -> dict[str, Any]:
             min(float(np.mean(saved[key]) - np.mean(by_rule[key])) for key in ("common", "independent")) / 1000, 2
         )
     return {**figures, "table": [*_guides(guided), *_misled(runs), *_plans(plans), *_gemel_rows(rules)]}
-
-
-def _retested(run: dict[str, Any], most: int) -> dict[str, Any]:
-    return {"cuts": retested(run["kind"], run["seed"], run["cuts"], most=most)}
 
 
 def _rules(kinds: tuple[str, ...], seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:

@@ -107,7 +107,6 @@ def replay(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     levels = {
         names[int(row["guest"])]: (float(row["agreement"]), int(row["samples"])) for row in chosen.to_dict("records")
     }
-    host = ws.model(fleet.members[names[0]])
     streams = [(ws.dataset_row(id).name, ws.dataset(id)) for id in job.task["datasets"]]
 
     def took_back(guest: str, why: str) -> None:
@@ -117,7 +116,7 @@ def replay(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
         network,
         originals,
         {guest: levels[guest] for guest in originals},
-        host.input,
+        next(iter(originals.values())).input,  # all members take one shape
         streams,
         Context(ctx.device, int(job.task.get("seed", 0)), ctx.report, ctx.cancelled),
         watched=float(job.task.get("share", 0.25)),
