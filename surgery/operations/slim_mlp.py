@@ -45,7 +45,8 @@ class SlimMlp(Operation):
         ge=0,
         le=100,
         title="Quality that may be lost (points)",
-        description="Of accuracy (or R² × 100) on validation samples, after tuning; one sample may always change.",
+        description="Of accuracy (or R² × 100) on validation samples, after tuning; one sample may always change. Where "
+        "one weighs more than this, the labels must also be as likely as with the likeliest candidate before.",
     )
     reference: Literal["mean", "max"] = Field(
         "mean",
@@ -57,7 +58,7 @@ class SlimMlp(Operation):
         True, title="Drop useless layers", description="Of a plain MLP: whole layers whose work one linear map can do."
     )
     epochs: float = Field(
-        4.0, ge=0, le=1000, title="Tuning per candidate (epochs)", description="Without it accuracy falls steeply."
+        10.0, ge=0, le=1000, title="Tuning per candidate (epochs)", description="Without it accuracy falls steeply."
     )
     rate: float = Field(
         1e-3, gt=0, le=1, title="Learning rate", description="Of the tuning, at its start.", json_schema_extra=FINER

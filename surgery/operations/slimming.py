@@ -12,13 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surgery.analysis.variability import dense_units, emptied, spread_of, useful
 from surgery.context import Context
 from surgery.edit.build_large import aim
 from surgery.edit.bypass import bypass, layers_of
-from surgery.edit.evaluate import quality
+from surgery.edit.evaluate import predict, quality
 from surgery.edit.inputs import Inputs, inputs_of
 from surgery.edit.shrink import shrink
 from surgery.edit.size import Sizes
@@ -44,6 +45,7 @@ class Slimming:
     def __init__(self, plan: SlimMlp, model: Model, data: Dataset, ctx: Context, *, samples: int = SETTLED) -> None:
         self.plan, self.model, self.data, self.ctx, self.samples = plan, model, data, ctx, samples
         self.rows: list[dict[str, Any]] = []
+        self.least_surprised: Tensor | None = None
 
     def run(self) -> Outcome:
         """The smallest candidate within the limit.
@@ -199,7 +201,7 @@ class Slimming:
         self, number: int, stage: str, model: Model, kept: Tensor, epsilon: float | None, epochs: float | None = None
     ) -> Candidate:
         measured = self._quality(model)
-        accepted = measured >= self.least - 1e-9
+        accepted = measured >= self.least - 1e-9 and self._as_likely(model)
         spent = self.plan.epochs if epochs is None else epochs
         row = self._row(number, stage, model, measured, epsilon, spent) | {"accepted": accepted}
         self.rows.append(row)
@@ -238,10 +240,40 @@ class Slimming:
     def _quality(self, model: Model) -> float:
         return quality(model, self.data, self.data.ids("val"), self.ctx, "validating")
 
+    def _as_likely(self, model: Model) -> bool:
+        """Whether validation labels are as likely as with the likeliest so far, to one standard error of the change.
+
+        Asked only where one sample weighs more than the tolerance: accuracy alone is too coarse to choose by then. The
+        given model alone would be a poor measure, for tuning may gain more likelihood than what went has cost.
+        """
+        n = len(self.data.ids("val"))
+        if self.data.task != "classification" or n * self.plan.tolerance >= 100:
+            return True
+        if self.least_surprised is None:
+            self.least_surprised = self._surprise(self.model)
+        own = self._surprise(model)
+        change = own - self.least_surprised
+        if float(change.mean()) < 0:
+            self.least_surprised = own
+        return float(change.mean()) <= float(change.std()) / n**0.5
+
+    def _surprise(self, model: Model) -> Tensor:
+        """float64[n]: the cross-entropy of every validation sample."""
+        ids = self.data.ids("val")
+        said = predict(model, self.data, ids, self.ctx, "validating").double()
+        right = model.outputs_of(self.data.classes)[torch.as_tensor(self.data.labels(ids))]
+        return F.cross_entropy(said, right, reduction="none")
+
     def _refused(self) -> str:
         if len(self.rows) == 1:
             return f"Already the first ε, {self.plan.epsilons[0]:g}, leaves nothing of a layer."
         best = max(self.rows[1:], key=lambda row: float(row["quality"]))
+        if float(best["quality"]) >= self.least - 1e-9:
+            return (
+                f"{best['stage']} has a quality of {best['quality']:.3f} on validation samples, which is within the "
+                f"limit, but makes their labels less likely, and {len(self.data.ids('val'))} samples are too few to "
+                "choose by quality alone."
+            )
         return (
             f"No ε stayed within the limit: the best, {best['stage']}, has a quality of {best['quality']:.3f} on "
             f"validation samples with {best['left']:.0%} of the parameters; before it was {self.before:.3f}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +97,27 @@ def test_a_regression_is_slimmed_too(pico_targets: Dataset) -> None:
     outcome = SlimMlp(epochs=10, rate=5e-3, tolerance=5, controls=True).operate([large], data, Context())
     assert outcome.tables["candidates"]["left"].min() < 0.3
     assert quality(outcome.models[0], data, data.ids("val"), Context()) > 0.85
+
+
+def test_with_few_samples_the_labels_must_stay_as_likely(large: Model, pico_table: Dataset) -> None:
+    data = pico_table.without_test()
+    unsure = copy.deepcopy(large)
+    with torch.no_grad():
+        for value in unsure.module.get_submodule("4").parameters():
+            value.mul_(0.1)  # the same answers, said with less certainty
+    few, enough = 50 / len(data.ids("val")), 101 / len(data.ids("val"))
+    for tolerance, unsure_accepted in ((few, False), (enough, True)):
+        work = SlimMlp(tolerance=tolerance).on(large, data, Context())
+        judged = [
+            work._judge(number, "a look", model, torch.arange(large.index.n), None)
+            for number, model in enumerate((large, unsure, large), 1)
+        ]
+        assert [one.figures["change"] for one in judged] == [0, 0, 0]
+        assert [one.accepted for one in judged] == [True, unsure_accepted, True]
+    with pytest.raises(SelectionError, match="makes their labels less likely, and .* too few to choose"):
+        work = SlimMlp(tolerance=few, steps=1, layers=False).on(large, data, Context())
+        work._tuned = lambda *given: unsure  # type: ignore[method-assign]
+        work.run()
 
 
 def test_an_epsilon_that_empties_a_layer_is_refused_by_name(pico_table: Dataset) -> None:
