@@ -45,8 +45,8 @@ class SlimMlp(Operation):
         ge=0,
         le=100,
         title="Quality that may be lost (points)",
-        description="Of accuracy (or R² × 100) on validation samples, after tuning; one sample may always change. Where "
-        "one weighs more than this, the labels must also be as likely as with the likeliest candidate before.",
+        description="Of accuracy (or R² × 100) on validation samples, after tuning; one sample may always change. "
+        "Where one weighs more than this, the labels must also be as likely as with the likeliest candidate before.",
     )
     reference: Literal["mean", "max"] = Field(
         "mean",

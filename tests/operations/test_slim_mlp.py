@@ -114,7 +114,7 @@ def test_with_few_samples_the_labels_must_stay_as_likely(large: Model, pico_tabl
         ]
         assert [one.figures["change"] for one in judged] == [0, 0, 0]
         assert [one.accepted for one in judged] == [True, unsure_accepted, True]
-    with pytest.raises(SelectionError, match="makes their labels less likely, and .* too few to choose"):
+    with pytest.raises(SelectionError, match=r"makes their labels less likely, and .* too few to choose"):
         work = SlimMlp(tolerance=few, steps=1, layers=False).on(large, data, Context())
         work._tuned = lambda *given: unsure  # type: ignore[method-assign]
         work.run()
