@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -255,7 +256,7 @@ class Slimming:
         change = own - self.least_surprised
         if float(change.mean()) < 0:
             self.least_surprised = own
-        return float(change.mean()) <= float(change.std()) / n**0.5
+        return float(change.mean()) <= float(change.std()) / sqrt(n)
 
     def _surprise(self, model: Model) -> Tensor:
         """float64[n]: the cross-entropy of every validation sample."""
