@@ -109,7 +109,10 @@ def similarities(
     with ExitStack() as stack:
         sides = [stack.enter_context(closing(_Side(models[name], own[name], metric, ctx.device))) for name in models]
         for parts in ctx.track(zip(*sources, strict=True), "comparing layers", total=len(sources[0])):
-            seen = {name: side(x) for name, side, (x, _, _) in zip(models, sides, parts, strict=True)}
+            seen = {
+                name: _SUMS[metric].prepared(side(x))
+                for name, side, (x, _, _) in zip(models, sides, parts, strict=True)
+            }
             for (first, second), total in sums.items():
                 total.add(seen[first], seen[second], parts[0][1])
     found = {}
@@ -172,8 +175,12 @@ def _channels(out: Tensor) -> Tensor:
 class _Sums(Protocol):
     """What is kept of the batches for two networks."""
 
-    def add(self, one: list[Tensor], other: list[Tensor], y: Tensor | None) -> None:
-        """One batch."""
+    @staticmethod
+    def prepared(seen: list[Tensor]) -> Any:
+        """What is done once for a network, however many it is compared with."""
+
+    def add(self, one: Any, other: Any, y: Tensor | None) -> None:
+        """One batch, prepared."""
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Value and lower bound, float64[L₁, L₂]."""
@@ -183,9 +190,13 @@ class _Sums(Protocol):
 class _Cka:
     batches: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
-    def add(self, one: list[Tensor], other: list[Tensor], y: Tensor | None) -> None:
-        a, b = (debiased(torch.stack(side)).flatten(1) for side in (one, other))
-        self.batches.append((a @ b.T, a.square().sum(1), b.square().sum(1)))
+    @staticmethod
+    def prepared(seen: list[Tensor]) -> Tensor:
+        """float64[L, b · b]."""
+        return debiased(torch.stack(seen)).flatten(1)
+
+    def add(self, one: Tensor, other: Tensor, y: Tensor | None) -> None:
+        self.batches.append((one @ other.T, one.square().sum(1), other.square().sum(1)))
 
     def result(self) -> tuple[Tensor, Tensor]:
         cross, own, others = (torch.stack(part) for part in zip(*self.batches, strict=True))
@@ -197,10 +208,14 @@ class _Cka:
 class _Procrustes:
     batches: list[Tensor] = field(default_factory=list)
 
-    def add(self, one: list[Tensor], other: list[Tensor], y: Tensor | None) -> None:
-        a, b = _roots(torch.stack(one)), _roots(torch.stack(other))  # [L, b, b] each
-        nuclear = torch.stack([torch.linalg.svdvals(root.mT @ b).sum(-1) for root in a])
-        self.batches.append(nuclear / (_norms(a)[:, None] * _norms(b)).clamp(min=1e-30))
+    @staticmethod
+    def prepared(seen: list[Tensor]) -> Tensor:
+        """float64[L, b, b]."""
+        return _roots(torch.stack(seen))
+
+    def add(self, one: Tensor, other: Tensor, y: Tensor | None) -> None:
+        nuclear = torch.stack([torch.linalg.svdvals(root.mT @ other).sum(-1) for root in one])
+        self.batches.append(nuclear / (_norms(one)[:, None] * _norms(other)).clamp(min=1e-30))
 
     def result(self) -> tuple[Tensor, Tensor]:
         each = torch.stack(self.batches)
@@ -211,6 +226,11 @@ class _Procrustes:
 class _Profile:
     sums: tuple[list[Tensor], list[Tensor]] | None = None
     counts: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @staticmethod
+    def prepared(seen: list[Tensor]) -> list[Tensor]:
+        """As it is seen."""
+        return seen
 
     def add(self, one: list[Tensor], other: list[Tensor], y: Tensor | None) -> None:
         assert y is not None
@@ -234,7 +254,11 @@ class _Profile:
         return value, torch.full_like(value, torch.nan)
 
 
-_SUMS: Mapping[Metric, Any] = {"cka": _Cka, "profile": _Profile, "procrustes": _Procrustes}
+_SUMS: Mapping[Metric, type[_Sums]] = {
+    "cka": _Cka,
+    "profile": _Profile,
+    "procrustes": _Procrustes,
+}
 
 
 def _profile(means: Tensor) -> Tensor:
