@@ -29,12 +29,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.stats import spearmanr
-from torch import nn
 
 from benchmarks import bases
 from benchmarks.bases import RECIPES, accuracy, base, cifar10
+from benchmarks.gemel import gemel
 from benchmarks.rows import cache_folder, row
 from surgery.analysis.similarity import similarities
 from surgery.context import Context
@@ -48,7 +47,7 @@ from surgery.edit.tune import tune
 from surgery.errors import SelectionError
 from surgery.measure.resident import resident
 from surgery.network import fleet_store
-from surgery.network.architectures import OPERATOR_FILE
+from surgery.network.architectures import OPERATOR_FILE, build
 from surgery.network.cuts import cuts_of
 from surgery.network.model import Architecture, Model
 from surgery.network.size import weight_bytes
@@ -56,7 +55,8 @@ from surgery.operations.share import Share
 
 SEEDS, QUICK_SEEDS = (0, 1, 2), (0,)
 FITTED, JUDGED, TESTED, RETRAINED = 1_000, 1_000, 1_000, 10_000
-EVERY = 10_000  # test samples that what similarity proposes is judged on
+EVERY = 10_000  # test samples that what similarity proposes is judged on: the best lie close together
+QUICKLY = 500  # test samples of the quick form
 FLOOR = 2.0  # points of accuracy that may be lost
 FURTHER = 3.0  # epochs
 RESAMPLED = 2_000
@@ -107,44 +107,41 @@ def pair(kind: str, seed: int) -> tuple[Model, Model]:
     return base("cnn", seed), base("even_resnet", seed)
 
 
-def every_cut(kind: str, seed: int, *, most: int) -> dict[str, Any]:
-    """All pairs of cuts: [host's, guest's, adapted, other stage, similarity, agreement, merged accuracy, bytes, MACs,
-    numbers]; the last three are the guest's cut's.
+def ranked(kind: str, seed: int) -> list[list[Any]]:
+    """All pairs of cuts that can be joined: [host's, guest's, adapted, other stage, similarity]."""
+    host, guest = pair(kind, seed)
+    data, mine, other = cifar10(), cuts_of(host), cuts_of(guest)
+    layers = {"host": [cut.name for cut in mine], "guest": [cut.name for cut in other]}
+    judging = drawn(data.ids("val"), JUDGED, seed)
+    models = {"host": host, "guest": guest}
+    value = similarities(models, data, judging, Context(seed=seed), layers=layers)["host", "guest"].value
+    return [
+        [cut.name, at.name, cut.shape != at.shape, cut.shape[1:] != at.shape[1:], float(value[i, j])]
+        for i, cut in enumerate(mine)
+        for j, at in enumerate(other)
+        if fits(cut, at)
+    ]
+
+
+def judged(kind: str, seed: int, cuts: list[list[Any]], *, most: int) -> dict[str, Any]:
+    """Pairs of cuts, tried: each with agreement, merged accuracy, bytes, MACs and numbers; these are the guest's cut's.
+
+    most: test samples.
     """
     host, guest = pair(kind, seed)
     data, ctx = cifar10(), Context(seed=seed)
     fitting, judging = drawn(data.ids("train"), FITTED, seed), drawn(data.ids("val"), JUDGED, seed)
     testing = drawn(data.ids("test"), most, seed)
-    mine, other = cuts_of(host), cuts_of(guest)
-    layers = {"host": [cut.name for cut in mine], "guest": [cut.name for cut in other]}
-    value = similarities({"host": host, "guest": guest}, data, judging, ctx, layers=layers)["host", "guest"].value
-    said, found = predict(guest, data, judging, ctx), []
-    for i, cut in enumerate(mine):
-        for j, at in enumerate(other):
-            if not fits(cut, at):
-                continue
-            same = cut.shape == at.shape
-            merged = lend(host, guest, Loan(cut, at, None if same else ridge(host, guest, cut, at, data, fitting, ctx)))
-            agreed = agreement(said, predict(merged, data, judging, ctx), guest.classes).share
-            right = 100 * accuracy(merged, data, testing)
-            about = [cut.name, at.name, not same, cut.shape[1:] != at.shape[1:]]
-            found.append([*about, float(value[i, j]), agreed, right, at.bytes, at.macs, at.size])
-    return {"kind": kind, "seed": seed, "alone": 100 * accuracy(guest, data, testing), "cuts": found}
-
-
-def retested(kind: str, seed: int, cuts: list[list[Any]], *, most: int) -> dict[str, Any]:
-    """What similarity proposes, with its merged accuracy on more test samples: the best lie close together."""
-    host, guest = pair(kind, seed)
-    data, ctx = cifar10(), Context(seed=seed)
-    fitting, testing = drawn(data.ids("train"), FITTED, seed), drawn(data.ids("test"), most, seed)
     known = [{cut.name: cut for cut in cuts_of(model)} for model in (host, guest)]
-    found = []
-    for one in proposed(cuts):
+    said, found = predict(guest, data, judging, ctx), []
+    for one in cuts:
         cut, at = known[0][one[0]], known[1][one[1]]
         adapter = ridge(host, guest, cut, at, data, fitting, ctx) if one[2] else None
-        right = 100 * accuracy(lend(host, guest, Loan(cut, at, adapter)), data, testing)
-        found.append([*one[:6], right, *one[7:]])
-    return {"cuts": found}
+        merged = lend(host, guest, Loan(cut, at, adapter))
+        agreed = agreement(said, predict(merged, data, judging, ctx), guest.classes).share
+        right = 100 * accuracy(merged, data, testing)
+        found.append([*one[:5], agreed, right, at.bytes, at.macs, at.size])
+    return {"kind": kind, "seed": seed, "alone": 100 * accuracy(guest, data, testing), "cuts": found}
 
 
 def planned(kind: str, seed: int) -> dict[str, Any]:
@@ -187,68 +184,18 @@ def _resident_error(models: tuple[Model, Model], chosen: list[Any], promised: in
 
 
 def _exportable(model: Model) -> Model:
-    """The same network under a name that another process can build: bases are not among the product's architectures."""
+    """The same network, built by a name that another process knows: bases are not among the product's architectures."""
     os.environ.setdefault(OPERATOR_FILE, str(Path(bases.__file__)))
-    return replace(model, architecture=Architecture(f"custom/{model.architecture.name.rpartition('/')[2]}"))
+    architecture = Architecture(f"custom/{model.architecture.name.rpartition('/')[2]}")
+    module = build(architecture)
+    module.load_state_dict(model.module.state_dict())
+    return replace(model, module=module.eval(), architecture=architecture)
 
 
-def gemel(kind: str, seed: int, *, retrained: bool) -> dict[str, Any]:
-    """Bytes saved by GEMEL's rule on a pair of one architecture: the biggest layer first, kept while both keep up."""
-    host, guest = (replace(model, module=copy.deepcopy(model.module)) for model in pair(kind, seed))
-    data = cifar10()
-    ids = drawn(data.ids("val"), TESTED, seed)
-    floors = [100 * accuracy(model, data, ids) - FLOOR for model in (host, guest)]
-    layers = sorted(_layers(guest.module), key=lambda name: -_bytes(guest.module.get_submodule(name)))
-    shared: list[str] = []
-    for name in layers:
-        before = [copy.deepcopy(model.module.state_dict()) for model in (host, guest)]
-        _give(host.module, guest.module, name)
-        if retrained:
-            _retrain(host.module, guest.module, [*shared, name], data, seed + len(shared))
-        reached = [100 * accuracy(model, data, ids) for model in (host, guest)]
-        if all(now >= floor for now, floor in zip(reached, floors, strict=True)):
-            shared.append(name)
-            continue
-        for model, state in zip((host, guest), before, strict=True):
-            model.module.load_state_dict(state)
-    saved = sum(_bytes(guest.module.get_submodule(name)) for name in shared)
-    return {"kind": kind, "seed": seed, "retrained": retrained, "saved": saved, "layers": len(shared)}
-
-
-def _layers(module: nn.Module) -> list[str]:
-    """A convolution with its normalisation, or a linear layer: what GEMEL calls a layer."""
-    parts = dict(module.named_modules())
-    pairs = {name: part for name, part in parts.items() if isinstance(part, nn.Sequential) and len(part) == 2}
-    found = [name for name, part in pairs.items() if isinstance(part[1], nn.BatchNorm2d)]
-    return [*found, *(name for name, part in parts.items() if isinstance(part, nn.Linear))]
-
-
-def _bytes(module: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in module.state_dict().values())
-
-
-def _give(host: nn.Module, guest: nn.Module, name: str) -> None:
-    guest.get_submodule(name).load_state_dict(host.get_submodule(name).state_dict())
-
-
-def _retrain(host: nn.Module, guest: nn.Module, shared: list[str], data: Dataset, seed: int) -> None:
-    """Both on the same training samples, shared layers one and the same."""
-    for name in shared:
-        path, _, leaf = name.rpartition(".")
-        setattr(guest.get_submodule(path), leaf, host.get_submodule(name))
-    parameters = {id(p): p for module in (host, guest) for p in module.parameters()}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=3e-4, weight_decay=0.0)
-    host.train(), guest.train()
-    ids = drawn(data.ids("train"), RETRAINED, seed)
-    for x, y, _ in data.batches(ids, base("cnn", 0).input, size=128, seed=seed):
-        loss = F.cross_entropy(host(x), y) + F.cross_entropy(guest(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    host.eval(), guest.eval()
-    for name in shared:  # apart again, so that a failed step can be taken back
-        path, _, leaf = name.rpartition(".")
-        setattr(guest.get_submodule(path), leaf, copy.deepcopy(host.get_submodule(name)))
+def ruled(kind: str, seed: int, *, retrained: bool) -> dict[str, Any]:
+    """What GEMEL's rule saves on a pair of one architecture."""
+    found = gemel(pair(kind, seed), cifar10(), seed, floor=FLOOR, retrained=RETRAINED if retrained else 0)
+    return {"kind": kind, "seed": seed, "retrained": retrained, **found}
 
 
 def proposed(cuts: list[list[Any]]) -> list[list[Any]]:
@@ -290,33 +237,29 @@ def correlations(cuts: list[list[Any]], best: list[list[Any]]) -> dict[str, floa
 
 
 def measure(*, quick: bool) -> dict[str, Any]:
-    """Figures over three seeds; the quick form has the common pair of the first seed and 500 test samples."""
+    """Figures over three seeds; the quick form tries the proposals for the common pair of the first seed alone."""
     seeds = QUICK_SEEDS if quick else SEEDS
     kinds = ("common",) if quick else ("common", "independent", "different")
-    most, every = (TESTED // 2, TESTED // 2) if quick else (TESTED, EVERY)
+    cases = [(kind, seed) for kind in kinds for seed in seeds]
     runs = [
-        row("share", f"cuts/{kind}/{seed}/{most}", lambda kind=kind, seed=seed: every_cut(kind, seed, most=most))
-        for kind in kinds
-        for seed in seeds
-    ]
-    plans = [
-        row("share", f"plan/{kind}/{seed}", lambda kind=kind, seed=seed: planned(kind, seed))
-        for kind in kinds
-        for seed in seeds
-    ]
-    rules = list(_rules(() if quick else ("common", "independent"), seeds))
-    guided = [
-        correlations(
-            run["cuts"],
-            row(
-                "share",
-                f"proposed/{run['seed']}/{every}",
-                lambda r=run: retested(r["kind"], r["seed"], r["cuts"], most=every),
-            )["cuts"],
+        row(
+            "share",
+            f"cuts/{kind}/{seed}/{quick}",
+            lambda k=kind, s=seed: judged(
+                k, s, proposed(ranked(k, s)) if quick else ranked(k, s), most=QUICKLY if quick else TESTED
+            ),
         )
-        for run in runs
-        if run["kind"] == "common"
+        for kind, seed in cases
     ]
+    plans = [row("share", f"plan/{kind}/{seed}", lambda k=kind, s=seed: planned(k, s)) for kind, seed in cases]
+    rules = list(_rules(() if quick else ("common", "independent"), seeds))
+    guided = []
+    for run in (one for one in runs if one["kind"] == "common"):
+        best = proposed(run["cuts"])
+        if not quick:
+            again = lambda r=run, b=best: judged(r["kind"], r["seed"], b, most=EVERY)  # noqa: E731
+            best = row("share", f"proposed/{run['seed']}", again)["cuts"]
+        guided.append(correlations(run["cuts"], best))
     pooled = [(one[5], one[6] / run["alone"]) for run in runs for one in run["cuts"]]
     saved = {key: [one["saved"] for one in plans if one["kind"] == key] for key in kinds}
     by_rule = {key: [one["saved"] for one in rules if one["kind"] == key and not one["retrained"]] for key in kinds}
@@ -336,15 +279,15 @@ def measure(*, quick: bool) -> dict[str, Any]:
         figures["saved_over_gemel"] = round(
             min(float(np.mean(saved[key]) - np.mean(by_rule[key])) for key in ("common", "independent")) / 1000, 2
         )
-    return {**figures, "table": [*_guides(guided), *_misled(runs), *_plans(plans), *_gemel_rows(rules)]}
+    return {**figures, "table": [*_guides(guided), *_misled(runs), *_plans(plans), *_gemel_rows(rules), *_every(runs)]}
 
 
 def _rules(kinds: tuple[str, ...], seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     for kind in kinds:
         for seed in seeds:
-            yield row("share", f"gemel/{kind}/{seed}", lambda k=kind, s=seed: gemel(k, s, retrained=False))
+            yield row("share", f"gemel/{kind}/{seed}", lambda k=kind, s=seed: ruled(k, s, retrained=False))
         first = seeds[0]
-        yield row("share", f"gemel+/{kind}/{first}", lambda k=kind, s=first: gemel(k, s, retrained=True))
+        yield row("share", f"gemel+/{kind}/{first}", lambda k=kind, s=first: ruled(k, s, retrained=True))
 
 
 def _guides(guided: list[dict[str, float]]) -> Iterator[dict[str, Any]]:
@@ -396,4 +339,21 @@ def _gemel_rows(rules: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             "similarity": f"{one['layers']} layers",
             "others": f"saves {one['saved'] / 1000:.0f} kB",
             "n": "",
+        }
+
+
+def _every(runs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every pair of cuts that was tried, its figures seed by seed."""
+    found: dict[tuple[str, str], list[tuple[float, list[Any]]]] = {}
+    for run in runs:
+        for one in run["cuts"]:
+            key = (run["kind"], f"{one[0]} → {one[1]}{', adapted' if one[2] else ''}")
+            found.setdefault(key, []).append((run["alone"], one))
+    for (kind, cuts), own in found.items():
+        yield {
+            "what": f"{kind}: {cuts}",
+            "similarity": " / ".join(f"{one[4]:.3f}" for _, one in own),
+            "others": f"agreement {' / '.join(f'{one[5]:.3f}' for _, one in own)}, "
+            f"lost {' / '.join(f'{alone - one[6]:.1f}' for alone, one in own)}",
+            "n": len(own),
         }

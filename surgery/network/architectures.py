@@ -12,6 +12,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -199,13 +200,15 @@ def snippet() -> str:
 
 def _run_file(path: Path) -> ModuleType:
     """Execute a Python file as a module of its own."""
-    spec = importlib.util.spec_from_file_location(f"surgery_operator_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(str(path.resolve()), path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ModelError(f"There is no Python file {path}.", "Start with --architectures FILE.py.")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look for the module that they stand in
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[spec.name]
         raise ModelError(
             f"{path} failed: {type(error).__name__}: {error}.", "Correct the file and start again."
         ) from error

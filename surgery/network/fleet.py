@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -319,11 +320,12 @@ def _built(member: Mapping[str, Any]) -> nn.Module:
         from surgery.network.model import Architecture
 
         return build(Architecture(member["name"], member["arguments"]))
-    file = Path(__file__).parent / Path(member["file"]).name
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    file = Path(__file__).resolve().parent / Path(member["file"]).name
+    spec = importlib.util.spec_from_file_location(str(file), file)
     if spec is None or spec.loader is None:
         raise ValueError(f"there is no {file}")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look for the module that they stand in
     spec.loader.exec_module(module)
     made: nn.Module = vars(module)[member["table"]][member["key"]](**member["arguments"])
     return made

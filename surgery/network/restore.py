@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ def load(folder: str | Path = Path(__file__).parent) -> nn.Module:
     """Rebuild the model exported to `folder`. Its `definition.py` is executed: load only what you trust."""
     folder = Path(folder)
     description = json.loads((folder / "architecture.json").read_text(encoding="utf-8"))
-    spec = importlib.util.spec_from_file_location("definition", folder / "definition.py")
+    file = folder.resolve() / "definition.py"
+    spec = importlib.util.spec_from_file_location(str(file), file)
     if spec is None or spec.loader is None:
         raise ValueError(f"{folder} has no definition.py")
     definition = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = definition  # dataclasses look for the module that they stand in
     spec.loader.exec_module(definition)
     where = description["definition"]
     module: nn.Module = vars(definition)[where["table"]][where["key"]](**description["arguments"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ import torch
 from torch import nn
 
 from surgery.errors import ModelError
-from surgery.network import architectures
+from surgery.network import architectures, store
 from surgery.network.architectures import build, load_operator_file, names, skeleton, snippet
+from surgery.network.export import to_folder
 from surgery.network.model import Architecture
+from surgery.network.restore import load
+from tests.patients import mlp
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +128,30 @@ def test_the_snippet_is_a_working_operators_file(tmp_path: Path) -> None:
     assert load_operator_file(file) == ["custom/net"]
     assert "custom/net" in names()
     assert build(Architecture("custom/net", {"num_classes": 4}))(torch.zeros(2, 3, 32, 32)).shape == (2, 4)
+
+
+def test_an_operators_file_may_have_dataclasses_and_be_exported(tmp_path: Path) -> None:
+    file = tmp_path / "sized.py"
+    file.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from torch import nn\n"
+        "@dataclass\n"
+        "class Size:\n"
+        "    width: int = 3\n"
+        "def net(num_classes: int = 2):\n"
+        "    width = Size().width\n"
+        "    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, num_classes))\n"
+        "ARCHITECTURES = {'sized': net}\n"
+    )
+    assert load_operator_file(file) == ["custom/sized"]
+    sized = Architecture("custom/sized")
+    model = replace(mlp((4, 3, 2)), module=build(sized), architecture=sized)
+    store.save(model, tmp_path / "stored")
+    to_folder(tmp_path / "stored", tmp_path / "exported")
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        assert torch.equal(load(tmp_path / "exported")(x), model.module(x))
 
 
 def test_the_environment_names_the_operators_file_for_every_process(tmp_path: Path) -> None:
