@@ -70,56 +70,39 @@ def tune(
         raise DataError("Tuning needs labelled training data; this dataset has none.", "Set the tuning epochs to 0.")
     module = copy.deepcopy(model.module).to(ctx.device)
     tuned = replace(model, module=module)
-    chosen = _epochs(ids, epochs, ctx.seed)
-    steps = sum(len(data.batches(own, model.input, size=batch)) for own in chosen)
+    batches = _Batches(model, data, ids, epochs, batch, ctx, replay)
     loss_of = _cross_entropy(among) if model.task == "classification" else _squared_error(data)
-    right = _right(model, data)
     movable = [parameter.requires_grad for parameter in module.parameters()]
     held = Held(module, free) if free is not None else None
     moving = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(moving, lr=rate, weight_decay=decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(batches.steps, 1))
     if guard is not None:
         guard.begin(module)
-    older = _Older(model, replay, batch, ctx) if replay is not None else None
-    done = 0
     with torch.random.fork_rng(devices=[]), ExitStack() as stack:
         torch.manual_seed(ctx.seed)
         stack.enter_context(_training(module, held))
-        for epoch, own in enumerate(chosen):
-            batches = data.batches(own, model.input, size=batch, device=ctx.device, seed=ctx.seed + epoch)
-            for x, y, _ in ctx.track(batches, f"tuning, epoch {epoch + 1} of {len(chosen)}"):
-                if len(x) == 1 and len(ids) > 1:
-                    continue  # one sample has no batch statistics
-                if y is None:
-                    raise DataError("Tuning met a batch without labels.", "Import the dataset again.")
-                y = right(y)
-                if older is not None:
-                    x, y = older.into(x, y)
-                out, y = tuned.lessons(x, y, module(x))
-                value = loss_of(out, y)
-                if not torch.isfinite(value):
-                    raise SurgeryError("The loss became NaN while tuning.", "Lower the learning rate and run again.")
-                optimizer.zero_grad()
-                value.backward()
-                optimizer.step()
-                schedule.step()
-                if held is not None:
-                    held.put_back()
-                ctx.point(loss=float(value.detach()))
-                done += 1
-                if guard is not None and (done % guard.every == 0 or done == steps):
-                    stack.close()
-                    module.eval()
-                    if not guard.passes(module):
-                        optimizer.state.clear()
-                        for group in optimizer.param_groups:
-                            group["lr"] /= 2  # the schedule goes on from there
-                    if guard.spent:
-                        break
-                    stack.enter_context(_training(module, held))
-            if guard is not None and guard.spent:
-                break
+        for done, (x, y) in enumerate(batches, 1):
+            value = loss_of(*tuned.lessons(x, y, module(x)))
+            if not torch.isfinite(value):
+                raise SurgeryError("The loss became NaN while tuning.", "Lower the learning rate and run again.")
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            if held is not None:
+                held.put_back()
+            ctx.point(loss=float(value.detach()))
+            if guard is not None and (done % guard.every == 0 or done == batches.steps):
+                stack.close()
+                module.eval()
+                if not guard.passes(module):
+                    optimizer.state.clear()
+                    for group in optimizer.param_groups:
+                        group["lr"] /= 2  # the schedule goes on from there
+                if guard.spent:
+                    break
+                stack.enter_context(_training(module, held))
     if guard is not None:
         module.load_state_dict(guard.good)
     for parameter, before in zip(module.parameters(), movable, strict=True):
@@ -132,6 +115,35 @@ def samples_among(model: Model, data: Dataset, ids: Ids, among: Tensor | None) -
     if among is None:
         return ids
     return ids[np.isin(model.outputs_of(data.classes).numpy()[data.labels(ids)], among.numpy())]
+
+
+class _Batches:
+    """The batches of all epochs with the outputs (or targets) that are right, older samples among them.
+
+    A batch of one sample is left out: it has no batch statistics. steps: how many batches there are.
+    """
+
+    def __init__(
+        self, model: Model, data: Dataset, ids: Ids, epochs: float, batch: int, ctx: Context, replay: Replay | None
+    ) -> None:
+        self.model, self.data, self.batch, self.ctx = model, data, batch, ctx
+        self.alone = len(ids) == 1
+        self.chosen = _epochs(ids, epochs, ctx.seed)
+        self.steps = sum(len(own) // batch + (len(own) % batch > (0 if self.alone else 1)) for own in self.chosen)
+        self.right = _right(model, data)
+        self.older = _Older(model, replay, batch, ctx) if replay is not None else None
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        ctx = self.ctx
+        for epoch, own in enumerate(self.chosen):
+            turn = self.data.batches(own, self.model.input, size=self.batch, device=ctx.device, seed=ctx.seed + epoch)
+            for x, y, _ in ctx.track(turn, f"tuning, epoch {epoch + 1} of {len(self.chosen)}"):
+                if len(x) == 1 and not self.alone:
+                    continue
+                if y is None:
+                    raise DataError("Tuning met a batch without labels.", "Import the dataset again.")
+                y = self.right(y)
+                yield (x, y) if self.older is None else self.older.into(x, y)
 
 
 def _epochs(ids: Ids, epochs: float, seed: int) -> list[Ids]:
