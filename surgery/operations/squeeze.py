@@ -75,9 +75,16 @@ class Squeeze:
         return training.settle(), None
 
     def start(self) -> FewBits:
-        """The fewest uniform bits, from those of the plan on, that lose no more than allowed before any training."""
-        for bits in [self.plan.start, *(one for one in STARTS if one > self.plan.start)]:
+        """The fewest uniform bits, from those of the plan on, that lose no more than allowed before any training.
+
+        Where a size is asked for, room that it leaves is not given away: bits that come down to it in time are more.
+        """
+        tried = [self.plan.start, *(one for one in STARTS if one > self.plan.start)]
+        target = self._target(FewBits.of(self.model, self.plan.start))
+        for bits, more in zip(tried, [*tried[1:], None], strict=True):
             training = FewBits.of(self.model, bits, self.ctx.device)
+            if target is not None and bits < target and more and self._pace(more - target) <= FASTEST:
+                continue
             now = self._look(training.settle())
             if now >= self.least - 1e-9:
                 break
@@ -181,11 +188,13 @@ class Squeeze:
 
     def _course(self, training: FewBits) -> Course:
         plan, target = self.plan, self._target(training)
-        steps = self._steps(plan.epochs)
         way = float(training.size("rows").detach()) - (target if target is not None else 1.0)
-        needed = SPARE * max(way, 0.1) / max(APPROACH * steps, 1.0)
-        rate = plan.rate_bits or min(FASTEST, max(SLOWEST, needed))
+        rate = plan.rate_bits or min(FASTEST, max(SLOWEST, self._pace(way)))
         return Course(plan.epochs, plan.rate, rate, plan.gamma, target, APPROACH, plan.form, plan.distil)
+
+    def _pace(self, way: float) -> float:
+        """Bits per step at which so many bits are lost well in time."""
+        return SPARE * max(way, 0.1) / max(APPROACH * self._steps(self.plan.epochs), 1.0)
 
     def _steps(self, epochs: float) -> int:
         train = self.data.ids("train")

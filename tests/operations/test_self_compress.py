@@ -44,6 +44,19 @@ def test_a_size_is_reached_and_the_file_really_has_it(model: Model, data: Datase
     assert set(outcome.tables["bits"]["weight"]) == set(small.held)
 
 
+def test_room_that_a_size_leaves_is_not_given_away(model: Model, data: Dataset) -> None:
+    four, whole = bytes_of(FewBits.of(model, 4.0).settle()), bytes_of(model)
+    goal = (four + 0.2 * (whole - four)) / 1000
+    for epochs, above in ((60, True), (4, False)):  # with time to come down to it, and without
+        plan = SelfCompress(kilobytes=goal, epochs=epochs, frozen=0, tolerance=100)
+        start = bytes_of(plan.on(model, data, Context()).start().settle())
+        assert start > four
+        assert (start > 1000 * goal) == above
+        assert four < bytes_of(plan.operate([model], data, Context()).models[0]) <= 1000 * goal
+    tight = SelfCompress(kilobytes=0.9 * four / 1000, tolerance=100).on(model, data, Context()).start()
+    assert bytes_of(tight.settle()) == four, "the plan's own start is enough"
+
+
 def test_under_full_pressure_the_guard_fires_and_the_result_is_safe(model: Model, data: Dataset) -> None:
     lines: list[str] = []
     ctx = Context(report=lambda event: lines.append(str(event.get("log", ""))))
