@@ -1,8 +1,9 @@
 """Train a network whose weights have few bits: bits and exponents learned beside the weights, or held.
 
 After Self-Compressing Networks (arXiv 2301.13142): loss = task + γ · Q with Q the average bits per weight, two settings
-of Adam (bits and exponents; weights). Ours: with a target the penalty ends there, γ · max(0, Q − target), Q counts bits
-as they will be stored (rounded up, the gradient straight through), and the answers of the original may be distilled.
+of Adam (bits and exponents; weights). Ours: Q counts bits as they will be stored (rounded up, the gradient straight
+through); with a target the penalty ends where the size reaches it that is left without the neurons of no bits,
+γ · max(0, left − target) with the gradient of Q; and the answers of the original may be distilled.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from surgery.context import Context
-from surgery.edit.quantize import Weight, covering, on_grid, quantize, settled, size_of_pairs, size_of_rows, weights_of
+from surgery.edit.quantize import (
+    Weight,
+    covering,
+    on_grid,
+    quantize,
+    settled,
+    size_left,
+    size_of_pairs,
+    size_of_rows,
+    weights_of,
+)
 from surgery.edit.tune import NORMS
 from surgery.errors import DataError, SurgeryError
 from surgery.network.model import Model
@@ -114,6 +125,11 @@ class FewBits:
             return size_of_rows({name: (self.each[name], b) for name, b in stored.items()})
         assert self.model.index is not None
         return size_of_pairs(self.model.index, self.weights, stored)
+
+    def left(self) -> float:
+        """Average bits per weight of the start, once the neurons without bits have gone."""
+        assert self.model.index is not None
+        return size_left(self.model.index, self.weights, {name: b.detach().ceil() for name, b in self.bits.items()})
 
     def settle(self) -> Model:
         """The model with every weight on the grid of whole bits."""
@@ -218,7 +234,7 @@ def learn(training: FewBits, data: Dataset, ctx: Context, course: Course, watch:
     learned = [*training.bits.values()] if course.rate_bits else []
     optimizer, schedule = _optimizer(training, course, steps)
     training.gamma = course.gamma
-    start = float(training.size(course.form).detach())
+    start = training.left() if course.target is not None else 0.0
     if watch is not None:
         watch.begin(training, optimizer)
     done = 0
@@ -237,7 +253,10 @@ def learn(training: FewBits, data: Dataset, ctx: Context, course: Course, watch:
                     out = training(x)
                     loss = _task(model, out, x, y, place, spread) + course.distil * _distilled(training, out, x)
                     size = training.size(course.form)
-                    value = loss + training.gamma * _penalty(size, start, course, done / steps)
+                    if course.target is not None:
+                        behind = training.left() - _line(start, course.target, course.approach, done / steps)
+                        size = F.relu(size - size.detach() + behind)
+                    value = loss + training.gamma * size
                     if not torch.isfinite(value):
                         if watch is not None:
                             training.restore(watch.safe["training"])
@@ -256,7 +275,7 @@ def learn(training: FewBits, data: Dataset, ctx: Context, course: Course, watch:
                     ctx.point(loss=float(loss.detach()))
                     if watch is not None and (done % watch.every == 0 or done == steps):
                         watch.check(done, training, optimizer)
-                        if float(size.detach()) > _line(start, course, done / steps) + BEHIND and not watch.strikes:
+                        if course.target is not None and float(size.detach()) > BEHIND and not watch.strikes:
                             training.gamma = min(HARDEST, PRESS * training.gamma)  # the size lags behind its line
     finally:
         training.module.eval()
@@ -283,15 +302,9 @@ def _optimizer(
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, [cosine, cosine, lambda _: 1.0][: len(groups)])
 
 
-def _line(start: float, course: Course, way: float) -> float:
-    """Where the size should be at a share (0–1) of the steps; infinite without a target."""
-    if course.target is None:
-        return math.inf
-    return course.target + (start - course.target) * max(0.0, 1 - way / max(course.approach, 1e-9))
-
-
-def _penalty(size: Tensor, start: float, course: Course, way: float) -> Tensor:
-    return size if course.target is None else torch.relu(size - _line(start, course, way))
+def _line(start: float, target: float, approach: float, way: float) -> float:
+    """Where the size should be at a share (0–1) of the steps."""
+    return target + (start - target) * max(0.0, 1 - way / max(approach, 1e-9))
 
 
 def _task(model: Model, out: Tensor, x: Tensor, y: Tensor, place: Tensor | None, spread: float) -> Tensor:

@@ -141,6 +141,37 @@ def size_of_pairs(index: NeuronIndex, weights: list[Weight], bits: Mapping[str, 
     return torch.stack(terms).sum() / total
 
 
+def needed(index: NeuronIndex, weights: list[Weight], bits: Mapping[str, Tensor]) -> Tensor:
+    """bool[N], on the CPU: the neurons of which some row has bits, those coupled to them, and those that must stay."""
+    alive = torch.zeros(index.n, dtype=torch.bool)
+    written = torch.zeros(index.n, dtype=torch.bool)
+    for weight in weights:
+        rows = weight.rows[weight.rows >= 0]
+        written[rows] = True
+        alive[rows[(bits[weight.name].detach() > 0).cpu()[weight.rows >= 0]]] = True
+    groups = torch.zeros(index.n, dtype=torch.bool)
+    groups[index.group[alive | ~written]] = True
+    keep = groups[index.group] | index.fixed
+    for layer in index.layers.values():
+        if not bool(keep[layer.rows].any()):
+            keep[index.group == index.group[layer.rows[0]]] = True  # a layer cannot be empty
+    return keep
+
+
+def size_left(index: NeuronIndex, weights: list[Weight], bits: Mapping[str, Tensor]) -> float:
+    """Bits that are stored once the neurons without bits have gone, per weight of the start.
+
+    A row pays for those of its inputs that are left. bits: name -> float[out].
+    """
+    keep = torch.cat([needed(index, weights, bits), torch.ones(1, dtype=torch.bool)])  # the last: no neuron, stays
+    total, left = 0.0, 0.0
+    for weight in weights:
+        inputs = int(keep[weight.cols].sum()) if len(weight.cols) else 1
+        left += weight.times * inputs * float(bits[weight.name].detach().clamp(min=0).sum())
+        total += weight.times * len(weight.rows) * max(1, len(weight.cols))
+    return left / total
+
+
 def settled(bits: Tensor, exponent: Tensor, axis: int) -> Packing:
     """What is stored: bits rounded up to whole numbers, at most 16; exponents as float16 holds them."""
     return Packing(bits.detach().clamp(min=0).ceil().clamp(max=MOST).long(), exponent.detach().half().float(), axis)

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from surgery.context import Context
 from surgery.data.splits import spread
 from surgery.edit.evaluate import means_of, quality
 from surgery.edit.few_bits import Course, FewBits, Watch, learn
+from surgery.edit.quantize import needed
 from surgery.edit.shrink import shrink
 from surgery.errors import SelectionError
 from surgery.network.model import Model
@@ -104,23 +104,9 @@ class Squeeze:
         return after, kept
 
     def _needed(self, training: FewBits) -> Tensor:
-        """bool[N]: the neurons of which some row has bits, and those that must stay."""
-        index = self.model.index
-        assert index is not None
-        held = training.held()
-        alive = torch.zeros(index.n, dtype=torch.bool)
-        written = torch.zeros(index.n, dtype=torch.bool)
-        for weight in training.weights:
-            rows = weight.rows[weight.rows >= 0]
-            written[rows] = True
-            alive[rows[held[weight.name].bits[weight.rows >= 0] > 0]] = True
-        groups = torch.zeros(index.n, dtype=torch.bool)
-        groups[index.group[alive | ~written]] = True
-        keep = groups[index.group] | index.fixed
-        for layer in index.layers.values():
-            if not bool(keep[layer.rows].any()):
-                keep[index.group == index.group[layer.rows[0]]] = True  # a layer cannot be empty
-        return keep
+        """bool[N]: the neurons that stay."""
+        assert self.model.index is not None
+        return needed(self.model.index, training.weights, {name: p.bits for name, p in training.held().items()})
 
     def looks(self) -> DataFrame:
         """One row per look of the guard: stage, step, bits, bytes, quality, least, gamma, back."""

@@ -8,7 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from surgery.edit.quantize import covering, on_grid, quantize, settled, size_of_pairs, size_of_rows, weights_of
+from surgery.edit.quantize import (
+    covering,
+    on_grid,
+    quantize,
+    settled,
+    size_left,
+    size_of_pairs,
+    size_of_rows,
+    weights_of,
+)
 from surgery.network.packed import Packing, encode, packings
 from surgery.network.restore import PARTS, decoded
 from tests.patients import mlp
@@ -59,6 +68,16 @@ def test_the_size_of_pairs_counts_what_is_left_on_both_sides() -> None:
     assert float(size_of_pairs(model.index, weights, bits)) == pytest.approx((first + second) / (4 * 3 + 3 * 2))
     gone = {"0.weight": torch.zeros(3), "2.weight": torch.zeros(2)}
     assert float(size_of_pairs(model.index, weights, gone)) == 0.0
+
+
+def test_the_size_that_is_left_is_without_the_inputs_of_neurons_that_go() -> None:
+    model = mlp((4, 3, 2))
+    weights = weights_of(model)
+    bits = {"0.weight": torch.tensor([5.0, 0.0, 3.0]), "2.weight": torch.tensor([2.0, 1.0])}
+    left = (4 * (5 + 0 + 3) + 2 * (2 + 1)) / (4 * 3 + 3 * 2)  # one of three inputs of the second layer goes
+    assert size_left(model.index, weights, bits) == pytest.approx(left)
+    gone = {"0.weight": torch.zeros(3), "2.weight": torch.tensor([2.0, 1.0])}
+    assert size_left(model.index, weights, gone) == pytest.approx(1 * 3 / 18), "a layer cannot be empty: one stays"
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda made: made.__name__)
