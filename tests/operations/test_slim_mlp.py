@@ -92,7 +92,7 @@ def test_the_fit_of_a_linear_map_is_that_map() -> None:
 
 def test_a_regression_is_slimmed_too(pico_targets: Dataset) -> None:
     data = pico_targets.without_test()
-    large = build_large(data, Context(), width=16, depth=2, epochs=60, rate=5e-3)
+    large = build_large(data, Context(), width=16, depth=2, epochs=120, rate=5e-3)
     assert quality(large, data, data.ids("val"), Context()) > 0.9
     outcome = SlimMlp(epochs=10, rate=5e-3, tolerance=5, controls=True).operate([large], data, Context())
     assert outcome.tables["candidates"]["left"].min() < 0.3
