@@ -24,7 +24,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +276,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     for run in (one for one in runs if one["kind"] == "common"):
         best = proposed(run["cuts"])
         if not quick:
-            again = lambda r=run, b=best: judged(r["kind"], r["seed"], b, most=EVERY)  # noqa: E731
+            again = partial(judged, run["kind"], run["seed"], best, most=EVERY)
             best = row("share", f"proposed/{run['seed']}", again)["cuts"]
         guided.append(correlations(run["cuts"], best))
     pooled = [(one[5], one[6] / run["alone"]) for run in runs for one in run["cuts"]]

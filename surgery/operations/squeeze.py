@@ -83,7 +83,7 @@ class Squeeze:
         target = self._target(FewBits.of(self.model, self.plan.start))
         for bits, more in zip(tried, [*tried[1:], None], strict=True):
             training = FewBits.of(self.model, bits, self.ctx.device)
-            if target is not None and bits < target and more and self._pace(more - target) <= FASTEST:
+            if target is not None and bits < target and more and self._in_time(more - target):
                 continue
             now = self._look(training.settle())
             if now >= self.least - 1e-9:
@@ -177,6 +177,10 @@ class Squeeze:
         way = float(training.size("rows").detach()) - (target if target is not None else 1.0)
         rate = plan.rate_bits or min(FASTEST, max(SLOWEST, self._pace(way)))
         return Course(plan.epochs, plan.rate, rate, plan.gamma, target, APPROACH, plan.form, plan.distil)
+
+    def _in_time(self, way: float) -> bool:
+        """Whether so many bits can be lost while bits are learned; without γ none are."""
+        return way <= 0 or (self.plan.gamma > 0 and self._pace(way) <= FASTEST)
 
     def _pace(self, way: float) -> float:
         """Bits per step at which so many bits are lost well in time."""

@@ -53,6 +53,8 @@ def test_room_that_a_size_leaves_is_not_given_away(model: Model, data: Dataset) 
         assert start > four
         assert (start > 1000 * goal) == above
         assert four < bytes_of(plan.operate([model], data, Context()).models[0]) <= 1000 * goal
+    still = SelfCompress(kilobytes=goal, epochs=60, gamma=0, tolerance=100).on(model, data, Context()).start()
+    assert four < bytes_of(still.settle()) <= 1000 * goal, "without pressure bits stay where they begin"
     tight = SelfCompress(kilobytes=0.9 * four / 1000, tolerance=100).on(model, data, Context()).start()
     assert bytes_of(tight.settle()) == four, "the plan's own start is enough"
 
