@@ -3,7 +3,8 @@
 After Self-Compressing Networks (arXiv 2301.13142): loss = task + γ · Q with Q the average bits per weight, two settings
 of Adam (bits and exponents; weights). Ours: Q counts bits as they will be stored (rounded up, the gradient straight
 through); with a target the penalty ends where the size reaches it that is left without the neurons of no bits,
-γ · max(0, left − target) with the gradient of Q; and the answers of the original may be distilled.
+γ · max(0, left − target) with the gradient of Q; rows do not start level but spread over one bit; and the answers of
+the original may be distilled.
 """
 
 from __future__ import annotations
@@ -112,6 +113,24 @@ class FewBits:
     def exponent(self, name: str, bits: Tensor) -> Tensor:
         """float[out]: the exponents of a weight at so many bits."""
         return self.ranges[name] - bits + 1
+
+    @torch.no_grad()
+    def stagger(self) -> None:
+        """Spread the rows of every weight evenly over one bit: what is stored stays, but they lose it one by one.
+
+        First those whose values change least for it (squared, relative to the row's). Rows that start level would all
+        lose a bit in the same step, too many of them before the penalty notices (ours).
+        """
+        parameters = dict(self.module.named_parameters())
+        for weight in self.weights:
+            rows = parameters[weight.name].movedim(weight.axis, 0).flatten(1)
+            bits = self.bits[weight.name].ceil()
+            fewer = (bits - 1).clamp(min=0)
+            change = (quantize(rows, fewer, self.exponent(weight.name, fewer)) - rows).square().sum(1)
+            order = (change / rows.square().sum(1).clamp(min=torch.finfo(rows.dtype).tiny)).argsort(descending=True)
+            offset = torch.empty_like(bits)
+            offset[order] = torch.arange(len(bits), device=bits.device, dtype=bits.dtype) / len(bits)
+            self.bits[weight.name] = torch.where(bits > 0, bits - offset, bits)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits of the simulated network, of a text at every position."""
@@ -231,6 +250,8 @@ def learn(training: FewBits, data: Dataset, ctx: Context, course: Course, watch:
     spread = 1.0 if place is not None else max(float(torch.as_tensor(data.labels(ids)).double().var()), 1e-12)
     per_epoch = len(data.batches(ids, model.input, size=course.batch))
     steps = max(1, round(course.epochs * per_epoch))
+    if course.rate_bits:
+        training.stagger()
     learned = [*training.bits.values()] if course.rate_bits else []
     optimizer, schedule = _optimizer(training, course, steps)
     training.gamma = course.gamma
