@@ -18,6 +18,8 @@ from surgery.network.index import NeuronIndex
 
 Means = Mapping[str, Tensor]  # layer -> float[in]: what each of its readers' input positions shows on average
 
+Places = dict[int, list[tuple[dict[str, Any], str]]]  # id of a tensor -> the modules' dictionaries and its name in them
+
 # Which sizes a module repeats in attributes, as (attribute, tensor, axis); read off after slicing.
 SIZES: tuple[tuple[str, str, int], ...] = (
     ("out_features", "weight", 0),
@@ -70,8 +72,9 @@ def cut(module: nn.Module, index: NeuronIndex, keep: Tensor, means: Means | None
         for name, shift in left.items():
             _add_bias(small.get_submodule(name), shift)
         axes = dict(index.axes) | {f"{name}.bias": (index.layers[name].rows,) for name in left}
+        places = _places(small)
         for name, ids in axes.items():
-            _slice(small, name, ids, keep)
+            _slice(small, name, ids, keep, places)
         _resize(small, index, keep)
     return small
 
@@ -84,10 +87,9 @@ def _add_bias(owner: Any, shift: Tensor) -> None:
         bias.add_(shift)
 
 
-def _slice(module: nn.Module, name: str, axes: tuple[Tensor | None, ...], keep: Tensor) -> None:
+def _slice(module: nn.Module, name: str, axes: tuple[Tensor | None, ...], keep: Tensor, places: Places) -> None:
     path, _, leaf = name.rpartition(".")
-    owner = module.get_submodule(path)
-    old = getattr(owner, leaf)
+    old = getattr(module.get_submodule(path), leaf)
     new = old.data
     for axis, ids in enumerate(axes):
         if ids is not None:
@@ -96,17 +98,20 @@ def _slice(module: nn.Module, name: str, axes: tuple[Tensor | None, ...], keep: 
                 new = new.index_select(axis, kept.to(new.device))
     if new.shape != old.shape:
         fresh = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
-        _replace_everywhere(module, old, fresh)
+        places[id(fresh)] = places.pop(id(old))
+        for store, key in places[id(fresh)]:
+            store[key] = fresh
 
 
-def _replace_everywhere(module: nn.Module, old: Tensor, new: Tensor) -> None:
-    """Put `new` wherever `old` stands: a tied tensor stays tied."""
+def _places(module: nn.Module) -> Places:
+    """Wherever a tensor stands: a tied one stays tied."""
+    found: Places = {}
     for owner in module.modules():
         stores: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers)
         for store in stores:
             for key, value in store.items():
-                if value is old:
-                    store[key] = new
+                found.setdefault(id(value), []).append((store, key))
+    return found
 
 
 def _resize(module: nn.Module, index: NeuronIndex, keep: Tensor) -> None:
