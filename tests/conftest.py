@@ -11,9 +11,16 @@ from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.data.load import from_arrays
 from surgery.data.texts import from_text
+from surgery.measure.resident import measured
 
 DRAWINGS = ("bars", "columns", "square")
 SIDES = ("long", "wide", "high")
+
+
+@pytest.fixture
+def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fleet's memory is measured in this process, for tests of other things: two clean ones take seconds."""
+    monkeypatch.setattr("surgery.measure.fleet.resident", measured)
 
 
 @pytest.fixture(scope="session")

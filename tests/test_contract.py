@@ -24,6 +24,8 @@ from surgery.receipt import Receipt, to_html
 from tests.conftest import SIDES
 from tests.patients import digits, fleet, mlp, split_digits
 
+pytestmark = pytest.mark.usefixtures("measured_here")
+
 
 @dataclass
 class Case:

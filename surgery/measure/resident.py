@@ -38,17 +38,17 @@ def resident(folders: Sequence[Path]) -> dict[str, int]:
     return found
 
 
-def _measured(folders: Sequence[str]) -> dict[str, int]:
+def measured(folders: Sequence[Path]) -> dict[str, int]:
+    """What `resident` tells, of this process: of its growth only a clean one knows."""
     import torch
 
     from surgery.network import fleet_store, store
     from surgery.network.model import InputSpec
     from surgery.network.size import distinct
 
-    torch.set_num_threads(1)
     process, loaded = psutil.Process(), []
     before = process.memory_info().rss
-    for place, folder in enumerate(map(Path, folders)):
+    for place, folder in enumerate(folders):
         about: dict[str, Any] = store.inspect(folder)
         module = fleet_store.load(folder) if about["name"] == fleet_store.NAME else store.load(folder).module
         kind, shape = about["input"]["kind"], tuple(about["input"]["shape"])
@@ -60,4 +60,7 @@ def _measured(folders: Sequence[str]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measured(sys.argv[1:])))
+    import torch
+
+    torch.set_num_threads(1)
+    print(json.dumps(measured([Path(folder) for folder in sys.argv[1:]])))

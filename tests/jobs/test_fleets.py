@@ -22,6 +22,8 @@ from surgery.workspace.rows import Fleet
 from tests.jobs.conftest import perform
 from tests.patients import fleet, ignorant
 
+pytestmark = pytest.mark.usefixtures("measured_here")
+
 
 @pytest.fixture
 def data(ws: Workspace, project: Project, pico_many: Dataset) -> DatasetRow:

@@ -24,6 +24,8 @@ from tests.patients import fleet
 
 OpenPage = Callable[..., AppTest]
 
+pytestmark = pytest.mark.usefixtures("measured_here")
+
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
