@@ -137,6 +137,12 @@ class FewBits:
         out = functional_call(self.module, self.simulated(), (x,))
         return out if isinstance(out, Tensor) else out[0]
 
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """No row has fewer than no bits."""
+        for b in self.bits.values():
+            b.clamp_(min=0)
+
     def size(self, form: Form) -> Tensor:
         """Q, bits counted as they will be stored."""
         stored = {name: _ceil(b.clamp(min=0)) for name, b in self.bits.items()}
@@ -245,63 +251,92 @@ def learn(training: FewBits, data: Dataset, ctx: Context, course: Course, watch:
     ids = data.ids("train")
     if data.task == "unlabelled" or not len(ids):
         raise DataError("Learning few bits needs labelled training data.", "Import the dataset with its labels.")
-    model = training.model
-    place = model.outputs_of(data.classes) if model.task == "classification" else None
-    spread = 1.0 if place is not None else max(float(torch.as_tensor(data.labels(ids)).double().var()), 1e-12)
-    per_epoch = len(data.batches(ids, model.input, size=course.batch))
+    per_epoch = len(data.batches(ids, training.model.input, size=course.batch))
     steps = max(1, round(course.epochs * per_epoch))
     if course.rate_bits:
         training.stagger()
-    learned = [*training.bits.values()] if course.rate_bits else []
     optimizer, schedule = _optimizer(training, course, steps)
     training.gamma = course.gamma
-    start = training.left() if course.target is not None else 0.0
+    losses = _Losses(training, course, data)
     if watch is not None:
         watch.begin(training, optimizer)
     done = 0
-    try:
-        with torch.random.fork_rng(devices=[]), _training(training.module):
-            torch.manual_seed(ctx.seed)
-            for epoch in range(-(-steps // per_epoch)):
-                batches = data.batches(ids, model.input, size=course.batch, device=ctx.device, seed=ctx.seed + epoch)
-                for x, y, _ in ctx.track(batches, f"learning bits, epoch {epoch + 1} of {-(-steps // per_epoch)}"):
-                    if done == steps or (watch is not None and watch.ended):
-                        break
-                    if len(x) == 1 and len(ids) > 1:
-                        continue
-                    if y is None:
-                        raise DataError("Training met a batch without labels.", "Import the dataset again.")
-                    out = training(x)
-                    loss = _task(model, out, x, y, place, spread) + course.distil * _distilled(training, out, x)
-                    size = training.size(course.form)
-                    if course.target is not None:
-                        behind = training.left() - _line(start, course.target, course.approach, done / steps)
-                        size = F.relu(size - size.detach() + behind)
-                    value = loss + training.gamma * size
-                    if not torch.isfinite(value):
-                        if watch is not None:
-                            training.restore(watch.safe["training"])
-                        raise SurgeryError(
-                            "The loss became NaN while bits were learned; the last safe state was kept.",
-                            "Lower the learning rates or γ and run again.",
-                        )
-                    optimizer.zero_grad()
-                    value.backward()
-                    optimizer.step()
-                    schedule.step()
-                    with torch.no_grad():
-                        for b in learned:
-                            b.clamp_(min=0)
-                    done += 1
-                    ctx.point(loss=float(loss.detach()))
-                    if watch is not None and (done % watch.every == 0 or done == steps):
-                        watch.check(done, training, optimizer)
-                        if course.target is not None and float(size.detach()) > BEHIND and not watch.strikes:
-                            training.gamma = min(HARDEST, PRESS * training.gamma)  # the size lags behind its line
-    finally:
-        training.module.eval()
-        for tensor in (*learned, *training.ranges.values()):
-            tensor.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]), _training(training):
+        torch.manual_seed(ctx.seed)
+        for epoch in range(-(-steps // per_epoch)):
+            seed, words = ctx.seed + epoch, f"learning bits, epoch {epoch + 1} of {-(-steps // per_epoch)}"
+            batches = data.batches(ids, training.model.input, size=course.batch, device=ctx.device, seed=seed)
+            for x, y, _ in ctx.track(batches, words):
+                if done == steps or (watch is not None and watch.ended):
+                    break
+                if len(x) == 1 and len(ids) > 1:
+                    continue
+                if y is None:
+                    raise DataError("Training met a batch without labels.", "Import the dataset again.")
+                loss, above = losses(x, y, done / steps)
+                value = loss + training.gamma * above
+                if not torch.isfinite(value):
+                    if watch is not None:
+                        training.restore(watch.safe["training"])
+                    raise SurgeryError(
+                        "The loss became NaN while bits were learned; the last safe state was kept.",
+                        "Lower the learning rates or γ and run again.",
+                    )
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+                schedule.step()
+                training.clamp()
+                done += 1
+                ctx.point(loss=float(loss.detach()))
+                if watch is not None and (done % watch.every == 0 or done == steps):
+                    watch.check(done, training, optimizer)
+                    if course.target is not None and float(above.detach()) > BEHIND and not watch.strikes:
+                        training.gamma = min(HARDEST, PRESS * training.gamma)  # the size lags behind its line
+
+
+class _Losses:
+    """What training lowers: the error on the task and to the original, and apart from it the size to be lost."""
+
+    def __init__(self, training: FewBits, course: Course, data: Dataset) -> None:
+        self.training, self.course = training, course
+        self.start = training.left() if course.target is not None else 0.0
+        self.place, self.spread = None, 1.0
+        if training.model.task == "classification":
+            self.place = training.model.outputs_of(data.classes)
+        else:
+            labels = torch.as_tensor(data.labels(data.ids("train")))
+            self.spread = max(float(labels.double().var()), 1e-12)
+
+    def __call__(self, x: Tensor, y: Tensor, way: float) -> tuple[Tensor, Tensor]:
+        """Loss, and Q or, with a target, by how much the size lies above its line. way: share (0–1) of the steps."""
+        training, course = self.training, self.course
+        out = training(x)
+        loss = self._task(out, x, y) + course.distil * self._distilled(out, x)
+        size = training.size(course.form)
+        if course.target is None:
+            return loss, size
+        line = course.target + (self.start - course.target) * max(0.0, 1 - way / max(course.approach, 1e-9))
+        return loss, F.relu(size - size.detach() + training.left() - line)
+
+    def _task(self, out: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        if self.place is None:
+            return F.mse_loss(out.squeeze(-1), y.float()) / self.spread
+        said, right = self.training.model.lessons(x, self.place.to(y.device)[y], out)
+        return F.cross_entropy(said, right)
+
+    def _distilled(self, out: Tensor, x: Tensor) -> Tensor:
+        """How far the answers are from the original's: Kullback–Leibler at a temperature, or squared error."""
+        if self.training.original is None:
+            return out.new_zeros(())
+        with torch.no_grad():
+            given = self.training.original(x)
+            wanted = given if isinstance(given, Tensor) else given[0]
+        if self.training.model.task == "regression":
+            return F.mse_loss(out, wanted)
+        soft, target = torch.log_softmax(out / SOFT, -1), torch.softmax(wanted / SOFT, -1)
+        soft, target = soft.flatten(0, -2), target.flatten(0, -2)
+        return F.kl_div(soft, target, reduction="batchmean") * SOFT**2
 
 
 def _optimizer(
@@ -323,41 +358,21 @@ def _optimizer(
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, [cosine, cosine, lambda _: 1.0][: len(groups)])
 
 
-def _line(start: float, target: float, approach: float, way: float) -> float:
-    """Where the size should be at a share (0–1) of the steps."""
-    return target + (start - target) * max(0.0, 1 - way / max(approach, 1e-9))
-
-
-def _task(model: Model, out: Tensor, x: Tensor, y: Tensor, place: Tensor | None, spread: float) -> Tensor:
-    if place is None:
-        return F.mse_loss(out.squeeze(-1), y.float()) / spread
-    said, right = model.lessons(x, place.to(y.device)[y], out)
-    return F.cross_entropy(said, right)
-
-
-def _distilled(training: FewBits, out: Tensor, x: Tensor) -> Tensor:
-    """How far the answers are from the original's: Kullback–Leibler at a temperature, or squared error."""
-    if training.original is None:
-        return out.new_zeros(())
-    with torch.no_grad():
-        given = training.original(x)
-        wanted = given if isinstance(given, Tensor) else given[0]
-    if training.model.task == "regression":
-        return F.mse_loss(out, wanted)
-    soft, target = torch.log_softmax(out / SOFT, -1), torch.softmax(wanted / SOFT, -1)
-    soft, target = soft.flatten(0, -2), target.flatten(0, -2)
-    return F.kl_div(soft, target, reduction="batchmean") * SOFT**2
-
-
 def _ceil(bits: Tensor) -> Tensor:
     """Rounded up, the gradient straight through."""
     return bits + (bits.ceil() - bits).detach()
 
 
 @contextmanager
-def _training(module: nn.Module) -> Iterator[None]:
-    module.eval()
-    for part in module.modules():
+def _training(training: FewBits) -> Iterator[None]:
+    """Normalisation in training mode; afterwards nothing of the network's bits asks for gradients."""
+    training.module.eval()
+    for part in training.module.modules():
         if isinstance(part, NORMS):
             part.train()
-    yield
+    try:
+        yield
+    finally:
+        training.module.eval()
+        for tensor in (*training.bits.values(), *training.ranges.values()):
+            tensor.requires_grad_(False)
