@@ -47,12 +47,15 @@ class Judge:
     """The loss and accuracy of outputs on fixed samples, against those of the whole model.
 
     Loss: mean cross-entropy with the true class, or mean squared error; without labels the model's own answers count.
+    Classes are the dataset's, of a text the kinds of characters; without labels the model's.
     """
 
     def __init__(self, model: Model, data: Dataset, ids: np.ndarray, whole: Tensor) -> None:
         self.regression = model.task == "regression"
-        self.classes = data.classes if data.task == "classification" else model.classes
         self.truth = _truth(model, data, ids, whole)
+        labelled = data.task == "classification"
+        self.names = data.groups if labelled else model.classes
+        self.kinds = torch.as_tensor(data.strata(ids)) if labelled else self.truth
         self.loss = self._loss(whole)
         self.right = self._right(whole)
 
@@ -62,9 +65,9 @@ class Judge:
         if self.regression:
             return found | {"accuracy_change": math.nan, "worst_class": "", "worst_class_change": math.nan}
         change = self._right(outputs).double() - self.right.double()
-        own = {int(c): float(change[self.truth == c].mean()) for c in self.truth.unique()}
+        own = {int(c): float(change[self.kinds == c].mean()) for c in self.kinds.unique()}
         worst = min(own, key=lambda c: own[c])
-        named = {"worst_class": self.classes[worst], "worst_class_change": own[worst]}
+        named = {"worst_class": self.names[worst], "worst_class_change": own[worst]}
         return found | {"accuracy_change": float(change.mean())} | named
 
     def _loss(self, outputs: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from surgery.data.dataset import Dataset
 from surgery.edit.evaluate import means_of, predict
 from surgery.edit.shrink import shrink
 from surgery.errors import Cancelled
-from surgery.measure.sensitivity import ABOUT, TABLE, TIME_UP, Sensitivity
+from surgery.measure.sensitivity import ABOUT, TABLE, TIME_UP, Judge, Sensitivity
 from tests.pages.patients import network
+from tests.patients import writer
 
 
 @pytest.mark.parametrize("fill", ["mean", "zero"])
@@ -42,6 +44,24 @@ def test_the_predicted_change_is_that_of_really_removing_the_group(pico_images: 
         own = {name: float(right[truth == c].mean()) for c, name in enumerate(data.classes)}
         assert row.worst_class_change == pytest.approx(min(own.values()))
         assert own[row.worst_class] == min(own.values())
+
+
+def test_the_worst_class_is_named_by_the_data_and_of_a_text_it_is_a_kind_of_characters(
+    pico_images: Dataset, pico_text: Dataset
+) -> None:
+    other, ids = pico_images.classes[::-1], pico_images.probe_ids()
+    model = replace(network(pico_images), classes=other)  # its outputs stand for the classes in another order
+    truth = model.outputs_of(pico_images.classes)[torch.as_tensor(pico_images.labels(ids))]
+    right = F.one_hot(truth, len(other)).float()
+    wrong = right.clone()
+    wrong[truth == other.index("bars")] = right[truth == other.index("bars")].roll(1, 1)
+    found = Judge(model, pico_images, ids, right).changes(wrong)
+    assert (found["worst_class"], found["worst_class_change"]) == ("bars", -1.0)
+    measured = Sensitivity(writer(), pico_text.without_test(), Context(), limit=100)
+    measured.run(seconds=0.5)
+    named = set(measured.table.loc[measured.table["tested"], "worst_class"])
+    assert named
+    assert named <= set(pico_text.groups)
 
 
 def test_what_cannot_be_tested_says_why_and_is_not_called_robust(pico_images: Dataset) -> None:
