@@ -57,7 +57,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(key for row in rows for key in row))
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     for row in rows:
-        cells = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(n, "") for n in names)]
+        cells = [f"{v:.4g}" if isinstance(v, float) else "" if v is None else str(v) for v in map(row.get, names)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

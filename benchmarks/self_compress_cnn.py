@@ -4,7 +4,9 @@ The cnn on 15,000 images of CIFAR-10; nine epochs of the same training for all: 
 three, uniform bits with learned reaches for nine, the base unchanged for nine. Bytes are those of the file. Ours is
 asked for the bytes that uniform 3 and 2 bits take. int8 + pruning: neurons removed (Compress, by effect) until 8 bits
 for the rest take about as many bytes; the better of weights alone in our 8 bits and of ONNX Runtime's int8, whose graph
-is not counted. Accuracy on test in percent; intervals are Student's t over seeds, of paired differences.
+is not counted. Accuracy on test in percent; intervals are Student's t over seeds, of paired differences. At 3 bits
+all methods but the pruned one keep nearly what 8 bits keep: ours and uniform bits are compared on five further seeds
+there, since whether one lies 0.3 points behind cannot be seen on three.
 
 Guard: γ = 10, bits as fast as they may be; 100 must-keep cases of validation, of which no more than one point may be
 lost. Unseen cases: a second draw of 100, without those of the first, right with the base; kept with the first draw as a
@@ -39,6 +41,7 @@ from surgery.operations.compress import Compress
 from surgery.operations.self_compress import SelfCompress
 
 SEEDS = (0, 1, 2)
+FURTHER = (3, 4, 5, 6, 7)  # seeds of the comparison with uniform 3 bits, where three leave an interval of ±0.7
 LEARNED, HELD, RATE = 6.0, 3.0, 5e-4
 CASES = 100
 MOST = 0.0999  # of the bytes of the base: uniform 3 bits take a little over a tenth
@@ -99,7 +102,7 @@ def line(seed: int, method: str, model: Model, start: float) -> dict[str, Any]:
         "% of bytes": round(100 * bytes_of(model) / whole, 2),
         "kB": round(bytes_of(model) / 1000, 1),
         "test": on(model, "test"),
-        "against base": round(on(model, "test") - on(more(seed), "test"), 2),
+        "against base": round(on(model, "test") - on(more(seed), "test"), 2) if seed in SEEDS else None,
         "seconds": round(time.monotonic() - start),
     }
 
@@ -174,6 +177,11 @@ def measure(*, quick: bool) -> dict[str, Any]:
         for method in ("uniform", "ours", "int8 + pruning")
     ]
     table += [
+        row("self_compress_cnn", f"{method}/3/{seed}", lambda s=seed, m=method: one(s, m, 3.0))
+        for seed in FURTHER
+        for method in ("uniform", "ours")
+    ]
+    table += [
         row("self_compress_cnn", f"uniform/{bits:g}/0", lambda b=bits: one(0, "uniform", b))
         for bits in UNIFORM
         if bits > 3
@@ -181,16 +189,17 @@ def measure(*, quick: bool) -> dict[str, Any]:
     table += [row("self_compress_cnn", f"frontier/{share}", lambda s=share: frontier(s)) for share in SHARES]
     guards = [row("self_compress_cnn", f"guard/{seed}", lambda s=seed: guarded(s)) for seed in SEEDS]
 
-    def of(method: str, column: str = "test") -> list[float]:
-        return [one[column] for one in table if one["method"] == method]
+    def of(method: str, column: str = "test") -> dict[int, float]:
+        return {one["seed"]: one[column] for one in table if one["method"] == method and one[column] is not None}
 
     figures: dict[str, Any] = {
-        "bytes_at_3": round(float(np.mean(of("ours, as 3", "% of bytes"))) / 100, 4),
-        "lost_at_3": round(-float(np.mean(of("ours, as 3", "against base"))), 2),
+        "bytes_at_3": round(float(np.mean([*of("ours, as 3", "% of bytes").values()])) / 100, 4),
+        "lost_at_3": round(-float(np.mean([*of("ours, as 3", "against base").values()])), 2),
     }
     for bits in ("3", "2"):
         for rival, key in ((f"uniform {bits}", "uniform"), (f"int8 + pruning, as {bits}", "int8")):
-            ahead = [a - b for a, b in zip(of(f"ours, as {bits}"), of(rival), strict=True)]
+            ours_of, rival_of = of(f"ours, as {bits}"), of(rival)
+            ahead = [ours_of[seed] - rival_of[seed] for seed in rival_of]
             figures[f"ahead_of_{key}_at_{bits}"] = round(float(np.mean(ahead)), 2)
             figures[f"ahead_of_{key}_at_{bits}_low"] = low(ahead)
     figures["guard_fired"] = min(one["went back"] for one in guards)
