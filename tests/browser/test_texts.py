@@ -35,7 +35,7 @@ def test_a_language_model_is_compressed_and_read_before_and_after(desk: Desk) ->
     desk.open("change", f"&version={desk.original.id}{GOAL}")
     expect(page.get_by_text(re.compile("752 validation samples guard it"))).to_be_visible(timeout=SLOW)
     page.get_by_text("At most (kB)").first.click()
-    for name, value in (("At most (kB)", "70"), ("Epochs that learn bits", "0.6"), ("Epochs with bits held", "0.4")):
+    for name, value in (("At most (kB)", "70"), ("Epochs that learn bits", "0.3"), ("Epochs with bits held", "0.2")):
         field = page.get_by_role("spinbutton", name=name)
         field.fill(value)
         field.press("Tab")
