@@ -6,15 +6,20 @@ an even_resnet. Every cut of the host with every cut of the guest: as it is wher
 adapter on 1,000 training samples; similarity and label-free agreement on 1,000 validation samples, accuracy of the
 merged model on 1,000 test samples.
 
-Claims: Pearson r of similarity with merged accuracy over what similarity proposes on the common pairs: for each cut of
-the guest the host's most similar cut of its form, and the most similar one of another stage, whose maps have another
-size, on all test samples (with its bootstrap interval, the least r when any cut is left out, Spearman), above what
-size, multiply-adds and representation size of the cut reach alike; r over all pairs of cuts stands beside it. r of the
-agreement over all pairs; what the product's plan accepts, measured on all test samples; bytes resident in a clean
-process against what was promised; and GEMEL's rule (identical layers of one architecture, the biggest first, as long as
-every model keeps its accuracy within 2 points on labelled validation samples), without retraining and, on the first
-seed, with joint retraining on 10,000 samples after each step. Beside it the largest saving of the product's proposals
-at which the guest keeps as much: what the product accepts by itself, without labels, is less.
+Similarity: Pearson r with merged accuracy over cuts of the common pairs, for each cut of the guest the host's most
+similar cut of every stage (maps of one size), on all test samples; with its bootstrap interval, the least r when any
+one is left out, Spearman, and what size, multiply-adds and representation size of the cut reach alike. Beside it the
+same over the guest's own stage and the most similar other one alone, and r over all pairs of cuts.
+
+Agreement: r with merged accuracy over all pairs of cuts of all networks; and whatever the product's limits accept among
+them is measured on all test samples. Bytes resident in a clean process are held against what a plan promised; since
+networks that differ in one answer of ten may not share much at the product's limits, that plan asks for less agreement.
+
+GEMEL's rule: identical layers of one architecture, the biggest first, as long as every model keeps its accuracy within
+2 points on labelled validation samples; without retraining and, on the first seed, with joint retraining on 10,000
+samples after each step. The last layer stays each network's own under both rules: with it shared one network would be
+left, not two. Beside it the largest saving of the product's proposals at which the guest keeps as much: what the
+product accepts by itself, without labels, is less.
 """
 
 from __future__ import annotations
@@ -36,27 +41,32 @@ from benchmarks import bases
 from benchmarks.bases import RECIPES, accuracy, base, cifar10
 from benchmarks.gemel import gemel
 from benchmarks.rows import cache_folder, row
-from surgery.analysis.similarity import similarities
+from benchmarks.share_table import rows_of
+from surgery.analysis.similarity import similarity
 from surgery.context import Context
 from surgery.data.arrays import from_arrays
 from surgery.data.dataset import Dataset
-from surgery.edit.agreement import agreement
+from surgery.edit.agreement import Limits, agreement, limits_for, own_agreement
 from surgery.edit.evaluate import predict
 from surgery.edit.lend import Share as Loan
 from surgery.edit.lend import drawn, fits, fleet_of, lend, ridge
 from surgery.edit.tune import tune
-from surgery.errors import SelectionError
 from surgery.measure.resident import resident
 from surgery.network import fleet_store
 from surgery.network.architectures import OPERATOR_FILE, build
-from surgery.network.cuts import cuts_of
+from surgery.network.cuts import Cut, cuts_of
 from surgery.network.model import Architecture, Model
 from surgery.network.size import weight_bytes
 from surgery.operations.share import Share
 
-SEEDS, QUICK_SEEDS = (0, 1, 2), (0,)
+Found = dict[str, Any]  # what is known of a host's cut and a guest's
+
+SEEDS = (0, 1, 2)
+KINDS = ("common", "independent", "different")
+GUIDES = ("similarity", "bytes", "macs", "numbers")
+LOOSE = {"agreement": 80, "adapt": False, "worst": 0, "divergence": 1000}  # limits at which most pairs share something
 FITTED, JUDGED, TESTED, RETRAINED = 1_000, 1_000, 1_000, 10_000
-EVERY = 10_000  # test samples that what similarity proposes is judged on: the best lie close together
+EVERY = 10_000  # test samples that the cuts of every stage are judged on: the best lie close together
 QUICKLY = 500  # test samples of the quick form
 FLOOR = 2.0  # points of accuracy that may be lost
 FURTHER = 3.0  # epochs
@@ -99,6 +109,7 @@ def further(seed: int, part: int) -> Model:
     return model
 
 
+@cache
 def pair(kind: str, seed: int) -> tuple[Model, Model]:
     """Host and guest."""
     if kind == "common":
@@ -108,66 +119,115 @@ def pair(kind: str, seed: int) -> tuple[Model, Model]:
     return base("cnn", seed), base("even_resnet", seed)
 
 
-def ranked(kind: str, seed: int) -> list[list[Any]]:
-    """All pairs of cuts that can be joined: [host's, guest's, adapted, other stage, similarity]."""
+@cache
+def cuts(kind: str, seed: int) -> tuple[dict[str, Cut], dict[str, Cut]]:
+    """Those of the host and of the guest, by name."""
     host, guest = pair(kind, seed)
-    data, mine, other = cifar10(), cuts_of(host), cuts_of(guest)
-    layers = {"host": [cut.name for cut in mine], "guest": [cut.name for cut in other]}
+    return {cut.name: cut for cut in cuts_of(host)}, {cut.name: cut for cut in cuts_of(guest)}
+
+
+def ranked(kind: str, seed: int) -> list[Found]:
+    """All pairs of cuts that can be joined, with their similarity and the host's stage."""
+    host, guest = pair(kind, seed)
+    data, (mine, other) = cifar10(), cuts(kind, seed)
     judging = drawn(data.ids("val"), JUDGED, seed)
-    models = {"host": host, "guest": guest}
-    value = similarities(models, data, judging, Context(seed=seed), layers=layers)["host", "guest"].value
+    layers = (list(mine), list(other))
+    value = similarity(host, guest, data, judging, Context(seed=seed), layers=layers).value
     return [
-        [cut.name, at.name, cut.shape != at.shape, cut.shape[1:] != at.shape[1:], float(value[i, j])]
-        for i, cut in enumerate(mine)
-        for j, at in enumerate(other)
+        {
+            "cut": cut.name,
+            "at": at.name,
+            "adapted": cut.shape != at.shape,
+            "stage": list(cut.shape[1:]),
+            "away": cut.shape[1:] != at.shape[1:],
+            "similarity": float(value[i, j]),
+        }
+        for i, cut in enumerate(mine.values())
+        for j, at in enumerate(other.values())
         if fits(cut, at)
     ]
 
 
-def judged(kind: str, seed: int, cuts: list[list[Any]], *, most: int) -> dict[str, Any]:
-    """Pairs of cuts, tried: each with agreement, merged accuracy, bytes, MACs and numbers; these are the guest's cut's.
+def of_every_stage(found: list[Found]) -> list[Found]:
+    """For each cut of the guest the host's most similar one of each of its stages."""
+    best: dict[tuple[str, str], Found] = {}
+    for one in found:
+        key = one["at"], str(one["stage"])
+        if key not in best or one["similarity"] > best[key]["similarity"]:
+            best[key] = one
+    return list(best.values())
 
-    most: test samples.
+
+def nearest(found: list[Found]) -> list[Found]:
+    """Of these, for each cut of the guest the one of its own form and the most similar one of another stage."""
+    own = [one for one in found if not one["adapted"]]
+    others: dict[str, Found] = {}
+    for one in found:
+        at = one["at"]
+        if one["away"] and (at not in others or one["similarity"] > others[at]["similarity"]):
+            others[at] = one
+    return [*own, *others.values()]
+
+
+def judged(kind: str, seed: int, pairs: list[Found], *, most: int) -> dict[str, Any]:
+    """Pairs of cuts, tried: agreement, whether the product's limits accept it, accuracy of the merged model in percent,
+    and of the guest's cut bytes, MACs and numbers.
+
+    most: test samples; all where a pair is accepted.
     """
     host, guest = pair(kind, seed)
-    data, ctx = cifar10(), Context(seed=seed)
+    data, ctx, (mine, other) = cifar10(), Context(seed=seed), cuts(kind, seed)
     fitting, judging = drawn(data.ids("train"), FITTED, seed), drawn(data.ids("val"), JUDGED, seed)
-    testing = drawn(data.ids("test"), most, seed)
-    known = [{cut.name: cut for cut in cuts_of(model)} for model in (host, guest)]
+    testing, every = drawn(data.ids("test"), most, seed), data.ids("test")
     said, found = predict(guest, data, judging, ctx), []
-    for one in cuts:
-        cut, at = known[0][one[0]], known[1][one[1]]
-        adapter = ridge(host, guest, cut, at, data, fitting, ctx) if one[2] else None
-        merged = lend(host, guest, Loan(cut, at, adapter))
-        agreed = agreement(said, predict(merged, data, judging, ctx), guest.classes).share
-        right = 100 * accuracy(merged, data, testing)
-        found.append([*one[:5], agreed, right, at.bytes, at.macs, at.size])
-    return {"kind": kind, "seed": seed, "alone": 100 * accuracy(guest, data, testing), "cuts": found}
+    limits = limits_for(own_agreement(guest, data, judging, said, ctx), Limits())
+    alone, on_all = 100 * accuracy(guest, data, testing), cache(lambda: 100 * accuracy(guest, data, every))
+    for one in pairs:
+        cut, at = mine[one["cut"]], other[one["at"]]
+        merged = lend(host, guest, loan_of(kind, seed, cut, at, fitting, adapted=one["adapted"]))
+        agreed = agreement(said, predict(merged, data, judging, ctx), guest.classes)
+        accepted = not limits.failed(agreed)
+        tried = {
+            "agreement": agreed.share,
+            "accepted": accepted,
+            "right": 100 * accuracy(merged, data, testing),
+            "lost": on_all() - 100 * accuracy(merged, data, every) if accepted else None,
+            "bytes": at.bytes,
+            "macs": at.macs,
+            "numbers": at.size,
+        }
+        found.append(one | tried)
+    return {"kind": kind, "seed": seed, "alone": alone, "cuts": found}
 
 
-def planned(kind: str, seed: int) -> dict[str, Any]:
-    """What the product accepts with its defaults, what it loses on all test samples, and what is resident."""
+def loan_of(kind: str, seed: int, cut: Cut, at: Cut, ids: np.ndarray, *, adapted: bool) -> Loan:
+    """A share as it is, or with the ridge adapter fitted on samples."""
+    host, guest = pair(kind, seed)
+    return Loan(cut, at, ridge(host, guest, cut, at, cifar10(), ids, Context(seed=seed)) if adapted else None)
+
+
+def planned(kind: str, seed: int, **asked: Any) -> dict[str, Any]:
+    """What the product shares at the limits `asked` (its own by default), what that loses on all test samples, and by
+    how much the bytes that a clean process holds less differ from the promise, as a share of it.
+    """
     models, data = pair(kind, seed), cifar10()
-    work = Share().on(models, data.without_test(), Context(seed=seed))
-    try:
-        chosen = work.choose()
-    except SelectionError:
-        chosen = []
-    lost = []
+    work = Share(**asked).on(models, data.without_test(), Context(seed=seed))
+    chosen = work.choose()
+    lost, ids = [], data.ids("test")
     for tried in (one for one in work.tried if not one.reason):
         merged = lend(models[tried.host], models[tried.guest], tried.loan)
-        ids = data.ids("test")
         lost.append(100 * (accuracy(models[tried.guest], data, ids) - accuracy(merged, data, ids)))
     promised = sum(one.loan.saved for one in chosen)
     return {
         "kind": kind,
         "seed": seed,
+        "limits": f"agreement {asked['agreement']:g} %" if asked else "the product's limits",
         "tried": len(work.tried),
         "accepted": len(lost),
-        "worst_lost": round(max(lost, default=0.0), 2),
+        "worst_lost": round(max(lost), 2) if lost else None,
         "weights": weight_bytes(models),
         "saved": promised,
-        "resident_error": _resident_error(models, chosen, promised) if chosen else 0.0,
+        "resident_error": _resident_error(models, chosen, promised) if chosen else None,
         "shares": [f"{one.guest}:{one.loan.at.name} from {one.loan.cut.name}" for one in chosen],
     }
 
@@ -175,18 +235,17 @@ def planned(kind: str, seed: int) -> dict[str, Any]:
 def floored(kind: str, seed: int) -> dict[str, Any]:
     """The largest saving among the product's proposals at which the guest keeps its accuracy, as GEMEL's rule asks."""
     host, guest = pair(kind, seed)
-    data, ctx = cifar10(), Context(seed=seed)
+    data = cifar10()
     ids, fitting = drawn(data.ids("val"), JUDGED, seed), drawn(data.ids("train"), FITTED, seed)
     least = 100 * accuracy(guest, data, ids) - FLOOR
     found: dict[str, Any] = {"ours": 0, "share": "nothing"}
-    for cut, at in Share().on((host, guest), data.without_test(), ctx).proposals(0, 1):
-        for adapter in (False, True):
-            if not (fits(cut, at) if adapter else cut.shape == at.shape):
+    for cut, at in Share().on((host, guest), data.without_test(), Context(seed=seed)).proposals(0, 1):
+        for adapted in (False, True):
+            if not (fits(cut, at) if adapted else cut.shape == at.shape):
                 continue
-            loan = Loan(cut, at, ridge(host, guest, cut, at, data, fitting, ctx) if adapter else None)
+            loan = loan_of(kind, seed, cut, at, fitting, adapted=adapted)
             if loan.saved > found["ours"] and 100 * accuracy(lend(host, guest, loan), data, ids) >= least:
-                adapted = ", adapted" if adapter else ""
-                found |= {"ours": loan.saved, "share": f"{at.name} from {cut.name}{adapted}"}
+                found |= {"ours": loan.saved, "share": f"{at.name} from {cut.name}{', adapted' if adapted else ''}"}
     return found
 
 
@@ -217,163 +276,85 @@ def ruled(kind: str, seed: int, *, retrained: bool) -> dict[str, Any]:
     return {"kind": kind, "seed": seed, "retrained": retrained, **found, **floored(kind, seed)}
 
 
-def proposed(cuts: list[list[Any]]) -> list[list[Any]]:
-    """For each cut of the guest the host's most similar one of its form, and the most similar one of another stage."""
-    found = []
-    for at in dict.fromkeys(one[1] for one in cuts):
-        own = [one for one in cuts if one[1] == at]
-        for kind in ([one for one in own if not one[2]], [one for one in own if one[3]]):
-            found += [max(kind, key=lambda one: one[4])] if kind else []
-    return found
-
-
-def correlations(cuts: list[list[Any]], best: list[list[Any]]) -> dict[str, float]:
-    """r of similarity and of the three other guides with merged accuracy, and how sure it is. best: the proposals."""
-    whole = np.array([one[4:] for one in cuts], dtype=float)  # similarity, agreement, accuracy, bytes, MACs, numbers
-    table = np.array([one[4:] for one in best], dtype=float)
-    right = table[:, 2]
-    r = float(np.corrcoef(table[:, 0], right)[0, 1])
+def correlations(tried: list[Found], best: list[Found]) -> dict[str, float]:
+    """r of similarity and of three other guides with merged accuracy over the best of every stage, and how sure it is;
+    r over the nearest of them, and over all pairs.
+    """
+    near = nearest(best)
+    table = {key: np.array([one[key] for one in best], dtype=float) for key in (*GUIDES, "right")}
+    right, alike = table["right"], table["similarity"]
     rng = np.random.default_rng(0)
-    drawn_again = [rng.integers(len(table), size=len(table)) for _ in range(RESAMPLED)]
-    again = [float(np.corrcoef(table[own, 0], right[own])[0, 1]) for own in drawn_again]
-    without = [float(np.corrcoef(np.delete(table[:, 0], i), np.delete(right, i))[0, 1]) for i in range(len(table))]
-    others = [abs(float(np.corrcoef(table[:, column], right)[0, 1])) for column in (3, 4, 5)]
-    random = [abs(float(np.corrcoef(rng.permutation(len(right)), right)[0, 1])) for _ in range(200)]
+    drawn_again = [rng.integers(len(right), size=len(right)) for _ in range(RESAMPLED)]
+    again = [_r(alike[own], right[own]) for own in drawn_again]
     return {
-        "r": r,
+        **{key: abs(_r(table[key], right)) for key in GUIDES},
+        "r": _r(alike, right),
         "low": float(np.percentile(again, 2.5)),
         "high": float(np.percentile(again, 97.5)),
-        "least without one": min(without),
-        "spearman": float(spearmanr(table[:, 0], right).statistic),
-        "size": others[0],
-        "MACs": others[1],
-        "representation": others[2],
-        "random": float(np.median(random)),
-        "cuts": len(table),
-        "all": float(np.corrcoef(whole[:, 0], whole[:, 2])[0, 1]),
-        "pairs": len(whole),
+        "least without one": min(_r(np.delete(alike, i), np.delete(right, i)) for i in range(len(right))),
+        "spearman": float(spearmanr(alike, right).statistic),
+        "near": _r([one["similarity"] for one in near], [one["right"] for one in near]),
+        "near spearman": float(
+            spearmanr([one["similarity"] for one in near], [one["right"] for one in near]).statistic
+        ),
+        "near cuts": len(near),
+        "random": float(np.median([abs(_r(rng.permutation(len(right)), right)) for _ in range(200)])),
+        "cuts": len(right),
+        "all": _r([one["similarity"] for one in tried], [one["right"] for one in tried]),
+        "pairs": len(tried),
     }
 
 
+def _r(one: Any, other: Any) -> float:
+    return float(np.corrcoef(one, other)[0, 1])
+
+
 def measure(*, quick: bool) -> dict[str, Any]:
-    """Figures over three seeds; the quick form tries the proposals for the common pair of the first seed alone."""
-    seeds = QUICK_SEEDS if quick else SEEDS
-    kinds = ("common",) if quick else ("common", "independent", "different")
+    """Figures over three seeds; the quick form tries cuts of the first seed's common pair alone."""
+    seeds, kinds = (SEEDS[:1], KINDS[:1]) if quick else (SEEDS, KINDS)
     cases = [(kind, seed) for kind in kinds for seed in seeds]
-    runs = [
-        row(
-            "share",
-            f"cuts/{kind}/{seed}/{quick}",
-            lambda k=kind, s=seed: judged(
-                k, s, proposed(ranked(k, s)) if quick else ranked(k, s), most=QUICKLY if quick else TESTED
-            ),
-        )
-        for kind, seed in cases
-    ]
-    plans = [row("share", f"plan/{kind}/{seed}", lambda k=kind, s=seed: planned(k, s)) for kind, seed in cases]
-    rules = list(_rules(() if quick else ("common", "independent"), seeds))
+    runs = [row("share", f"cuts/{kind}/{seed}/{quick}", partial(_tried, kind, seed, quick)) for kind, seed in cases]
+    plans = [row("share", f"plan/{kind}/{seed}", partial(planned, kind, seed)) for kind, seed in cases]
+    plans += [row("share", f"loose/{kind}/{seed}", partial(planned, kind, seed, **LOOSE)) for kind, seed in cases]
+    rules = [] if quick else list(_rules())
     guided = []
-    for run in (one for one in runs if one["kind"] == "common"):
-        best = proposed(run["cuts"])
-        if not quick:
-            again = partial(judged, run["kind"], run["seed"], best, most=EVERY)
-            best = row("share", f"proposed/{run['seed']}", again)["cuts"]
-        guided.append(correlations(run["cuts"], best))
-    pooled = [(one[5], one[6] / run["alone"]) for run in runs for one in run["cuts"]]
+    for run in runs:
+        if run["kind"] == "common":
+            seed, most = run["seed"], QUICKLY if quick else EVERY
+            again = partial(judged, "common", seed, of_every_stage(run["cuts"]), most=most)
+            guided.append(correlations(run["cuts"], row("share", f"stages/{seed}/{quick}", again)["cuts"]))
+    every = [(run["alone"], one) for run in runs for one in run["cuts"]]
+    strict = [one for one in plans if one["limits"] == "the product's limits"]
+    accepted = [one["lost"] for _, one in every if one["accepted"]] + [
+        one["worst_lost"] for one in strict if one["accepted"]
+    ]
     figures: dict[str, Any] = {
         "cuts": min(one["cuts"] for one in guided),
         "similarity_r": round(float(np.mean([one["r"] for one in guided])), 4),
         "similarity_r_without_one": round(min(one["least without one"] for one in guided), 4),
         "similarity_spearman": round(float(np.mean([one["spearman"] for one in guided])), 4),
-        "ahead_of_other_guides": round(
-            min(one["r"] - max(one["size"], one["MACs"], one["representation"]) for one in guided), 4
-        ),
-        "agreement_r": round(float(np.corrcoef(np.array(pooled).T)[0, 1]), 4),
-        "worst_accepted_lost": max(one["worst_lost"] for one in plans),
-        "resident_error": max(one["resident_error"] for one in plans),
+        "ahead_of_other_guides": round(min(one["r"] - max(one[key] for key in GUIDES[1:]) for one in guided), 4),
+        "agreement_r": round(_r([one["agreement"] for _, one in every], [one["right"] / a for a, one in every]), 4),
+        "accepted": len(accepted),
+        "worst_accepted_lost": round(max(accepted), 2),
+        "resident_error": max(one["resident_error"] for one in plans if one["resident_error"] is not None),
     }
     if rules:
-        ahead = {
-            key: [one["ours"] - one["saved"] for one in rules if one["kind"] == key and not one["retrained"]]
-            for key in ("common", "independent")
-        }
-        figures["saved_over_gemel"] = round(min(float(np.mean(own)) for own in ahead.values()) / 1000, 2)
-    return {**figures, "table": [*_guides(guided), *_misled(runs), *_plans(plans), *_gemel_rows(rules), *_every(runs)]}
+        ahead = [
+            [one["ours"] - one["saved"] for one in rules if one["kind"] == kind and not one["retrained"]]
+            for kind in ("common", "independent")
+        ]
+        figures["saved_over_gemel"] = round(min(float(np.mean(own)) for own in ahead) / 1000, 2)
+    return {**figures, "table": rows_of(guided, runs, plans, rules)}
 
 
-def _rules(kinds: tuple[str, ...], seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    for kind in kinds:
-        for seed in seeds:
-            yield row("share", f"gemel/{kind}/{seed}", lambda k=kind, s=seed: ruled(k, s, retrained=False))
-        first = seeds[0]
-        yield row("share", f"gemel+/{kind}/{first}", lambda k=kind, s=first: ruled(k, s, retrained=True))
+def _tried(kind: str, seed: int, quick: bool) -> dict[str, Any]:
+    found = ranked(kind, seed)
+    return judged(kind, seed, of_every_stage(found) if quick else found, most=QUICKLY if quick else TESTED)
 
 
-def _guides(guided: list[dict[str, float]]) -> Iterator[dict[str, Any]]:
-    for seed, one in enumerate(guided):
-        yield {
-            "what": f"r with merged accuracy, common pair, seed {seed}",
-            "similarity": f"{one['r']:.3f} ({one['low']:.3f} – {one['high']:.3f}), Spearman {one['spearman']:.3f}",
-            "others": f"size {one['size']:.2f}, MACs {one['MACs']:.2f}, representation {one['representation']:.2f}, "
-            f"random {one['random']:.2f}",
-            "n": one["cuts"],
-        }
-        yield {
-            "what": f"r over all pairs of cuts, common pair, seed {seed}",
-            "similarity": f"{one['all']:.3f}",
-            "others": "",
-            "n": one["pairs"],
-        }
-
-
-def _misled(runs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Where similarity misleads: the most similar cut of every pair that loses ten points or more; all cuts beside."""
-    for run in runs:
-        cuts = sorted(run["cuts"], key=lambda one: -one[4])
-        bad = next((one for one in cuts if run["alone"] - one[6] >= 10), None)
-        if bad is not None:
-            yield {
-                "what": f"{run['kind']} {run['seed']}: most similar of those that lose 10 points",
-                "similarity": f"{bad[0]} → {bad[1]}{', adapted' if bad[2] else ''}: {bad[4]:.3f}",
-                "others": f"agreement {bad[5]:.3f}, accuracy {bad[6]:.1f} of {run['alone']:.1f}",
-                "n": len(cuts),
-            }
-
-
-def _plans(plans: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for one in plans:
-        yield {
-            "what": f"{one['kind']} {one['seed']}: the plan",
-            "similarity": "; ".join(one["shares"]) or "nothing passes",
-            "others": f"{one['accepted']} of {one['tried']} accepted, the worst loses {one['worst_lost']:.2f} points; "
-            f"saves {one['saved'] / 1000:.0f} of {one['weights'] / 1000:.0f} kB",
-            "n": one["tried"],
-        }
-
-
-def _gemel_rows(rules: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for one in rules:
-        yield {
-            "what": f"{one['kind']} {one['seed']}: GEMEL's rule{', retrained' if one['retrained'] else ''}",
-            "similarity": f"{one['layers']} layers",
-            "others": f"saves {one['saved'] / 1000:.1f} kB; ours with as much to lose, never retrained: "
-            f"{one['ours'] / 1000:.1f} kB ({one['share']})",
-            "n": "",
-        }
-
-
-def _every(runs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Every pair of cuts that was tried, its figures seed by seed."""
-    found: dict[tuple[str, str], list[tuple[float, list[Any]]]] = {}
-    for run in runs:
-        for one in run["cuts"]:
-            key = (run["kind"], f"{one[0]} → {one[1]}{', adapted' if one[2] else ''}")
-            found.setdefault(key, []).append((run["alone"], one))
-    for (kind, cuts), own in found.items():
-        yield {
-            "what": f"{kind}: {cuts}",
-            "similarity": " / ".join(f"{one[4]:.3f}" for _, one in own),
-            "others": f"agreement {' / '.join(f'{one[5]:.3f}' for _, one in own)}, "
-            f"lost {' / '.join(f'{alone - one[6]:.1f}' for alone, one in own)}",
-            "n": len(own),
-        }
+def _rules() -> Iterator[dict[str, Any]]:
+    for kind in ("common", "independent"):
+        for seed in SEEDS:
+            yield row("share", f"gemel/{kind}/{seed}", partial(ruled, kind, seed, retrained=False))
+        yield row("share", f"gemel+/{kind}/{SEEDS[0]}", partial(ruled, kind, SEEDS[0], retrained=True))
