@@ -63,7 +63,8 @@ Found = dict[str, Any]  # what is known of a host's cut and a guest's
 
 SEEDS = (0, 1, 2)
 KINDS = ("common", "independent", "different")
-GUIDES = ("similarity", "bytes", "macs", "numbers")
+GUIDES = ("bytes", "macs", "numbers")  # of the cut, besides similarity
+STRICT = "the product's limits"
 LOOSE = {"agreement": 80, "adapt": False, "worst": 0, "divergence": 1000}  # limits at which most pairs share something
 FITTED, JUDGED, TESTED, RETRAINED = 1_000, 1_000, 1_000, 10_000
 EVERY = 10_000  # test samples that the cuts of every stage are judged on: the best lie close together
@@ -221,7 +222,7 @@ def planned(kind: str, seed: int, **asked: Any) -> dict[str, Any]:
     return {
         "kind": kind,
         "seed": seed,
-        "limits": f"agreement {asked['agreement']:g} %" if asked else "the product's limits",
+        "limits": f"agreement {asked['agreement']:g} %" if asked else STRICT,
         "tried": len(work.tried),
         "accepted": len(lost),
         "worst_lost": round(max(lost), 2) if lost else None,
@@ -280,29 +281,31 @@ def correlations(tried: list[Found], best: list[Found]) -> dict[str, float]:
     """r of similarity and of three other guides with merged accuracy over the best of every stage, and how sure it is;
     r over the nearest of them, and over all pairs.
     """
-    near = nearest(best)
-    table = {key: np.array([one[key] for one in best], dtype=float) for key in (*GUIDES, "right")}
-    right, alike = table["right"], table["similarity"]
+    alike, right = _columns(best)
+    near, near_right = _columns(nearest(best))
     rng = np.random.default_rng(0)
     drawn_again = [rng.integers(len(right), size=len(right)) for _ in range(RESAMPLED)]
     again = [_r(alike[own], right[own]) for own in drawn_again]
     return {
-        **{key: abs(_r(table[key], right)) for key in GUIDES},
+        **{key: abs(_r([one[key] for one in best], right)) for key in GUIDES},
         "r": _r(alike, right),
         "low": float(np.percentile(again, 2.5)),
         "high": float(np.percentile(again, 97.5)),
         "least without one": min(_r(np.delete(alike, i), np.delete(right, i)) for i in range(len(right))),
         "spearman": float(spearmanr(alike, right).statistic),
-        "near": _r([one["similarity"] for one in near], [one["right"] for one in near]),
-        "near spearman": float(
-            spearmanr([one["similarity"] for one in near], [one["right"] for one in near]).statistic
-        ),
+        "near": _r(near, near_right),
+        "near spearman": float(spearmanr(near, near_right).statistic),
         "near cuts": len(near),
         "random": float(np.median([abs(_r(rng.permutation(len(right)), right)) for _ in range(200)])),
         "cuts": len(right),
-        "all": _r([one["similarity"] for one in tried], [one["right"] for one in tried]),
+        "all": _r(*_columns(tried)),
         "pairs": len(tried),
     }
+
+
+def _columns(found: list[Found]) -> tuple[np.ndarray, np.ndarray]:
+    """Similarity and merged accuracy."""
+    return np.array([one["similarity"] for one in found]), np.array([one["right"] for one in found])
 
 
 def _r(one: Any, other: Any) -> float:
@@ -314,30 +317,30 @@ def measure(*, quick: bool) -> dict[str, Any]:
     seeds, kinds = (SEEDS[:1], KINDS[:1]) if quick else (SEEDS, KINDS)
     cases = [(kind, seed) for kind in kinds for seed in seeds]
     runs = [row("share", f"cuts/{kind}/{seed}/{quick}", partial(_tried, kind, seed, quick)) for kind, seed in cases]
-    plans = [row("share", f"plan/{kind}/{seed}", partial(planned, kind, seed)) for kind, seed in cases]
+    plans = [row("share", f"plan/{kind}/{seed}", partial(planned, kind, seed)) for kind, seed in cases if not quick]
     plans += [row("share", f"loose/{kind}/{seed}", partial(planned, kind, seed, **LOOSE)) for kind, seed in cases]
     rules = [] if quick else list(_rules())
     guided = []
-    for run in runs:
-        if run["kind"] == "common":
-            seed, most = run["seed"], QUICKLY if quick else EVERY
-            again = partial(judged, "common", seed, of_every_stage(run["cuts"]), most=most)
-            guided.append(correlations(run["cuts"], row("share", f"stages/{seed}/{quick}", again)["cuts"]))
+    for run in (one for one in runs if one["kind"] == "common"):
+        best = of_every_stage(run["cuts"])
+        if not quick:
+            again = partial(judged, "common", run["seed"], best, most=EVERY)
+            best = row("share", f"stages/{run['seed']}", again)["cuts"]
+        guided.append(correlations(run["cuts"], best))
     every = [(run["alone"], one) for run in runs for one in run["cuts"]]
-    strict = [one for one in plans if one["limits"] == "the product's limits"]
-    accepted = [one["lost"] for _, one in every if one["accepted"]] + [
-        one["worst_lost"] for one in strict if one["accepted"]
-    ]
+    accepted = [one["lost"] for _, one in every if one["accepted"]]
+    accepted += [one["worst_lost"] for one in plans if one["accepted"] and one["limits"] == STRICT]
+    errors = [one["resident_error"] for one in plans if one["saved"]]
     figures: dict[str, Any] = {
         "cuts": min(one["cuts"] for one in guided),
         "similarity_r": round(float(np.mean([one["r"] for one in guided])), 4),
         "similarity_r_without_one": round(min(one["least without one"] for one in guided), 4),
         "similarity_spearman": round(float(np.mean([one["spearman"] for one in guided])), 4),
-        "ahead_of_other_guides": round(min(one["r"] - max(one[key] for key in GUIDES[1:]) for one in guided), 4),
+        "ahead_of_other_guides": round(min(one["r"] - max(one[key] for key in GUIDES) for one in guided), 4),
         "agreement_r": round(_r([one["agreement"] for _, one in every], [one["right"] / a for a, one in every]), 4),
         "accepted": len(accepted),
-        "worst_accepted_lost": round(max(accepted), 2),
-        "resident_error": max(one["resident_error"] for one in plans if one["resident_error"] is not None),
+        "worst_accepted_lost": round(max(accepted), 2) if accepted else None,
+        "resident_error": max(errors, default=None),
     }
     if rules:
         ahead = [
