@@ -13,7 +13,7 @@ from surgery.analysis import kept
 from surgery.analysis.criticality import criticality
 from surgery.analysis.kept import StrongestClasses, applies, offsets, reduced
 from surgery.analysis.neurons import neurons, save
-from surgery.analysis.projection import features, project
+from surgery.analysis.projection import features, pca, project
 from surgery.analysis.scan import Scan, scan
 from surgery.context import Context
 from surgery.data.arrays import from_arrays
@@ -112,6 +112,7 @@ def test_the_table_of_neurons_says_the_same(
 ) -> None:
     found = scan(model, data, Context())
     save(model, found, tmp_path)
+    monkeypatch.setattr("surgery.analysis.projection.umap", lambda rows, seed: pca(rows))  # compiles for half a minute
     project(tmp_path)
     assert Scan.load(tmp_path).kept is not None
     table = neurons(model, Scan.load(tmp_path))
