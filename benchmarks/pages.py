@@ -58,8 +58,8 @@ def project(home: Path) -> tuple[str, str]:
     model = Model(module, architecture, spec, "classification", tuple(classes), index, support)
     version = ws.commit(made, model, name="googlenet")
     task = {"kind": "scan", "version": version.id, "dataset": data.id, "params": {}}
-    jobs.submit(ws, task, project=made, title="scan")  # its end submits the projection
-    while any(job.active for job in jobs.jobs(ws)):
+    jobs.submit(ws, task, project=made, title="scan")  # when it has ended, it submits the projection
+    while len(known := jobs.jobs(ws)) < 2 or any(job.active for job in known):
         time.sleep(0.5)
     for job in jobs.jobs(ws):
         if job.state != "done":

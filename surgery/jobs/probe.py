@@ -9,6 +9,7 @@ Asking imports no torch.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -35,6 +36,7 @@ START = 30.0  # seconds within which a new probe must listen; it does so before 
 ANSWER = 120.0  # seconds for an answer, warming up included
 GRACE = 2.0  # seconds from asking a probe to end to killing it
 LIVE = 3  # probes at a time: each holds a model and its frontiers in memory
+THREADS = max(1, (os.cpu_count() or 1) // 2)  # on all cores, beside a job on all cores, they mostly wait for each other
 TAIL = 2_000  # characters of a log that an error quotes
 
 _children: list[subprocess.Popen[bytes]] = []  # kept to be reaped
@@ -118,6 +120,7 @@ def _start(ws: Workspace, folder: Path, version_id: str, dataset_id: str, device
             stdout=subprocess.DEVNULL,
             stderr=log,
             start_new_session=True,
+            env={"OMP_NUM_THREADS": str(THREADS), **os.environ},
         )
     _reap()
     _children.append(child)

@@ -68,8 +68,11 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_real_probe_answers_refuses_and_comes_back(opened: tuple[Workspace, str, str]) -> None:
+def test_a_real_probe_answers_refuses_and_comes_back(
+    opened: tuple[Workspace, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     ws, version, dataset = opened
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     question = {"what": "whatif", "remove": [0, 3], "fill": "mean"}
     answer = probe.ask(ws, version, dataset, question)
     direct = WhatIf.open(ws, version, dataset).answer(question)
@@ -81,6 +84,8 @@ def test_a_real_probe_answers_refuses_and_comes_back(opened: tuple[Workspace, st
     assert card is not None and probe.ask(ws, version, dataset, {"what": "ping"})["pid"] == card.pid
     if hasattr(os, "nice"):
         assert psutil.Process(card.pid).nice() > psutil.Process().nice()
+    cores = os.cpu_count() or 1
+    assert int(psutil.Process(card.pid).environ()["OMP_NUM_THREADS"]) == max(1, cores // 2)
     with pytest.raises(SelectionError, match="There is no neuron 400: this version has neurons 0 to 10"):
         probe.ask(ws, version, dataset, {"what": "whatif", "remove": [400]})
     plan = {"operation": "prune", "parameters": {"remove": list(range(8))}}
