@@ -53,6 +53,11 @@ class Decoded:
     task: str = "classification"
     classes: tuple[str, ...] = CLASSES
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What samples are told apart by."""
+        return self.classes
+
     def first(self, count: int) -> Decoded:
         """The first `count` images."""
         return replace(self, x=self.x[:count], y=self.y[:count])
