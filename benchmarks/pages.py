@@ -59,9 +59,11 @@ def project(home: Path) -> tuple[str, str]:
     version = ws.commit(made, model, name="googlenet")
     task = {"kind": "scan", "version": version.id, "dataset": data.id, "params": {}}
     jobs.submit(ws, task, project=made, title="scan")  # when it has ended, it submits the projection
-    while len(known := jobs.jobs(ws)) < 2 or any(job.active for job in known):
+    known = jobs.jobs(ws)
+    while any(job.active for job in known) or (len(known) < 2 and known[0].state == "done"):
         time.sleep(0.5)
-    for job in jobs.jobs(ws):
+        known = jobs.jobs(ws)
+    for job in known:
         if job.state != "done":
             raise RuntimeError(f"{job.title}: {job.reason}")
     plan = {
