@@ -21,8 +21,10 @@ SurgeryError
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -126,3 +128,29 @@ class Cancelled(SurgeryError):
 
     def __init__(self, what: str = "Cancelled.", fix: str = "") -> None:
         super().__init__(what, fix)
+
+
+def to_json(error: SurgeryError) -> dict[str, Any]:
+    """An error as JSON, for another process; `from_json` makes it again."""
+    return {
+        "kind": type(error).__name__,
+        "what": error.what,
+        "fix": error.fix,
+        "problems": [asdict(problem) for problem in getattr(error, "problems", ())],
+        "rows": [asdict(row) for row in getattr(error, "rows", ())],
+    }
+
+
+def from_json(said: dict[str, Any]) -> SurgeryError:
+    """The error that another process raised, in its own class; an unknown class becomes `SurgeryError`."""
+    kind = getattr(sys.modules[__name__], str(said.get("kind")), SurgeryError)
+    what, fix = str(said.get("what")), str(said.get("fix", ""))
+    if kind is DataError:
+        return DataError(what, fix, [Problem(**one) for one in said.get("problems", ())])
+    if kind is MismatchError:
+        return MismatchError(what, fix, [_mismatch(**one) for one in said.get("rows", ())])
+    return kind(what, fix) if isinstance(kind, type) and issubclass(kind, SurgeryError) else SurgeryError(what, fix)
+
+
+def _mismatch(name: str, kind: str, file: list[int] | None, architecture: list[int] | None) -> Mismatch:
+    return Mismatch(name, kind, *(None if shape is None else tuple(shape) for shape in (file, architecture)))

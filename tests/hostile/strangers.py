@@ -1,0 +1,57 @@
+"""What the child is asked to do in test_sandbox: each function stands for what a hostile file makes a reader do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from surgery.errors import DataError, Problem
+
+
+def echo(argument: dict[str, Any]) -> dict[str, Any]:
+    return argument
+
+
+def refuse(argument: dict[str, Any]) -> None:
+    raise DataError("Row 3 is bad.", "Correct it.", [Problem("row 3", "It is bad.", "Correct it.")])
+
+
+def fail(argument: dict[str, Any]) -> None:
+    raise KeyError("\ud800\n\x1b[31m")
+
+
+def grow(argument: dict[str, Any]) -> int:
+    return len(bytearray(4 << 30))
+
+
+def spin(argument: dict[str, Any]) -> None:
+    while True:
+        pass
+
+
+def sleep(argument: dict[str, Any]) -> None:
+    time.sleep(60)
+
+
+def abort(argument: dict[str, Any]) -> None:
+    os.kill(os.getpid(), 11)
+
+
+def write(argument: dict[str, Any]) -> None:
+    Path(argument["path"]).write_bytes(bytes(argument["size"]))
+
+
+def read(argument: dict[str, Any]) -> str:
+    return Path(argument["path"]).read_text()
+
+
+def start(argument: dict[str, Any]) -> None:
+    subprocess.run(["true"], check=True)
+
+
+def connect(argument: dict[str, Any]) -> None:
+    socket.create_connection(("127.0.0.1", 9))
