@@ -12,6 +12,7 @@ SurgeryError
 ├── WorkspaceError
 │   ├── NotFoundError       no such project, version, dataset, selection or job
 │   ├── ConflictError       somebody else changed it first
+│   ├── DamagedError        files are not those that were committed
 │   └── DiskFullError       not enough space to commit
 ├── JobError
 │   └── DeviceMemoryError   the device ran out of memory
@@ -105,6 +106,10 @@ class NotFoundError(WorkspaceError):
 
 class ConflictError(WorkspaceError):
     """Somebody else changed it first."""
+
+
+class DamagedError(WorkspaceError):
+    """Files are not those that were committed."""
 
 
 class DiskFullError(WorkspaceError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -12,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from surgery.jobs.reports import ERRORS, EVENTS
-from surgery.workspace import files
+from surgery.workspace import liveness
+from surgery.workspace.queue import Worker
 
 GRACE = 0.5  # seconds between asking a worker to stop and ending it
 _children: dict[int, subprocess.Popen[bytes]] = {}  # only to reap them: a dead child stays a zombie until then
@@ -27,25 +27,32 @@ class Local:
 
     command: Sequence[str] = (sys.executable, "-m", "surgery.jobs.worker")
 
-    def launch(self, home: Path, job_id: str) -> tuple[int, float]:
-        """Start the worker of a job; its process id and start time (seconds since 1970)."""
+    def launch(self, home: Path, job_id: str) -> Worker:
+        """Start the worker of a job. It inherits a lock from its first moment to its last, however it ends."""
         folder = home / "jobs" / job_id
         folder.mkdir(exist_ok=True)
-        with (folder / EVENTS).open("ab") as events, (folder / ERRORS).open("ab") as errors:
+        lock = folder / f"alive-{secrets.token_hex(4)}.lock"  # a worker started in vain may still hold another
+        with (
+            (folder / EVENTS).open("ab") as events,
+            (folder / ERRORS).open("ab") as errors,
+            liveness.holding(lock) as held,
+        ):
             child = subprocess.Popen(
                 [*self.command, job_id],
                 stdin=subprocess.DEVNULL,
                 stdout=events,
                 stderr=errors,
                 start_new_session=True,
+                pass_fds=() if held is None else (held,),
                 env={**os.environ, "SURGERY_HOME": str(home)},
             )
         _children[child.pid] = child
-        return child.pid, psutil.Process(child.pid).create_time()
+        return Worker(child.pid, liveness.born(child.pid), liveness.here(), lock if held is not None else None)
 
-    def alive(self, pid: int, created: float) -> bool:
-        """Whether the worker still runs."""
-        living = files.alive(pid, created)
+    def alive(self, worker: Worker) -> bool:
+        """Whether a worker of this machine still runs."""
+        held = None if worker.lock is None else liveness.held(worker.lock)
+        living = liveness.alive(worker.pid, worker.born) if held is None else held
         self.reap()  # after the look: what it saw as a zombie is reaped now
         return living
 
@@ -55,18 +62,23 @@ class Local:
             if child.poll() is not None:
                 _children.pop(pid, None)  # another thread may have been here
 
-    def stop(self, pid: int, created: float) -> bool:
-        """Ask a worker to stop, end it when it does not; whether it is gone. Takes up to about a second."""
-        if not self.alive(pid, created):  # its number may belong to somebody else by now
-            return True
-        _signal(pid, signal.SIGTERM)
-        self._gone(pid, created, GRACE)
-        _signal(pid, signal.SIGKILL)  # also whoever the worker had started itself
-        return self._gone(pid, created, 1.0)
+    def stop(self, worker: Worker) -> bool:
+        """Ask a worker to stop, end it when it does not; whether it is gone. Takes up to about a second.
 
-    def _gone(self, pid: int, created: float, patience: float) -> bool:
+        A worker in another container cannot be signalled from here; it ends when it finds its job ended.
+        """
+        if not self.alive(worker):
+            return True
+        if not liveness.alive(worker.pid, worker.born):  # its number may belong to somebody else here
+            return False
+        _signal(worker.pid, signal.SIGTERM)
+        self._gone(worker, GRACE)
+        _signal(worker.pid, signal.SIGKILL)  # also whoever the worker had started itself
+        return self._gone(worker, 1.0)
+
+    def _gone(self, worker: Worker, patience: float) -> bool:
         end = time.monotonic() + patience
-        while self.alive(pid, created):
+        while self.alive(worker):
             if time.monotonic() > end:
                 return False
             time.sleep(0.02)

@@ -18,11 +18,9 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from surgery import errors
 from surgery.errors import JobError, SurgeryError
-from surgery.workspace.files import alive
+from surgery.workspace.liveness import alive, born
 
 CARD = "probe.json"
 LONGEST = 16 * 2**20  # bytes of one message
@@ -36,7 +34,7 @@ class Card:
     address: str
     key: str  # hex
     pid: int
-    created: float  # start of the process, seconds since 1970
+    created: float  # start of the process, what `liveness.born` says
 
     @classmethod
     def of(cls, folder: Path) -> Card | None:
@@ -80,11 +78,11 @@ class Card:
 @contextmanager
 def listening() -> Iterator[tuple[Listener, Card]]:
     """A listener for this process only reachable with the key on its card."""
-    me, key = psutil.Process(), os.urandom(32)
+    me, key = os.getpid(), os.urandom(32)
     folder = _short_folder() if hasattr(socket, "AF_UNIX") else None
     try:
         with Listener(str(folder / "s") if folder else None, authkey=key) as listener:
-            yield listener, Card(str(listener.address), key.hex(), me.pid, me.create_time())
+            yield listener, Card(str(listener.address), key.hex(), me, born(me))
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)

@@ -20,6 +20,7 @@ from surgery.jobs.kinds import KINDS
 from surgery.jobs.local import LOCAL
 from surgery.jobs.obituary import cause_of_death, overdue
 from surgery.workspace import Workspace, queue
+from surgery.workspace.queue import Worker
 
 RESERVE = 200 * 2**20  # bytes of the disk that no job may count on
 _LATE = 10.0  # seconds that a worker has beyond its limit to end itself
@@ -29,17 +30,17 @@ Row = Mapping[str, Any]
 
 
 class Engine(Protocol):
-    """Where workers run. A worker is known by its process id and its start time."""
+    """Where workers run."""
 
-    def launch(self, home: Path, job_id: str) -> tuple[int, float]:
+    def launch(self, home: Path, job_id: str) -> Worker:
         """Start the worker of a job."""
         ...
 
-    def alive(self, pid: int, created: float) -> bool:
-        """Whether it still runs."""
+    def alive(self, worker: Worker) -> bool:
+        """Whether it still runs; asked for workers of this machine alone."""
         ...
 
-    def stop(self, pid: int, created: float) -> bool:
+    def stop(self, worker: Worker) -> bool:
         """End it; whether it is gone."""
         ...
 
@@ -68,7 +69,8 @@ def stop(ws: Workspace, job_id: str, engine: Engine) -> None:
     with ws.store.read() as db:
         held = [row for row in queue.holders(db) if row["id"] == job_id]
     for row in held:
-        if engine.stop(row["pid"], row["pid_created"]):
+        worker = queue.worker_of(ws.store, row)
+        if worker.here and engine.stop(worker):
             with ws.store.write() as db:
                 queue.release(db, job_id)
 
@@ -88,14 +90,16 @@ def require_disk(home: Path, needed: int) -> None:
 
 
 def _attend(ws: Workspace, row: Row, engine: Engine) -> None:
-    """Look after a job that holds a slot."""
-    now = time.time()
+    """Look after a job that holds a slot of this machine. No rule depends on the clock: it may be set."""
+    worker = queue.worker_of(ws.store, row)
+    if not worker.here:
+        return
     if row["state"] != "running":
-        if now > row["ended"] + _DYING:  # whoever ended it was interrupted
+        if abs(time.time() - row["ended"]) > _DYING:  # whoever ended it was interrupted
             stop(ws, row["id"], engine)
-    elif not engine.alive(row["pid"], row["pid_created"]):
+    elif not engine.alive(worker):
         _bury(ws, row, cause_of_death(ws.home / "jobs" / row["id"], row["limit"]))
-    elif now > row["started"] + row["limit"] + _LATE:
+    elif (row["elapsed"] or 0.0) > row["limit"] + _LATE:
         with ws.store.write() as db:
             queue.end(ws.store, db, row["id"], "failed", overdue(row["limit"]))
         stop(ws, row["id"], engine)
@@ -110,11 +114,11 @@ def _bury(ws: Workspace, row: Row, reason: str) -> None:
 def _start(ws: Workspace, db: Connection, row: Row, busy: set[str], present: Sequence[str], engine: Engine) -> None:
     """Start a queued job if a slot that suits it is free; take the slot from `busy`."""
     try:
-        fitting = [name for name in candidates(row["device"], present) if f"{row['lane']}:{name}" not in busy]
+        fitting = [name for name in candidates(row["device"], present) if queue.slot(row["lane"], name) not in busy]
         if fitting:
             require_disk(ws.home, KINDS[row["kind"]].disk(ws, row["task"]))
             queue.claim(ws.store, db, row, fitting[0], lambda: engine.launch(ws.home, row["id"]))
-            busy.add(f"{row['lane']}:{fitting[0]}")
+            busy.add(queue.slot(row["lane"], fitting[0]))
     except (JobError, OSError) as error:
         queue.end(ws.store, db, row["id"], "failed", f"It could not be started: {error}")
         queue.release(db, row["id"])

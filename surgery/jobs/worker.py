@@ -12,12 +12,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
 from types import FrameType
 from typing import NoReturn, TextIO
 
 from surgery.context import Context
-from surgery.errors import Cancelled, JobError
+from surgery.errors import Cancelled, JobError, SurgeryError
 from surgery.jobs.devices import only
 from surgery.jobs.engine import submit
 from surgery.jobs.kinds import KINDS
@@ -28,6 +31,8 @@ from surgery.workspace import Workspace, queue
 from surgery.workspace.rows import Job, JobState
 
 NICENESS = {"short": 5, "long": 10}  # pages come before short jobs, short ones before long ones
+BEAT = 10.0  # seconds between two signs of life
+_ENDED = 0  # beside numbers of signals: the job's row says that it has ended
 _LAST_RESORT = 5.0  # seconds after the limit when a worker stuck in native code is ended by a watchdog thread in C
 
 
@@ -54,20 +59,43 @@ def _run(ws: Workspace, job: Job, report: Callable[[Mapping[str, object]], None]
     signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
     _limit(job.limit)
     try:
-        with only(job.device) as device:
+        with _heartbeat(ws, job, asked_to_stop), only(job.device) as device:
             ctx = Context(device=device, report=report, cancelled=lambda: bool(asked_to_stop))
             result = KINDS[job.kind].work(ws, job, ctx)
         if result is not None:
             with ws.store.write() as db:
                 queue.finish(ws.store, db, job.id, result)
     except Cancelled as error:
-        _end(ws, job, "failed", f"The worker was asked to stop from outside (signal 15). {error.what}")
+        outside = f"The worker was asked to stop from outside (signal 15). {error.what}"
+        _end(ws, job, "failed", outside, unseen=_ENDED in asked_to_stop)
     except Exception as error:
         logging.exception("The job failed.")
         _end(ws, job, "failed", reason_of(error, job.device))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def _heartbeat(ws: Workspace, job: Job, asked_to_stop: list[int]) -> Iterator[None]:
+    """Give signs of life meanwhile; a job that was ended on another machine, which cannot signal us, is stopped."""
+    start, over = time.monotonic(), Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            try:
+                if not queue.beat(ws.store, job.id, time.monotonic() - start) and not over.is_set():
+                    asked_to_stop.append(_ENDED)
+            except SurgeryError:  # the catalogue is busy or cannot be reached: the work goes on
+                logging.warning("no sign of life could be recorded", exc_info=True)
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _go_on(ws: Workspace, job_id: str, engine: Engine) -> None:
@@ -79,10 +107,12 @@ def _go_on(ws: Workspace, job_id: str, engine: Engine) -> None:
         submit(ws, task, project=job.project, title=f"{job.title[:100]}: {following}", engine=engine)
 
 
-def _end(ws: Workspace, job: Job, state: JobState, reason: str) -> None:
-    """Record an end that is not success; a job that was cancelled by its owner stays cancelled."""
+def _end(ws: Workspace, job: Job, state: JobState, reason: str, *, unseen: bool = False) -> None:
+    """Record an end that is not success. One that its owner cancelled stays cancelled, and its slot is freed by whoever
+    sees this process gone; on another machine nobody can.
+    """
     with ws.store.write() as db:
-        if queue.end(ws.store, db, job.id, state, reason):
+        if queue.end(ws.store, db, job.id, state, reason) or unseen:
             queue.release(db, job.id)
 
 

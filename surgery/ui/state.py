@@ -51,7 +51,7 @@ class View:
 
 @st.cache_resource(show_spinner=False)
 def _open(home: str) -> Workspace:
-    ws = Workspace(Path(home) if home else None)
+    ws = Workspace(Path(home) if home else None, checks=False)
     _log_to(ws.home / LOG)
     return ws
 

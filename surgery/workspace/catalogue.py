@@ -1,4 +1,4 @@
-"""The catalogue: ten tables in SQLite (WAL), or in PostgreSQL when SURGERY_DATABASE names one.
+"""The catalogue: twelve tables in SQLite (WAL), or in PostgreSQL when SURGERY_DATABASE names one.
 
 It says what exists; the bytes lie in folders beside it. Every write transaction is exclusive, so a folder can be
 renamed into place inside the transaction that adds its row, and nobody ever sees one without the other.
@@ -24,13 +24,25 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
-    inspect,
 )
 
+FILE = "catalogue.db"  # in the workspace's folder
 WAIT = 30.0  # seconds a writer waits for another one
 _WRITER_LOCK = 7071_2601  # PostgreSQL: the advisory lock that makes writers take turns, as SQLite does by itself
 
 metadata = MetaData()
+
+# What the catalogue says of itself: "schema", the number in `schema`; "workspace", the id of the folder it belongs to.
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+
+# What was deleted for good: the only folders that are ever removed. The row goes when the folder is gone.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("kind", String, primary_key=True),  # the folder's parent: "versions", "datasets", "fleets", "jobs", "scans"
+    Column("name", String, primary_key=True),
+    Column("when", Float, nullable=False),
+)
 
 projects = Table(
     "projects",
@@ -62,7 +74,8 @@ versions = Table(
     Column("parameters", Integer, nullable=False),
     Column("neurons", Integer, nullable=False),
     Column("operation", String, nullable=False),
-    Column("state", String, nullable=False, default="ready"),
+    Column("state", String, nullable=False, default="ready"),  # "ready", "trash" or "damaged"
+    Column("checksum", String),  # over every file of the folder; NULL for one from before there were any
     Index("one_number_each", "project", "number", unique=True),
 )
 
@@ -89,6 +102,8 @@ datasets = Table(
     Column("classes", JSON, nullable=False),
     Column("samples", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
+    Column("state", String, nullable=False, default="ready"),  # "ready" or "damaged"
+    Column("checksum", String),
 )
 
 selections = Table(
@@ -129,7 +144,8 @@ fleets = Table(
     Column("members", JSON, nullable=False),  # [[name, version], …]
     Column("hosts", JSON, nullable=False),  # [[guest, host], …]
     Column("back", JSON, nullable=False),  # the guests that run as they were
-    Column("state", String, nullable=False, default="ready"),
+    Column("state", String, nullable=False, default="ready"),  # "ready", "trash" or "damaged"
+    Column("checksum", String),
 )
 
 jobs = Table(
@@ -146,7 +162,11 @@ jobs = Table(
     # The slot is held until the process is gone; UNIQUE is what makes two jobs in one slot impossible.
     Column("slot", String, unique=True),
     Column("pid", Integer),
-    Column("pid_created", Float),
+    Column("pid_created", Float),  # what `liveness.born` says
+    Column("host", String),  # what `liveness.here` says where the worker runs
+    Column("lock", String),  # the file in the job's folder that the worker holds locked while it lives
+    Column("heartbeat", Float),  # its last sign of life, by its own clock
+    Column("elapsed", Float),  # seconds that it had run by then, whatever the clock says
     Column("created", Float, nullable=False),
     Column("started", Float),
     Column("ended", Float),
@@ -174,13 +194,11 @@ events = Table(
 
 
 def connect(url: str) -> Engine:
-    """Open the catalogue at an SQLAlchemy `url` and make the tables that are missing."""
+    """Open the database at an SQLAlchemy `url`; `schema.prepare` sees to its tables."""
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin)
-    if set(metadata.tables) - set(inspect(engine).get_table_names()):
-        metadata.create_all(engine.execution_options(writes=True))
     return engine
 
 

@@ -1,7 +1,7 @@
 """Committing a version: staging folder → fsync → one transaction that renames the folder and adds the row.
 
-A process killed at any moment leaves either nothing but a staging folder, or a renamed folder without a row, which
-the next opening sweeps away; a row always has its complete folder.
+A process killed at any moment leaves nothing but a staging folder, or a renamed folder without a row beside it, which
+the next opening moves to `quarantine/`; a row always has its complete folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from sqlalchemy import Connection, func, insert, select, update
 
 from surgery.errors import WorkspaceError
-from surgery.workspace import files, history
+from surgery.workspace import checksums, files, history, integrity
 from surgery.workspace.catalogue import lineage, projects, versions
 from surgery.workspace.queue import finish
 from surgery.workspace.rows import Version
@@ -115,15 +115,17 @@ def _explain(store: Store, draft: Draft) -> dict[str, Any]:
 
 
 def _publish(store: Store, staged: Path, row: dict[str, Any], draft: Draft) -> Version:
-    target = store.home / "versions" / row["id"]
+    target, sums = store.home / "versions" / row["id"], checksums.of_folder(staged)
     try:
         with store.write() as db:
             project = find(db, projects, draft.project, "project")
             number = project["numbered"] + 1
             parent = _parent(db, draft)
-            db.execute(insert(versions).values(**row, number=number, state="ready"))
+            row = {**row, "number": number, "state": "ready"}
+            row["checksum"] = integrity.seal(staged, "versions", row, project, sums)
+            db.execute(insert(versions).values(**row))
             db.execute(insert(lineage).values(**_ancestry(row, draft, parent)))
-            _note(store, db, project, {**row, "number": number}, draft)
+            _note(store, db, project, row, draft)
             if draft.job is not None:
                 finish(store, db, draft.job, {"version": row["id"]})
             files.publish(staged, target)

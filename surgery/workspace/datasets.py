@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select
 
-from surgery.workspace import files
+from surgery.workspace import checksums, files, integrity
 from surgery.workspace.catalogue import datasets, projects
 from surgery.workspace.projects import revise
 from surgery.workspace.queue import finish
@@ -20,7 +20,7 @@ from surgery.workspace.store import Store, clean_name, fetch, find, moment, new_
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
 
-_FIELDS = ("id", "project", "name", "digest", "kind", "task", "samples", "bytes")
+_FIELDS = ("id", "project", "name", "digest", "kind", "task", "samples", "bytes", "state")
 ROLES = ("train", "val", "preserve", "unlabelled", "new", "test")
 
 
@@ -49,10 +49,17 @@ def listing(store: Store, project: str) -> list[DatasetRow]:
 
 
 def open_dataset(store: Store, id: str) -> Dataset:
-    """Open the data itself."""
+    """Open the data itself.
+
+    Raises:
+        DamagedError: its files are not those that were imported.
+    """
     from surgery.data.dataset import Dataset
 
-    return Dataset.open(get(store, id).folder)
+    with store.read() as db:
+        row = find(db, datasets, id, "dataset")
+    integrity.require(store, "datasets", row)
+    return Dataset.open(store.home / "datasets" / id)
 
 
 def add(store: Store, project: str, name: str, make: Callable[[Path], Dataset], job: str | None = None) -> DatasetRow:
@@ -81,10 +88,12 @@ def add(store: Store, project: str, name: str, make: Callable[[Path], Dataset], 
 
 
 def _publish(store: Store, staged: Path, row: Mapping[str, Any], job: str | None) -> DatasetRow:
-    target = store.home / "datasets" / row["id"]
+    target, sums = store.home / "datasets" / row["id"], checksums.of_folder(staged)
     try:
         with store.write() as db:
             project = find(db, projects, row["project"], "project")
+            row = {**row, "state": "ready"}
+            row["checksum"] = integrity.seal(staged, "datasets", row, project, sums)
             db.execute(insert(datasets).values(**row))
             what = f"imported dataset {row['name']!r}"
             store.record(db, what, project=project["id"], subject=row["id"], digest=row["digest"])

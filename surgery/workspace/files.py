@@ -1,7 +1,7 @@
 """Folders that appear all at once: written aside, forced to disk, renamed into place.
 
-A staging folder carries the identity of the process that writes it in its name, so what a killed process left
-behind can be told from what a living one is still writing.
+A staging folder carries the machine in its name and is locked by whoever writes it, so what a killed process left
+behind can be told from what a living one, here or elsewhere, is still writing.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 
 from surgery.errors import DiskFullError
+from surgery.workspace import liveness
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_WORDS = ("no space left", "storagefull", "os error 28", "os error 27", "os error 122", "disk is full")
-_CLOCK = 2.0  # seconds by which two readings of a process's start may differ (the clock may be set in between)
+_STAGED = re.compile(r"([0-9a-f]+)\.([0-9a-f]+\.[0-9a-f]+)")
+_LOCK = ".lock"
 
 
 @contextmanager
@@ -51,33 +52,37 @@ def _is_full(error: Exception) -> bool:
 
 @contextmanager
 def staging(home: Path, id: str) -> Iterator[Path]:
-    """A fresh folder to write into; it is removed at the end unless it was renamed away."""
-    me = psutil.Process()
-    folder = home / "staging" / f"{id}.{me.pid}.{me.create_time():.0f}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A fresh folder to write into; it is removed at the end unless it was renamed away.
 
-
-def abandoned(folder: Path) -> bool:
-    """Whether the process that staged this folder is gone."""
-    owner = re.fullmatch(r"[0-9a-f]+\.(\d+)\.(\d+)", folder.name)
-    return owner is None or not alive(int(owner[1]), float(owner[2]))
-
-
-def alive(pid: int, created: float) -> bool:
-    """Whether the process with this id and start time (seconds since 1970) still runs; a zombie does not.
-
-    While threads of a killed process are still ending, it looks like a zombie already but holds its memory.
+    The folder around it stays to the end of the block: where it outlives its writer, `id` may have been renamed into
+    place without having been recorded.
     """
-    try:
-        process = psutil.Process(pid)
-        ended = process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
-        return abs(process.create_time() - created) < _CLOCK and not ended
-    except psutil.NoSuchProcess:
-        return False
+    around = home / "staging" / f"{id}.{liveness.here()}"
+    lock = around.with_name(f"{around.name}{_LOCK}")
+    with liveness.holding(lock):  # before the folder is there: a folder without a holder is surely abandoned
+        folder = around / "files"
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(around, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def abandoned(home: Path) -> list[tuple[str, Path]]:
+    """The staging folders of processes of this machine that are gone: (id, folder)."""
+    found = []
+    for folder in (home / "staging").iterdir():
+        name = _STAGED.fullmatch(folder.name)
+        if name and liveness.ours(name[2]) and liveness.held(folder.with_name(f"{folder.name}{_LOCK}")) is False:
+            found.append((name[1], folder))
+    return found
+
+
+def remove_staging(folder: Path) -> None:
+    """Remove a staging folder with its lock."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_name(f"{folder.name}{_LOCK}").unlink(missing_ok=True)
 
 
 def force_to_disk(folder: Path) -> None:
@@ -88,6 +93,7 @@ def force_to_disk(folder: Path) -> None:
 
 def publish(staged: Path, target: Path) -> None:
     """Rename a folder that is already on disk into place and make the rename itself durable."""
+    _fsync(staged)
     staged.rename(target)
     _fsync(target.parent)
 

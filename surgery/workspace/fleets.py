@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, insert, select, update
 
 from surgery.errors import WorkspaceError
-from surgery.workspace import files, versions
+from surgery.workspace import checksums, files, integrity, versions
 from surgery.workspace.catalogue import fleets, projects
 from surgery.workspace.catalogue import versions as catalogue_versions
 from surgery.workspace.queue import finish
@@ -92,7 +92,7 @@ def add(
 
 
 def _publish(store: Store, staged: Path, row: dict[str, Any], job: str | None) -> Fleet:
-    target = store.home / "fleets" / row["id"]
+    target, sums = store.home / "fleets" / row["id"], checksums.of_folder(staged)
     try:
         with store.write() as db:
             project = find(db, projects, row["project"], "project")
@@ -100,7 +100,9 @@ def _publish(store: Store, staged: Path, row: dict[str, Any], job: str | None) -
                 _check_member(find(db, catalogue_versions, version, "version"), project["id"])
             last = db.scalar(select(func.max(fleets.c.number)).where(fleets.c.project == row["project"]))
             number = (last or 0) + 1
-            db.execute(insert(fleets).values(**row, number=number, state="ready"))
+            row = {**row, "number": number, "state": "ready"}
+            row["checksum"] = integrity.seal(staged, "fleets", row, project, sums)
+            db.execute(insert(fleets).values(**row))
             what = f"made fleet {number} {row['name']!r} of {len(row['members'])} models"
             store.record(db, what, project=row["project"], subject=row["id"], digest=row["digest"])
             if job is not None:
@@ -131,7 +133,8 @@ def get(store: Store, id: str) -> Fleet:
 
 def listing(store: Store, project: str, trashed: bool = False) -> list[Fleet]:
     """The fleets of a project, the newest first."""
-    wanted = (fleets.c.project == project) & (fleets.c.state == ("trash" if trashed else "ready"))
+    shown = fleets.c.state == "trash" if trashed else fleets.c.state != "trash"
+    wanted = (fleets.c.project == project) & shown
     with store.read() as db:
         find(db, projects, project, "project")
         return [
@@ -182,32 +185,34 @@ def network(store: Store, id: str) -> Network:
     """The fleet as a network, with guests that were taken back as the versions that they were. Imports torch.
 
     Raises:
-        WorkspaceError: the files of the fleet, or of such a version, have changed.
+        DamagedError: the files of the fleet, or of such a version, have changed.
     """
     from surgery.network import fleet_store
-    from surgery.network import store as models
 
-    fleet = get(store, id)
-    if models.digest(fleet.folder) != fleet.digest:
-        raise WorkspaceError(
-            f"The files of fleet {fleet.number} {fleet.name!r} have changed.",
-            "Delete it and share the models again.",
-        )
+    with store.read() as db:
+        row = find(db, fleets, id, "fleet")
+    integrity.require(store, "fleets", row)
+    fleet = fleet_of(store, row)
     found = fleet_store.load(fleet.folder)
     for guest in fleet.back:
-        versions.verify(store, fleet.members[guest])
         found.take_back(guest, versions.model(store, fleet.members[guest]).module)
     return found
 
 
 def document(store: Store, id: str, name: str) -> dict[str, Any]:
-    """The "plan" or "receipt" of a fleet."""
-    found: dict[str, Any] = json.loads((get(store, id).folder / f"{name}.json").read_text())
+    """The "plan" or "receipt" of a fleet. Raises DamagedError."""
+    found: dict[str, Any] = json.loads(_file(store, id, f"{name}.json").read_bytes())
     return found
 
 
 def table(store: Store, id: str) -> DataFrame:
-    """Every share that was tried: what `Sharing.table` says."""
+    """Every share that was tried: what `Sharing.table` says. Raises DamagedError."""
     import pandas as pd
 
-    return pd.read_parquet(get(store, id).folder / "shares.parquet")
+    return pd.read_parquet(_file(store, id, "shares.parquet"))
+
+
+def _file(store: Store, id: str, name: str) -> Path:
+    with store.read() as db:
+        row = find(db, fleets, id, "fleet")
+    return integrity.require_file(store, "fleets", row, name) or store.home / "fleets" / id / name

@@ -1,19 +1,23 @@
 """The job rows: a queue that any process may look at and none can take from twice.
 
-A running job holds its slot ("lane:device") until its process is gone; the column is UNIQUE, so a slot cannot be
-given twice. What a job *does* is the business of `surgery.jobs`.
+A running job holds its slot ("machine/lane:device") until its process is gone; the column is UNIQUE, so a slot cannot
+be given twice. Its worker gives signs of life; whether it lives is for its own machine to say. What a job *does* is the
+business of `surgery.jobs`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from surgery.errors import Cancelled
+from surgery.workspace import liveness
 from surgery.workspace.catalogue import jobs, projects
 from surgery.workspace.rows import Job, JobState, Lane
 from surgery.workspace.store import Store, clean_name, fetch, find, moment, new_id
@@ -24,12 +28,40 @@ _FIELDS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Worker:
+    """The process of a job: its id, its start (`liveness.born`), its machine, and the file that it holds locked."""
+
+    pid: int
+    born: float
+    host: str
+    lock: Path | None
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs on this machine, so that it is ours to judge and to end."""
+        return liveness.ours(self.host)
+
+
+def worker_of(store: Store, row: Mapping[str, Any]) -> Worker:
+    """The worker that a row names."""
+    lock = store.home / "jobs" / row["id"] / row["lock"] if row["lock"] else None
+    return Worker(row["pid"], row["pid_created"], row["host"] or "", lock)
+
+
+def slot(lane: str, device: str) -> str:
+    """The slot of a device of this machine."""
+    return f"{liveness.kernel(liveness.here())}/{lane}:{device}"
+
+
 def job_of(store: Store, row: Mapping[str, Any]) -> Job:
     """The public form of a catalogue row."""
     return Job(
         created=moment(row["created"]),
         started=_moment(row["started"]),
         ended=_moment(row["ended"]),
+        heartbeat=_moment(row["heartbeat"]),
+        elsewhere=not liveness.ours(row["host"] or ""),
         folder=store.home / "jobs" / row["id"],
         **{name: row[name] for name in _FIELDS},
     )
@@ -77,18 +109,19 @@ def waiting(db: Connection) -> list[dict[str, Any]]:
     return fetch(db, select(jobs).where(jobs.c.state == "queued").order_by(jobs.c.number))
 
 
-def claim(
-    store: Store, db: Connection, row: Mapping[str, Any], device: str, launch: Callable[[], tuple[int, float]]
-) -> None:
+def claim(store: Store, db: Connection, row: Mapping[str, Any], device: str, launch: Callable[[], Worker]) -> None:
     """Give a queued job its slot and start its process inside the transaction `db`.
 
-    launch: starts the process, returns its id and start time. When this process dies before the transaction is
+    launch: starts the process. When this process dies before the transaction is
     committed, the worker finds its job still queued and leaves without a trace.
     """
     mine = update(jobs).where(jobs.c.id == row["id"])
-    db.execute(mine.values(state="running", slot=f"{row['lane']}:{device}", device=device, started=time.time()))
-    pid, created = launch()
-    db.execute(mine.values(pid=pid, pid_created=created))
+    now = time.time()
+    held = {"slot": slot(row["lane"], device), "device": device}
+    db.execute(mine.values(state="running", **held, started=now, heartbeat=now, elapsed=0.0))
+    worker = launch()
+    lock = worker.lock.name if worker.lock else None
+    db.execute(mine.values(pid=worker.pid, pid_created=worker.born, host=worker.host, lock=lock))
     store.record(db, f"started {row['title']!r} on {device}", project=row["project"], subject=row["id"])
 
 
@@ -123,6 +156,13 @@ def end(store: Store, db: Connection, id: str, state: JobState, reason: str) -> 
     row = find(db, jobs, id, "job")
     store.record(db, f"{state} {row['title']!r}", project=row["project"], subject=id, reason=reason)
     return True
+
+
+def beat(store: Store, id: str, elapsed: float) -> bool:
+    """Record that a job's worker lives, `elapsed` seconds after its start; whether the job is still to be done."""
+    running = (jobs.c.id == id) & (jobs.c.state == "running")
+    with store.write() as db:
+        return bool(db.execute(update(jobs).where(running).values(heartbeat=time.time(), elapsed=elapsed)).rowcount)
 
 
 def release(db: Connection, id: str) -> None:

@@ -41,7 +41,7 @@ class Version:
     parameters: int
     neurons: int  # N, 0 when the model could not be numbered
     operation: str  # title of the surgery that made it, "import" for a root
-    state: Literal["ready", "trash"]
+    state: Literal["ready", "trash", "damaged"]
     folder: Path
 
 
@@ -59,6 +59,7 @@ class DatasetRow:
     classes: tuple[str, ...]
     samples: int
     bytes: int
+    state: Literal["ready", "damaged"]
     folder: Path
 
 
@@ -113,7 +114,7 @@ class Fleet:
     members: Mapping[str, str]  # name -> version id
     hosts: Mapping[str, str]  # guest -> the member that it goes on from, by name
     back: tuple[str, ...]  # the guests that run as they were
-    state: Literal["ready", "trash"]
+    state: Literal["ready", "trash", "damaged"]
     folder: Path
 
     @property
@@ -138,6 +139,8 @@ class Job:
     created: datetime
     started: datetime | None
     ended: datetime | None
+    heartbeat: datetime | None  # the worker's last sign of life
+    elsewhere: bool  # its worker runs on another machine, which alone can tell whether it lives
     limit: float  # seconds it may run
     who: str
     reason: str  # why it failed or was cancelled, and what to do

@@ -1,62 +1,110 @@
-"""Deleting for good, and sweeping what killed processes left behind.
+"""Deleting for good, and finishing what killed processes began.
 
-Rows go first; a folder without a row is an orphan, and orphans are moved to `trash/` inside an exclusive
-transaction (so no commit can be under way) and removed after it.
+A folder is removed only when the catalogue recorded that it was deleted (a tombstone), or when it is the staging folder
+of a process of this machine that is gone. Whatever else lies in the workspace stays: a folder that the catalogue does
+not know may be the only copy of somebody's work, and `surgery doctor` tells of it.
 """
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
-from surgery.workspace import files, scans
-from surgery.workspace.catalogue import datasets, fleets, jobs, lineage, must_keep, projects, selections, versions
+from surgery.errors import WorkspaceError
+from surgery.workspace import files, liveness, scans
+from surgery.workspace.catalogue import (
+    fleets,
+    jobs,
+    lineage,
+    must_keep,
+    projects,
+    selections,
+    tombstones,
+    versions,
+)
 from surgery.workspace.history import without
-from surgery.workspace.store import Store, fetch, new_id
+from surgery.workspace.identity import KINDS
+from surgery.workspace.store import Store, fetch
 
-_OWNED = {"versions": versions, "datasets": datasets, "fleets": fleets, "jobs": jobs}
+BACKUP_LOCK = "backup.lock"  # held in the workspace's folder while an archive of it is written
 
 
 def empty(store: Store, project: str | None = None) -> int:
-    """Delete what lies in the trash (of one project, or everywhere); the bytes freed."""
+    """Delete what lies in the trash (of one project, or everywhere); the bytes freed.
+
+    Raises:
+        WorkspaceError: a backup is being written.
+    """
+    _refuse_during_backup(store.home)
     with store.write() as db:
         gone = _trashed_versions(db, project)
         for row in gone:
-            db.execute(delete(versions).where(versions.c.id == row["id"]))
+            _bury(db, "versions", versions, versions.c.id == row["id"])
             db.execute(delete(selections).where(selections.c.version == row["id"]))
         trashed = fleets.c.state == "trash"
-        db.execute(delete(fleets).where(trashed if project is None else trashed & (fleets.c.project == project)))
+        _bury(db, "fleets", fleets, trashed if project is None else trashed & (fleets.c.project == project))
         for id in _trashed_projects(db, project):
             _forget(db, id)
         _shorten_histories(db, {row["id"] for row in gone})
-        store.record(db, f"emptied the trash: {len(gone)} versions", project=project)
         unused = _unused_digests(db, gone)
-    scanned = [folder for digest in unused for folder in scans.of_model(store, digest)]
-    return _remove(scanned) + sweep(store)
+        _mark(db, "scans", [folder.name for digest in unused for folder in scans.of_model(store, digest)])
+        store.record(db, f"emptied the trash: {len(gone)} versions", project=project)
+    return sweep(store)
 
 
 def sweep(store: Store) -> int:
-    """Remove staging folders of dead processes and artifact folders without a row; the bytes freed."""
-    with store.write() as db:
-        for name, table in _OWNED.items():
-            known = set(db.scalars(select(table.c.id)))
-            for folder in (store.home / name).iterdir():
-                if folder.name not in known:
-                    folder.rename(store.home / "trash" / new_id())
-    left = [folder for folder in (store.home / "staging").iterdir() if files.abandoned(folder)]
-    return _remove([*left, *(store.home / "trash").iterdir()])
-
-
-def _remove(folders: Iterable[Path]) -> int:
+    """Remove what the catalogue recorded as deleted, and staging folders of this machine's dead; the bytes freed."""
     freed = 0
-    for folder in folders:
+    for id, folder in files.abandoned(store.home):
+        _set_aside(store, id)
         freed += files.size(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        files.remove_staging(folder)
+    with store.read() as db:
+        dead = fetch(db, select(tombstones))
+    if dead and not liveness.held(store.home / BACKUP_LOCK):
+        for row in dead:
+            freed += _remove(store.home / row["kind"] / row["name"])
+        with store.write() as db:
+            for row in dead:
+                db.execute(delete(tombstones).where(tombstones.c.kind == row["kind"], tombstones.c.name == row["name"]))
     return freed
+
+
+def _set_aside(store: Store, id: str) -> None:
+    """Move a folder that its writer put in place without recording it to `quarantine/`: nobody was told of it."""
+    for kind, table in KINDS.items():
+        folder = store.home / kind / id
+        with store.write() as db:
+            if folder.exists() and not fetch(db, select(table.c.id).where(table.c.id == id)):
+                (store.home / "quarantine").mkdir(exist_ok=True)
+                folder.rename(store.home / "quarantine" / f"{kind}-{id}")
+
+
+def _remove(folder: Path) -> int:
+    freed = files.size(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return freed
+
+
+def _refuse_during_backup(home: Path) -> None:
+    if liveness.held(home / BACKUP_LOCK):
+        raise WorkspaceError("A backup of this workspace is being written.", "Empty the trash when it is done.")
+
+
+def _bury(db: Connection, kind: str, table: Any, where: Any) -> None:
+    """Delete rows, and record that their folders may go."""
+    _mark(db, kind, db.scalars(select(table.c.id).where(where)))
+    db.execute(delete(table).where(where))
+
+
+def _mark(db: Connection, kind: str, names: Iterable[str]) -> None:
+    for name in list(names):
+        db.execute(insert(tombstones).values(kind=kind, name=name, when=time.time()))
 
 
 def _trashed_projects(db: Connection, project: str | None) -> list[str]:
@@ -76,7 +124,9 @@ def _trashed_versions(db: Connection, project: str | None) -> list[dict[str, Any
 
 def _forget(db: Connection, project: str) -> None:
     """Delete every row of a project; its events stay: they are the audit log."""
-    for table in (versions, lineage, datasets, selections, must_keep, fleets, jobs):
+    for kind, table in (*KINDS.items(), ("jobs", jobs)):
+        _bury(db, kind, table, table.c.project == project)
+    for table in (lineage, selections, must_keep):
         db.execute(delete(table).where(table.c.project == project))
     db.execute(delete(projects).where(projects.c.id == project))
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from sqlalchemy import select, update
 
-from surgery.errors import NotFoundError, WorkspaceError
+from surgery.errors import DamagedError, NotFoundError, WorkspaceError
+from surgery.workspace import integrity
 from surgery.workspace.catalogue import fleets, lineage, projects, versions
 from surgery.workspace.rows import Version
 from surgery.workspace.store import Store, clean_name, fetch, find, moment
@@ -40,7 +41,8 @@ def get(store: Store, id: str) -> Version:
 
 def listing(store: Store, project: str, trashed: bool) -> list[Version]:
     """The versions of a project by number."""
-    wanted = (versions.c.project == project) & (versions.c.state == ("trash" if trashed else "ready"))
+    shown = versions.c.state == "trash" if trashed else versions.c.state != "trash"
+    wanted = (versions.c.project == project) & shown
     with store.read() as db:
         find(db, projects, project, "project")
         rows = fetch(db, select(versions).where(wanted).order_by(versions.c.number))
@@ -48,38 +50,42 @@ def listing(store: Store, project: str, trashed: bool) -> list[Version]:
 
 
 def model(store: Store, id: str) -> Model:
-    """Load the model of a version with the parts that lie in it. Imports torch."""
+    """Load the model of a version with the parts that lie in it. Imports torch.
+
+    Raises:
+        DamagedError: its files are not those that were committed.
+    """
     from surgery.network import part
     from surgery.network import store as models
 
-    folder = get(store, id).folder
+    row = _row(store, id)
+    integrity.require(store, "versions", row)
+    folder = store.home / "versions" / row["id"]
     return replace(models.load(folder), parts=part.load(folder))
 
 
 def verify(store: Store, id: str) -> str:
-    """Recompute a version's digest from the bytes on disk.
+    """Compare every file of a version with its checksums; the digest of its model.
 
     Raises:
-        WorkspaceError: the bytes are not those that were committed.
+        DamagedError: the bytes are not those that were committed; the version is quarantined.
     """
-    from surgery.network import store as models
-
-    version = get(store, id)
-    found = models.digest(version.folder)
-    if found != version.digest:
-        raise WorkspaceError(
-            f"The files of version {version.number} {version.name!r} have changed: {found[:19]}…, "
-            f"committed was {version.digest[:19]}….",
-            f"Restore {str(version.folder)!r} from a backup, or go on from another version.",
+    row = _row(store, id)
+    if found := integrity.examine(store, "versions", row):
+        raise DamagedError(
+            f"The files of version {row['number']} {row['name']!r} have changed: {'; '.join(found[:5])}.",
+            f"Restore {str(store.home / 'versions' / id)!r} from a backup and run `surgery doctor --repair`, or go on "
+            "from another version.",
         )
-    return found
+    return str(row["digest"])
 
 
 def inspect(store: Store, id: str) -> dict[str, Any]:
-    """The architecture file of a version."""
+    """The architecture file of a version. Raises DamagedError."""
     from surgery.network import store as models
 
-    return models.inspect(get(store, id).folder)
+    _file(store, id, models.DESCRIPTION)
+    return models.inspect(store.home / "versions" / id)
 
 
 def table(store: Store, id: str, name: str) -> DataFrame:
@@ -90,23 +96,33 @@ def table(store: Store, id: str, name: str) -> DataFrame:
     """
     import pandas
 
-    version = get(store, id)
-    path = version.folder / "tables" / f"{Path(name).name}.parquet"
-    if not path.exists():
+    path = _file(store, id, f"tables/{Path(name).name}.parquet")
+    if path is None:
+        version = get(store, id)
         raise NotFoundError(f"Version {version.number} {version.name!r} has no table {name!r}.", "")
     return pandas.read_parquet(path)
 
 
 def parts(store: Store, id: str) -> list[dict[str, Any]]:
     """What is known of the parts that lie in a version, without torch; whole they come with `model`."""
-    path = get(store, id).folder / "parts.json"
-    return json.loads(path.read_bytes()) if path.exists() else []
+    path = _file(store, id, "parts.json")
+    return json.loads(path.read_bytes()) if path else []
 
 
 def document(store: Store, id: str, name: Literal["plan", "receipt"]) -> dict[str, Any] | None:
     """The plan or receipt committed with a version; None for a root."""
-    path = get(store, id).folder / f"{name}.json"
-    return cast(dict[str, Any], json.loads(path.read_bytes())) if path.exists() else None
+    path = _file(store, id, f"{name}.json")
+    return cast(dict[str, Any], json.loads(path.read_bytes())) if path else None
+
+
+def _row(store: Store, id: str) -> Mapping[str, Any]:
+    with store.read() as db:
+        return find(db, versions, id, "version")
+
+
+def _file(store: Store, id: str, name: str) -> Path | None:
+    """The path of a small file of a version, compared with its checksum; None where it never had it."""
+    return integrity.require_file(store, "versions", _row(store, id), name)
 
 
 def kept(store: Store, id: str) -> list[int] | None:

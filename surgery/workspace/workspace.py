@@ -45,15 +45,17 @@ if TYPE_CHECKING:
 
 
 class Workspace:
-    """One folder of projects. Opening it makes what is missing and sweeps what killed processes left."""
+    """One folder of projects. Opening it makes what is missing and removes what killed processes left half written."""
 
-    def __init__(self, home: Path | None = None, *, who: str | None = None) -> None:
+    def __init__(self, home: Path | None = None, *, who: str | None = None, checks: bool = True) -> None:
         """Open the workspace in `home` (default: SURGERY_HOME, or the user's data folder) in the name of `who`.
 
+        checks: compare what is opened with its checksums, once in each process; pages leave that to jobs and probes.
+
         Raises:
-            WorkspaceError: the folder cannot be written.
+            WorkspaceError: the folder cannot be written, or it and the catalogue do not belong together.
         """
-        self.store = open_store(home, who)
+        self.store = open_store(home, who, checks=checks)
         self.home = self.store.home
         trash.sweep(self.store)
 

@@ -1,4 +1,4 @@
-"""Commits that go wrong: the disk is full, the process dies at any stage, others commit and sweep meanwhile."""
+"""Commits that go wrong: the disk is full, the process dies at any stage, others commit and open meanwhile."""
 
 from __future__ import annotations
 
@@ -159,12 +159,15 @@ def test_sweeping_spares_what_others_are_writing(ws, project):
     assert not staged.exists()
 
 
-def test_foreign_folders_are_swept(ws, project):
-    for name in ("staging/abc.999999999.1", "staging/whatever", "versions/beef", "datasets/beef", "jobs/beef"):
+def test_what_the_catalogue_does_not_know_is_left_alone(ws, project):
+    names = ("staging/abc.999999999.1", "staging/whatever", "versions/beef", "datasets/beef", "jobs/beef", "trash/x")
+    for name in names:
         (ws.home / name).mkdir()
-        (ws.home / name / "file").write_text("orphan")
-    unharmed(Workspace(ws.home), project)
-    assert not (ws.home / "datasets" / "beef").exists() and not (ws.home / "jobs" / "beef").exists()
+        (ws.home / name / "file").write_text("somebody's work")
+    (ws.home / "datasets" / "README.md").write_text("what lies here")
+    Workspace(ws.home).empty_trash()
+    assert all((ws.home / name / "file").read_text() == "somebody's work" for name in names)
+    assert (ws.home / "datasets" / "README.md").read_text() == "what lies here"
 
 
 def test_two_processes_commit_and_sweep_at_once(ws, project):

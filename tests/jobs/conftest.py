@@ -13,7 +13,8 @@ import pytest
 from surgery import jobs
 from surgery.context import Context
 from surgery.jobs import Job, kinds
-from surgery.workspace import Project, Workspace, queue
+from surgery.workspace import Project, Workspace, liveness, queue
+from surgery.workspace.queue import Worker
 from tests.jobs import sleeper
 
 
@@ -42,7 +43,7 @@ def perform(ws: Workspace, project: str, kind: str, **given: Any) -> Job:
     task = kinds.KINDS[kind].prepare(ws, project, {"kind": kind, **given})
     queued = queue.add(ws.store, task, project=project, title=f"A {kind}", lane="short", device="", limit=60)
     with ws.store.write() as db:
-        queue.claim(ws.store, db, queue.waiting(db)[0], "cpu", lambda: (os.getpid(), time.time()))
+        queue.claim(ws.store, db, queue.waiting(db)[0], "cpu", this_process)
     job = queue.get(ws.store, queued.id)
     job.folder.mkdir(exist_ok=True)
     result = kinds.KINDS[kind].work(ws, job, Context())
@@ -80,6 +81,17 @@ def said(ws: Workspace) -> Callable[[Job, str], None]:
         wait_until(lambda: any(key in event for event in jobs.events(ws, job.id, 0)[0]), f"{job.title} says {key}")
 
     return said
+
+
+def this_process() -> Worker:
+    """What an engine says of a worker that runs in this process."""
+    return Worker(os.getpid(), liveness.born(os.getpid()), liveness.here(), None)
+
+
+def worker_of(ws: Workspace, job: Job) -> Worker:
+    """The worker of a job that runs."""
+    with ws.store.read() as db:
+        return next(queue.worker_of(ws.store, row) for row in queue.holders(db) if row["id"] == job.id)
 
 
 def held(ws: Workspace) -> list[str]:

@@ -10,12 +10,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from surgery import jobs
 from surgery.errors import Cancelled
 from surgery.jobs import kinds
-from surgery.workspace import Workspace, queue
+from surgery.workspace import Workspace, liveness, queue
+from surgery.workspace.queue import Worker
 from tests.jobs.sleeper import KINDS
 
 
@@ -25,18 +24,18 @@ class Diary:
 
     path: Path
 
-    def launch(self, home: Path, job_id: str) -> tuple[int, float]:
+    def launch(self, home: Path, job_id: str) -> Worker:
         """Append the job to the diary in one write."""
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(descriptor, f"{job_id}\n".encode())
         os.close(descriptor)
-        return os.getpid(), psutil.Process().create_time()
+        return Worker(os.getpid(), liveness.born(os.getpid()), liveness.here(), None)
 
-    def alive(self, pid: int, created: float) -> bool:
+    def alive(self, worker: Worker) -> bool:
         """All racers live to the end."""
         return True
 
-    def stop(self, pid: int, created: float) -> bool:
+    def stop(self, worker: Worker) -> bool:
         """Nothing to stop."""
         return True
 

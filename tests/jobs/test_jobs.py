@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections import namedtuple
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ from surgery import jobs
 from surgery.errors import DataError, JobError, NotFoundError
 from surgery.workspace import Workspace
 from tests.jobs import sleeper
-from tests.jobs.conftest import held, wait_until
+from tests.jobs.conftest import held, wait_until, worker_of
 
 ENGINE = sleeper.ENGINE
 
@@ -111,9 +112,9 @@ def test_cancelling_a_queued_job_never_starts_it(ws, submit):
 def test_cancelling_a_running_job_ends_its_process(ws, submit, said):
     job = submit("sleep", steps=10_000, pause=0.1)
     said(job, "point")
-    born = psutil.Process(job.pid).create_time()
+    worker = worker_of(ws, job)
     cancelled = jobs.cancel(ws, job.id, engine=ENGINE)
-    assert cancelled.state == "cancelled" and not ENGINE.alive(job.pid, born)
+    assert cancelled.state == "cancelled" and not ENGINE.alive(worker)
     assert held(ws) == []
 
 
@@ -121,9 +122,9 @@ def test_cancelling_a_running_job_ends_its_process(ws, submit, said):
 def test_cancelling_works_inside_native_code(ws, submit, said, kind):
     job = submit(kind)
     said(job, "log" if kind == "stubborn" else "stage")
-    born = psutil.Process(job.pid).create_time()
+    worker = worker_of(ws, job)
     jobs.cancel(ws, job.id, engine=ENGINE)
-    assert held(ws) == [] and not ENGINE.alive(job.pid, born)
+    assert held(ws) == [] and not ENGINE.alive(worker)
 
 
 def test_cancelling_a_finished_job_changes_nothing(ws, submit, ended):
@@ -216,9 +217,11 @@ def test_a_worker_that_died_while_the_app_was_down_is_found_failed_and_the_queue
 def test_a_number_that_belongs_to_another_process_now_is_left_alone(ws, submit, said):
     job = submit("sleep", steps=10_000, pause=0.1)
     said(job, "point")
-    assert not ENGINE.alive(job.pid, psutil.Process(job.pid).create_time() - 100)
-    assert not ENGINE.alive(os.getpid(), 0.0)
-    ENGINE.stop(job.pid, 0.0)
+    worker = replace(worker_of(ws, job), lock=None)
+    assert ENGINE.alive(worker)
+    assert not ENGINE.alive(replace(worker, born=worker.born - 100))
+    assert not ENGINE.alive(replace(worker, pid=os.getpid(), born=0.0))
+    ENGINE.stop(replace(worker, born=0.0))
     assert status(ws, job).state == "running"
 
 

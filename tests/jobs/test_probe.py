@@ -32,6 +32,7 @@ from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
 from surgery.workspace import Workspace
+from surgery.workspace.liveness import born
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +256,7 @@ def test_a_second_probe_leaves_the_place_to_the_first(tmp_path: Path) -> None:
 
 def test_the_card_of_a_dead_probe_is_replaced(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
-    dead = Card("nowhere", "00", child.pid, psutil.Process(child.pid).create_time())
+    dead = Card("nowhere", "00", child.pid, born(child.pid))
     child.wait()
     assert dead.publish(tmp_path)
     assert Card.of(tmp_path) is None

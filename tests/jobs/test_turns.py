@@ -32,7 +32,7 @@ def test_racing_pumps_start_each_job_once_in_order_and_one_per_slot(ws, project,
     by_slot = defaultdict(list)
     for job in sorted(jobs.values(), key=lambda job: job.started):
         by_slot[job.result["slot"]].append(job.number)
-    assert set(by_slot) == {f"{lane}:{device}" for lane in ("long", "short") for device in ("sim0", "sim1")}
+    assert set(by_slot) == {queue.slot(lane, device) for lane in ("long", "short") for device in ("sim0", "sim1")}
     assert all(numbers == sorted(numbers) for numbers in by_slot.values())
 
 
@@ -48,7 +48,7 @@ def test_a_launch_that_is_not_committed_leaves_the_job_queued(ws, project):
     """Whoever pumps dies between launch and commit: the worker finds that the job is not its own."""
     job = queue.add(ws.store, {"kind": "sleep"}, project=project.id, title="x", lane="long", device="", limit=60)
 
-    def launch() -> tuple[int, float]:
+    def launch() -> queue.Worker:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), ws.store.write() as db:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +23,7 @@ from surgery.network.model import Origin
 from surgery.plan import Plan
 from surgery.receipt import Receipt, to_html
 from surgery.workspace import DatasetRow, Project, Version, Workspace, queue
-from tests.jobs.conftest import wait_until
+from tests.jobs.conftest import this_process, wait_until
 from tests.patients import mlp
 
 
@@ -52,7 +50,7 @@ def do(ws: Workspace, project: Project) -> Callable[..., Job]:
         task = KINDS[kind].prepare(ws, project.id, {"kind": kind, **given})
         queued = queue.add(ws.store, task, project=project.id, title=f"A {kind}", lane="short", device="", limit=60)
         with ws.store.write() as db:
-            queue.claim(ws.store, db, queue.waiting(db)[0], "cpu", lambda: (os.getpid(), time.time()))
+            queue.claim(ws.store, db, queue.waiting(db)[0], "cpu", this_process)
         job = queue.get(ws.store, queued.id)
         before(job)
         result = KINDS[kind].work(ws, job, Context())

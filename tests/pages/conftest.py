@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from sqlalchemy import update
@@ -21,7 +20,7 @@ from surgery.data.load import from_arrays
 from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
-from surgery.workspace import Job, Project, Version, Workspace, catalogue, queue
+from surgery.workspace import Job, Project, Version, Workspace, catalogue, liveness, queue
 
 ROOT = Path(__file__).parents[2]
 OpenPage = Callable[..., AppTest]
@@ -119,7 +118,7 @@ def running(ws: Workspace) -> Callable[..., Job]:
                     device="cpu",
                     slot="long:cpu",
                     pid=os.getpid(),
-                    pid_created=psutil.Process().create_time(),
+                    pid_created=liveness.born(os.getpid()),
                     created=time.time(),
                     started=time.time() - 5,
                     limit=3600.0,

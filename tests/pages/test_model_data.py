@@ -382,8 +382,8 @@ def failed(ws: Workspace, project: Project, task: dict[str, Any], reason: str) -
         queue.end(ws.store, db, job.id, "failed", reason)
 
 
-def _none() -> tuple[int, float]:
-    return 0, 0.0
+def _none() -> queue.Worker:
+    return queue.Worker(0, 0.0, "", None)
 
 
 def pictures() -> bytes:

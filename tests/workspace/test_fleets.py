@@ -115,12 +115,11 @@ def test_a_fleet_whose_files_changed_is_refused(ws: Workspace, shared: Fleet) ->
         ws.fleet_network(shared.id)
 
 
-def test_folders_without_a_row_are_swept(ws: Workspace, shared: Fleet, tmp_path: Path) -> None:
+def test_folders_without_a_row_are_left_alone(ws: Workspace, shared: Fleet, tmp_path: Path) -> None:
     orphan = ws.home / "fleets" / "0123456789"
     orphan.mkdir()
     Workspace(ws.home, who="ada")
-    assert not orphan.exists()
-    assert shared.folder.exists()
+    assert orphan.exists()
 
 
 def test_it_goes_with_its_project(ws: Workspace, project: Project, shared: Fleet) -> None:
