@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from surgery.cli_care import backup, doctor, restore
 from surgery.cli_change import change, run
 from surgery.cli_data import drift, import_data, join, must_keep, train_mlp
 from surgery.cli_fleet import fleet
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     _look(add)
     _operate(add)
     _decide(add)
+    _care(add)
     return top
 
 
@@ -192,6 +194,21 @@ def _decide(add: Add) -> None:
     sub.add_argument("--cancel", metavar="JOB")
     sub.add_argument("--retry", metavar="JOB")
     sub.add_argument("--take", nargs=2, metavar=("JOB", "CANDIDATE"), help="make a version of a job's candidate")
+
+
+def _care(add: Add) -> None:
+    """The workspace as a whole."""
+    sub = add(
+        "doctor", doctor, "examine the workspace: every checksum, every row against its folder, what was left behind"
+    )
+    sub.add_argument("--repair", action="store_true", help="put right what can be put right; nothing is erased")
+
+    sub = add("backup", backup, "write the whole workspace into one archive with checksums, also while jobs run")
+    sub.add_argument("file", type=Path, metavar="FILE")
+
+    sub = add("restore", restore, "make a workspace of an archive, in an empty folder")
+    sub.add_argument("file", type=Path, metavar="FILE")
+    sub.add_argument("--home", type=Path, help="the folder; by default SURGERY_HOME")
 
 
 def start(options: argparse.Namespace) -> int:

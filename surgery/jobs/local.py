@@ -87,7 +87,8 @@ class Local:
 
 def _signal(pid: int, order: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, order)
+        if os.getpgid(pid) == pid:  # every worker leads a group; what does not is no worker
+            os.killpg(pid, order)
 
 
 LOCAL = Local()

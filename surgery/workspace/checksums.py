@@ -28,6 +28,11 @@ def write(folder: Path, files: Mapping[str, str]) -> str:
     return _checksum(content)
 
 
+def of_list(folder: Path) -> str:
+    """The checksum of a folder by its own list. Raises OSError."""
+    return _checksum((folder / LIST).read_bytes())
+
+
 def damage(folder: Path, checksum: str | None, only: Sequence[str] = ()) -> list[str]:
     """What differs from when the checksum was made: "NAME changed", "NAME is missing", "NAME was added".
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from surgery.errors import ConflictError, WorkspaceError
+from surgery.errors import ConflictError, DamagedError, WorkspaceError
 from surgery.workspace.catalogue import events, projects, versions
 from surgery.workspace.projects import project_of, revise
 from surgery.workspace.rows import Project
@@ -107,4 +107,9 @@ def _usable(db: Connection, project: Mapping[str, Any], version: str) -> Mapping
         raise WorkspaceError(f"Version {row['name']!r} belongs to another project.", "Open that project.")
     if row["state"] == "trash":
         raise WorkspaceError(f"Version {row['number']} {row['name']!r} lies in the trash.", "Restore it first.")
+    if row["state"] == "damaged":
+        raise DamagedError(
+            f"Version {row['number']} {row['name']!r} was found damaged and cannot become current.",
+            "Restore its folder from a backup and run `surgery doctor --repair`.",
+        )
     return row

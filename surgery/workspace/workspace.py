@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.workspace import (
+    backup,
     commits,
     datasets,
     files,
@@ -58,6 +59,7 @@ class Workspace:
         self.store = open_store(home, who, checks=checks)
         self.home = self.store.home
         trash.sweep(self.store)
+        backup.keep_copy(self.store)
 
     def acting_as(self, who: str) -> Workspace:
         """The same workspace in another person's name, without opening it again."""
