@@ -96,6 +96,15 @@ def trash() -> None:
 
 with panels.panel():
     home.set_up(ws)
+    if unknown := ws.unknown_folders():
+        st.warning(
+            plural(
+                "{count} folder is not in the catalogue of this workspace. `surgery doctor` says what it is.",
+                "{count} folders are not in the catalogue of this workspace. `surgery doctor` says what they are.",
+                len(unknown),
+            ),
+            icon=":material/folder_off:",
+        )
     best = next((project for project in projects if project.outcome), None)
     if best is not None:
         result_card(best)

@@ -26,6 +26,7 @@ def draw(view: View) -> None:
         return
     ws = view.workspace
     versions = ws.versions(view.project.id)
+    versions = [one for one in versions if one.state == "ready"]
     receipts = {one.id: found for one in versions if (found := ws.receipt(one.id))}
     points, metric = measured(versions, receipts, view.dataset.digest)
     if len(points) < 2:

@@ -33,6 +33,24 @@ def draw() -> None:
             _copy_link(view)
     if view.problem is not None:
         panels.show_error(view.problem)
+    _quarantined(view)
+
+
+def _quarantined(view: View) -> None:
+    """Say on every page when what is on view was found damaged."""
+    version, dataset = view.version, view.dataset
+    names = [_("Version {number}").format(number=version.number)] if version and version.state == "damaged" else []
+    names += [_("Dataset {name}").format(name=plain(dataset.name))] if dataset and dataset.state == "damaged" else []
+    for name in names:
+        st.error(
+            _("**{name} is quarantined:** its files have changed since they were committed.").format(name=name)
+            + "\n\n"
+            + _(
+                "Next step: use another one, or restore its folder from a backup and run `surgery doctor --repair`. "
+                "The activity log on Versions names the files."
+            ),
+            icon=":material/gpp_bad:",
+        )
 
 
 def _projects(view: View) -> None:
@@ -70,7 +88,9 @@ def _versions(view: View) -> None:
         return
     current = view.project.current
     labels = {
-        version.id: f"v{version.number} {version.name}" + (_(" · current") if version.id == current else "")
+        version.id: f"v{version.number} {version.name}"
+        + (_(" · current") if version.id == current else "")
+        + (_(" · quarantined") if version.state == "damaged" else "")
         for version in view.workspace.versions(view.project.id)
     }
     chosen = st.menu_button(

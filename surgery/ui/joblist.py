@@ -50,6 +50,12 @@ def progress(job: Job) -> None:
             stage=stage, percent=f"{job.percent:.0f}", left=format.seconds(job.eta)
         )
     st.progress(min(1.0, (job.percent or 0) / 100), text=plain(text))
+    if job.elsewhere and job.heartbeat is not None:
+        st.caption(
+            _("Runs on another machine, which last reported {ago}. If that machine is gone, cancel the job.").format(
+                ago=format.ago(job.heartbeat)
+            )
+        )
 
 
 def cancel_button(ws: Workspace, job: Job) -> None:

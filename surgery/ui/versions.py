@@ -102,6 +102,7 @@ def lineage_table(view: View) -> None:
 
 def _row(branches: str, version: Version, project: Project) -> dict[str, str]:
     mark = _(" · current") if version.id == project.current else ""
+    mark += _(" · quarantined") if version.state == "damaged" else ""
     return {
         _("Version"): f"{branches}v{version.number} {version.name}{mark}",
         _("Made by"): version.operation,
@@ -126,7 +127,7 @@ def heading(view: View) -> None:
 def parts(view: View) -> None:
     """The parts that lie in the version on view, each to be taken out as a version of its own."""
     ws, version, project = view.workspace, view.version, view.project
-    if version is None or project is None:
+    if version is None or project is None or version.state == "damaged":
         return
     for place, part in enumerate(ws.parts(version.id)):
         if part["figures"]:  # a module, which lies on the shelf
@@ -153,8 +154,16 @@ def actions(view: View) -> None:
         return
     is_current = version.id == project.current
     why = _("This version is current; make another one current first.") if is_current else None
+    damaged = version.state == "damaged"
+    unfit = _("This version is quarantined: its files have changed.") if damaged else why
     with st.container(horizontal=True):
-        if st.button(_("Make current"), icon=":material/check_circle:", type="primary", disabled=is_current, help=why):
+        if st.button(
+            _("Make current"),
+            icon=":material/check_circle:",
+            type="primary",
+            disabled=is_current or damaged,
+            help=unfit,
+        ):
             with panels.panel():
                 ws.make_current(project.id, version.id, revision=project.revision)
                 st.session_state[_PROOF] = (project.id, version.id)
@@ -185,7 +194,7 @@ def _rename(ws: Workspace, version: Version) -> None:
 def receipt(view: View) -> None:
     """Show what the surgery that made the version on view did, measured before and after."""
     ws, version, project = view.workspace, view.version, view.project
-    if version is None or project is None:
+    if version is None or project is None or version.state == "damaged":
         return
     found = ws.receipt(version.id)
     if found is None:

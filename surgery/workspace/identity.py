@@ -65,6 +65,18 @@ def folders(home: Path) -> list[str]:
     ]
 
 
+def unknown(store: Store) -> list[str]:
+    """The folders of work that the catalogue does not know; those that are being committed are none."""
+    there, staged = folders(store.home), {path.name.split(".")[0] for path in (store.home / "staging").iterdir()}
+    with store.read() as db:
+        known = _known(db)
+    return [name for name in there if name not in known and name.partition("/")[2] not in staged]
+
+
+def _known(db: Connection) -> set[str]:
+    return {f"{kind}/{id}" for kind, table in KINDS.items() for id in db.scalars(select(table.c.id))}
+
+
 def _check(store: Store, db: Connection, mine: str | None, theirs: str | None) -> None:
     rows = sum(db.scalar(select(func.count()).select_from(table)) or 0 for table in KINDS.values())
     there = folders(store.home)
@@ -77,8 +89,7 @@ def _check(store: Store, db: Connection, mine: str | None, theirs: str | None) -
             f"The catalogue {where} is empty, but {store.home} holds {len(there):,} folders of work: {named}.",
             f"If SURGERY_DATABASE names the team's catalogue, set it here too. {_DOCTOR}",
         )
-    known = {f"{kind}/{id}" for kind, table in KINDS.items() for id in db.scalars(select(table.c.id))}
-    if rows and not known & set(there):
+    if rows and not _known(db) & set(there):
         raise WorkspaceError(
             f"The catalogue {where} lists {rows:,} versions, datasets and fleets, and {store.home} holds none of them.",
             f"Set SURGERY_HOME to the folder that belongs to it. {_DOCTOR}",

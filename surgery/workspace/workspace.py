@@ -23,6 +23,7 @@ from surgery.workspace import (
     files,
     fleets,
     history,
+    identity,
     must_keep,
     projects,
     scans,
@@ -377,6 +378,10 @@ class Workspace:
     def empty_trash(self, project_id: str | None = None) -> int:
         """Delete for good what lies in the trash; the bytes freed."""
         return trash.empty(self.store, project_id)
+
+    def unknown_folders(self) -> list[str]:
+        """Folders of work that the catalogue does not know ("versions/ID", …): `surgery doctor` takes them up."""
+        return identity.unknown(self.store)
 
     def disk_use(self, project_id: str) -> int:
         """Bytes of a project's versions and datasets, those in the trash included."""
