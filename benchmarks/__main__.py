@@ -35,6 +35,7 @@ NAMES = (
         "self_compress_lm",
         "similarity",
         "share",
+        "faults",
     ),
 )
 

@@ -164,9 +164,10 @@ def _strangers(home: Path) -> Iterator[Finding]:
     for path in sorted(home.iterdir()):
         if path.name not in _OURS and not path.name.startswith((catalogue.FILE, ".")):
             yield Finding(path.name, "it is not of this workspace and is left alone")
+    ours = set(identity.folders(home))
     for kind in KINDS:
         for path in sorted((home / kind).iterdir() if (home / kind).is_dir() else ()):
-            if not path.is_dir():
+            if f"{kind}/{path.name}" not in ours:
                 yield Finding(f"{kind}/{path.name}", "it is not of this workspace and is left alone")
     for name in ("staging", "trash", QUARANTINE):
         left = sorted((home / name).iterdir()) if (home / name).is_dir() else []

@@ -7,6 +7,7 @@ it then refuses to start, says what it found, and `surgery doctor` puts things r
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from sqlalchemy import Connection, func, select
@@ -19,6 +20,7 @@ from surgery.workspace.store import Store, new_id
 
 FILE = "workspace.json"
 KINDS = {"versions": versions, "datasets": datasets, "fleets": fleets}  # folders that hold work, and their tables
+_ID = re.compile(r"[0-9a-f]{10}")  # what `new_id` makes
 _DOCTOR = "Run `surgery doctor` to see what is there and how it can be put right; nothing was changed."
 
 
@@ -56,12 +58,12 @@ def to_folder(home: Path, id: str) -> None:
 
 
 def folders(home: Path) -> list[str]:
-    """The folders that hold work: "versions/ID", …"""
+    """The folders that hold work: "versions/ID", …; others are not of this product."""
     return [
         f"{kind}/{path.name}"
         for kind in KINDS
         for path in sorted((home / kind).iterdir() if (home / kind).is_dir() else ())
-        if path.is_dir()
+        if path.is_dir() and _ID.fullmatch(path.name)
     ]
 
 
