@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.context import Context
 from surgery.jobs import work
-from surgery.workspace import Workspace
+from surgery.workspace import Workspace, scans
 from surgery.workspace.files import full_disk_refused
 from surgery.workspace.rows import Job
 
@@ -196,7 +196,7 @@ def _keep(folder: Path, kind: str, asked: Mapping[str, Any], found: Mapping[str,
     """Write a measurement where `place` looks for it."""
     target = place(folder, kind, asked)
     staged = target.with_suffix(".part")
-    with full_disk_refused("the measurement"):
+    with full_disk_refused("the measurement"), scans.extending(folder):
         staged.write_text(json.dumps(found), encoding="utf-8")
         staged.replace(target)
     return {"file": str(target)}

@@ -257,7 +257,8 @@ class WhatIf:
         """The scan of this version on this dataset that saw most samples; never one of test samples."""
         anywhere = self.ws.scan_folder(self.version, self.dataset, {})
         same = anywhere.name.rpartition("-")[0]
-        scans = [Scan.load(folder) for folder in anywhere.parent.glob(f"{same}-*")]
+        folders = [folder for folder in anywhere.parent.glob(f"{same}-*") if self.ws.scan_is_whole(folder)]
+        scans = [Scan.load(folder) for folder in folders]
         return max((s for s in scans if s.inputs["role"] != "test"), key=lambda s: s.samples, default=None)
 
     def _job_seconds(self, epochs: int) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.context import Context
 from surgery.jobs import candidates, fleet_work
-from surgery.workspace import Workspace, queue
+from surgery.workspace import Workspace, queue, scans
 from surgery.workspace.files import full_disk_refused
 from surgery.workspace.rows import Job
 
@@ -216,7 +216,7 @@ def find_slices(model: Model, data: Dataset, folder: Path, ctx: Context) -> None
 
     found, open_data = Scan.load(folder), data.without_test()
     scored = criticality(model, open_data, found, ctx, fill="mean")
-    with full_disk_refused("the slices"):
+    with full_disk_refused("the slices"), scans.extending(folder):
         scored.save(folder)
         seen = slices.observe(model, open_data, found, ctx)
         layers.save(model, seen, folder)
@@ -243,7 +243,7 @@ def sensitivity(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     try:
         measured.run(seconds=float(job.task.get("seconds", SECONDS)))
     finally:
-        with full_disk_refused("the measurements"):
+        with full_disk_refused("the measurements"), scans.extending(folder):
             measured.save(folder)
     table = measured.table
     return {"folder": str(folder), "tested": int(table["tested"].sum()), "all": len(table)}
@@ -255,7 +255,7 @@ def projection(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
     folder = ws.scan_folder(*(job.task[name] for name in ("version", "dataset", "params")))
     ctx.report({"stage": "drawing the map", "done": 0, "total": None, "seconds": 0.0})
-    with full_disk_refused("the map"):
+    with full_disk_refused("the map"), scans.extending(folder):
         project(folder)
     return {"folder": str(folder)}
 

@@ -121,7 +121,9 @@ def read(ws: Workspace, version: str, dataset: str) -> Seen | None:
     """The scan of a version on a dataset; None when there is none yet."""
     folder = ws.scan_folder(version, dataset, PARAMETERS)
     table = folder / TABLE
-    return _read(str(folder), table.stat().st_mtime_ns) if table.exists() else None
+    if not ws.scan_is_whole(folder) or not table.exists():
+        return None
+    return _read(str(folder), table.stat().st_mtime_ns)
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)

@@ -366,8 +366,12 @@ class Workspace:
         return scans.folder(self.store, version_id, dataset_id, params)
 
     def has_scan(self, version_id: str, dataset_id: str, params: Mapping[str, Any]) -> bool:
-        """Whether that scan was made."""
-        return self.scan_folder(version_id, dataset_id, params).exists()
+        """Whether that scan was made, and is as it was written."""
+        return self.scan_is_whole(self.scan_folder(version_id, dataset_id, params))
+
+    def scan_is_whole(self, folder: Path) -> bool:
+        """Whether a scan is there as it was written; one whose files have changed is set aside, to be made again."""
+        return scans.whole(self.store, folder)
 
     def add_scan(
         self, version_id: str, dataset_id: str, params: Mapping[str, Any], make: Callable[[Path], object]
