@@ -39,7 +39,9 @@ def test_every_command_is_in_the_readme_and_every_command_there_exists() -> None
     assert sorted(written) == sorted(commands())
 
 
-@pytest.mark.parametrize("name", ["SURGERY_HOME", "SURGERY_TOKEN", "SURGERY_ARCHITECTURES", "SURGERY_DATABASE"])
+@pytest.mark.parametrize(
+    "name", ["SURGERY_HOME", "SURGERY_TOKEN", "SURGERY_ARCHITECTURES", "SURGERY_DATABASE", "SURGERY_HOST"]
+)
 def test_the_variables_in_the_readme_are_read(name: str) -> None:
     assert f"`{name}`" in README
     sources = [path.read_text() for path in (ROOT / "surgery").rglob("*.py")]
