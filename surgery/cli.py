@@ -205,9 +205,8 @@ def start(options: argparse.Namespace) -> int:
     access.host_names(options.address)
     if not APP.exists():
         raise SurgeryError(f"{APP} is missing: the app runs from a checkout.", "Clone the project and run `make run`.")
-    with socket.socket() as probe:
-        if probe.connect_ex((options.address, options.port)) == 0:
-            raise SurgeryError(f"Port {options.port} is taken.", f"Try `surgery --port {options.port + 1}`.")
+    if _listens(options.address, options.port):
+        raise SurgeryError(f"Port {options.port} is taken.", f"Try `surgery --port {options.port + 1}`.")
     url = f"http://{access.shown(options.address)}:{options.port}"
     print(f"Model Surgery: {url}   (stop with Ctrl-C)", flush=True)
     if sys.stdout.isatty() and not options.no_browser:
@@ -219,11 +218,19 @@ def start(options: argparse.Namespace) -> int:
 def _open(url: str, options: argparse.Namespace) -> None:
     """Open the browser once the server listens."""
     for _ in range(150):
-        with socket.socket() as probe:
-            if probe.connect_ex((options.address, options.port)) == 0:
-                webbrowser.open(url)
-                return
+        if _listens(options.address, options.port):
+            webbrowser.open(url)
+            return
         time.sleep(0.2)
+
+
+def _listens(address: str, port: int) -> bool:
+    """Say whether a server answers there."""
+    try:
+        socket.create_connection((address.strip("[]"), port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def import_model(options: argparse.Namespace) -> None:

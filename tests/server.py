@@ -39,15 +39,24 @@ class Server:
         self.process.wait()
 
 
-@contextmanager
-def serving(home: Path, logs: Path, *options: str, folder: Path = ROOT, **environment: str) -> Iterator[Server]:
-    """The app on a workspace and a free port of the loopback, ended at the end; options are Streamlit's.
+STARTS = {
+    "streamlit": ("-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port"),
+    "command": ("-c", "from surgery.cli import main; raise SystemExit(main())", "--no-browser", "--port"),
+    "uvicorn": ("-m", "uvicorn", "app:server", "--app-dir", str(ROOT), "--port"),
+}
 
-    folder: where it is started, and where Streamlit looks for secrets too.
+
+@contextmanager
+def serving(
+    home: Path, logs: Path, *options: str, folder: Path = ROOT, start: str = "streamlit", **environment: str
+) -> Iterator[Server]:
+    """The app on a workspace and a free port of the loopback, ended at the end; options are those of the start.
+
+    folder: where it is started, and where Streamlit looks for secrets too. start: one of `STARTS`.
     """
     port = free_port()
     log = logs / f"server-{port}.log"
-    app = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port), *options]
+    app = [sys.executable, *STARTS[start], str(port), *options]
     given = {"SURGERY_HOME": str(home), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", **environment}
     inherited = {name: value for name, value in os.environ.items() if name not in ("SURGERY_TOKEN", "SURGERY_HOSTS")}
     with log.open("wb") as out:
