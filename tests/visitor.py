@@ -81,8 +81,8 @@ def stream(
         return connect(
             f"ws://{host or f'127.0.0.1:{port}'}{path}",
             sock=wire,
-            origin=origin,  # type: ignore[arg-type]
-            subprotocols=["streamlit", xsrf or "none"],  # type: ignore[list-item]
+            origin=origin,
+            subprotocols=["streamlit", xsrf or "none"],
             additional_headers={"Cookie": cookie} if cookie else None,
             open_timeout=PATIENCE,
         )

@@ -40,7 +40,8 @@ def watched(shared: Server, chromium: Browser, patient: Patient) -> Iterator[tup
         page.on("console", hear)
         page.on("pageerror", lambda error: refused.append(str(error)))
         page.add_init_script(
-            "addEventListener('securitypolicyviolation', e => console.error('blocked', e.violatedDirective, e.blockedURI))"
+            "addEventListener('securitypolicyviolation', "
+            "broken => console.error('blocked', broken.violatedDirective, broken.blockedURI))"
         )
         yield page, refused
 

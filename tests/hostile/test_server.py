@@ -1,4 +1,4 @@
-"""Nobody gets in: every route of a real server, tried without credentials, under foreign names and with endless bodies."""
+"""Nobody gets in: every route of a real server, without credentials, under foreign names, with endless bodies."""
 
 from __future__ import annotations
 
@@ -71,7 +71,15 @@ def routes() -> list[str]:
 def test_no_route_answers_a_stranger(locked: Server, routes: list[str]) -> None:
     known = {"/_stcore/health", "/_stcore/host-config", "/_stcore/metrics", STREAM, "/media/x", "/component/x"}
     assert known | {"/_stcore/upload_file/x/x", "/_stcore/bidi-components/x", "/auth/login"} <= set(routes)
-    served = ("/index.html", "/favicon.png", "/static/js/index.js", "/versions", "/enter", "/app/static/x", "/any/thing")
+    served = (
+        "/index.html",
+        "/favicon.png",
+        "/static/js/index.js",
+        "/versions",
+        "/enter",
+        "/app/static/x",
+        "/any/thing",
+    )
     for path in [*routes, *served]:
         for method in METHODS:
             status = ask(locked.port, path, method).status
@@ -137,7 +145,16 @@ def test_forged_and_foreign_cookies_open_nothing(locked: Server) -> None:
     name, _, value = cookie_of(log_in(locked.port, TOKEN)).partition("=")
     until, _, signature = value.partition(".")
     later = f"{int(until) + 1}.{signature}"
-    for forged in ("", ".", later, f"{until}.", f"{until}.{'0' * 64}", f"{until}.{signature}0", "ÿ.ÿ", "nan." + signature):
+    for forged in (
+        "",
+        ".",
+        later,
+        f"{until}.",
+        f"{until}.{'0' * 64}",
+        f"{until}.{signature}0",
+        "ÿ.ÿ",
+        "nan." + signature,
+    ):
         cookie = f"{name}={forged}"
         assert ask(locked.port, "/_stcore/health", headers={"Cookie": cookie}).status == 401, forged
     assert ask(locked.port, "/_stcore/health", headers={"Cookie": f"other={value}"}).status == 401
@@ -152,7 +169,7 @@ def test_wrong_tokens_are_slowed_and_logged_and_stop_nobody_else(locked: Server)
         if refused.status == 429:
             break
         assert refused.status == 401
-        assert "This is not the token." in refused.text
+        assert "Wrong access token. Check it and try again." in refused.text
     assert refused.status == 429
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert log_in(locked.port, TOKEN, source="127.0.0.9").status == 429, "the right one waits too, or guesses pay"
@@ -163,7 +180,9 @@ def test_wrong_tokens_are_slowed_and_logged_and_stop_nobody_else(locked: Server)
     assert TOKEN not in log
 
 
-@pytest.mark.parametrize("target", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", ""])
+@pytest.mark.parametrize(
+    "target", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", ""]
+)
 def test_the_login_leads_nowhere_else(locked: Server, target: str) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     entered = ask(locked.port, "/enter", "POST", headers=form, body=f"token={TOKEN}&to={target}".encode())
@@ -220,7 +239,9 @@ def test_two_hosts_or_none_are_refused(plain: Server) -> None:
     assert raw(plain.port, b"GET / HTTP/1.0\r\n\r\n") in (400, 403)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}", "[::1]:{port}", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:{port}", "[::1]:{port}", "127.0.0.1"]
+)
 def test_its_own_names_are_served(plain: Server, host: str) -> None:
     host = host.format(port=plain.port)
     assert ask(plain.port, "/_stcore/health", headers={"Host": host}).status == 200

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
+from streamlit.errors import StreamlitMissingAuthlibError
 
 from surgery.errors import AccessError
 from surgery.ui import access, uploads
-from surgery.ui.gate import attempts, intake, login
+from surgery.ui.gate import attempts, entrance, intake, login
 from surgery.ui.gate.attempts import Attempts
 from surgery.ui.gate.entrance import Entrance, Rules
 from surgery.ui.gate.headers import Headers
@@ -161,7 +162,7 @@ def test_what_is_no_host_name_is_refused(name: str) -> None:
 def test_a_guessable_cookie_secret_is_refused(tmp_path: Path) -> None:
     keys = "".join(f'{key} = "x"\n' for key in ("redirect_uri", "client_id", "client_secret", "server_metadata_url"))
     (tmp_path / "secrets.toml").write_text(f'[auth]\n{keys}cookie_secret = "123456789012345"\n')
-    with pytest.raises(AccessError, match="cookie_secret in .auth. has 15 characters"):
+    with pytest.raises(AccessError, match=r"cookie_secret .* has 15 characters"):
         access.providers((tmp_path / "secrets.toml",))
 
 
@@ -268,13 +269,38 @@ def test_without_a_token_only_this_machine_is_let_in(client: str | None, status:
 
 
 def test_under_a_base_path_the_way_in_and_the_cookie_stay_below_it() -> None:
-    entrance = Entrance(swallow, Rules(token="0123456789abcdef", base="/lab"))
-    page = exchange(entrance, request("/lab/versions", accept="text/html"))
+    gate = Entrance(swallow, Rules(token="0123456789abcdef", base="/lab"))
+    page = exchange(gate, request("/lab/versions", accept="text/html"))
     assert b'action="/lab/enter"' in page[1]["body"]
-    entered = exchange(entrance, request("/lab/enter", "POST"), b"token=0123456789abcdef")
+    entered = exchange(gate, request("/lab/enter", "POST"), b"token=0123456789abcdef")
     headers = dict(entered[0]["headers"])
     assert headers[b"location"] == b"/lab/"
     assert b"Path=/lab/" in headers[b"set-cookie"]
+
+
+@pytest.mark.parametrize("provider", ["default", "okta"])
+def test_the_way_to_the_sign_in_is_made_anew_for_each_visitor(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+    links = iter([f"/auth/login?provider={provider}-1", f"/auth/login?provider={provider}-2"])
+    monkeypatch.setattr(entrance.user_info, "generate_login_redirect_url", lambda name: next(links))
+    gate = Entrance(swallow, Rules(providers=("default", "okta")))
+    asked = request("/enter") | {"query_string": f"provider={provider}".encode()}
+    for number in (1, 2):
+        answer = exchange(gate, asked)[0]
+        assert answer["status"] == 303
+        assert dict(answer["headers"])[b"location"] == f"/auth/login?provider={provider}-{number}".encode()
+    unknown = request("/enter") | {"query_string": b"provider=evil"}
+    assert exchange(gate, unknown)[0]["status"] == 401
+
+
+def test_a_sign_in_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise StreamlitMissingAuthlibError
+
+    monkeypatch.setattr(entrance.user_info, "generate_login_redirect_url", missing)
+    asked = request("/enter") | {"query_string": b"provider=default"}
+    answer = exchange(Entrance(swallow, Rules(providers=("default",))), asked)
+    assert answer[0]["status"] == 501
+    assert b"Authlib" in answer[1]["body"]
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ class Entrance:
             return self._page(target, text, 429, {"Retry-After": str(pause)})
         if self.rules.token is None or self.passes is None or not access.accepts(given, self.rules.token):
             self.attempts.failed(address)
-            return self._page(target, _("This is not the token."), 401)
+            return self._page(target, _("Wrong access token. Check it and try again."), 401)
         self.attempts.succeeded(address)
         answer = RedirectResponse(target, 303, _UNSTORED)
         answer.set_cookie(
@@ -135,9 +135,7 @@ class Entrance:
         return self._page(target, "", 401, {"Refresh": "0"} if again else {})
 
     def _page(self, target: str, problem: str, status: int, headers: dict[str, str] | None = None) -> Response:
-        links = {
-            name: f"{self.rules.base}{ENTER}?{urlencode({'provider': name})}" for name in self.rules.providers
-        }
+        links = {name: f"{self.rules.base}{ENTER}?{urlencode({'provider': name})}" for name in self.rules.providers}
         action = self.rules.base + ENTER if self.passes else None
         return login.page(action=action, links=links, target=target, problem=problem, status=status, headers=headers)
 
