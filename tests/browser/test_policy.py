@@ -67,8 +67,7 @@ def test_the_map_is_drawn_and_clicked_under_the_policy(
     page, refused = watched
     page.goto(f"{shared.url}/neurons?project={patient.project.id}&version={patient.version.id}")
     settle(page)
-    mouse.click(page, 3)
-    expect(page.get_by_text("1 neuron chosen")).to_be_visible(timeout=SLOW)
+    mouse.surely(lambda: mouse.click(page, 3), page.get_by_text("1 neuron chosen"))
     assert refused == []
 
 
