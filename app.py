@@ -1,15 +1,25 @@
-"""Model Surgery in the browser: the menu, the way in, the context bar, then the page that the URL names."""
+"""Model Surgery in the browser: the menu, the context bar, then the page that the URL names.
+
+The server imports this file for `server`, the whole app behind its gate; then Streamlit runs it, as `__main__`, for
+every visitor whom the gate has let in.
+"""
 
 from pathlib import Path
 
 import streamlit as st
 
-from surgery.ui import bar, entrance, panels, shell
+from surgery.ui import bar, gate, panels, shell
 
-st.set_page_config(page_title="Model Surgery", page_icon=":material/neurology:", layout="wide")
-st.logo(str(Path(__file__).parent / "docs" / "images" / "logo.svg"), size="large")
-page = shell.navigation()
-entrance.open_for_visitor()
-with panels.panel():
-    bar.draw()
-    shell.run(page)
+IMAGES = Path(__file__).parent / "docs" / "images"
+
+if __name__ != "__main__":
+    server = st.App(__file__, middleware=gate.middleware(), lifespan=gate.lifespan)
+else:
+    # A file of our own: Streamlit loads the icons of its set from another server when they stand in the tab.
+    st.set_page_config(page_title="Model Surgery", page_icon=str(IMAGES / "icon.svg"), layout="wide")
+    st.logo(str(IMAGES / "logo.svg"), size="large")
+    page = shell.navigation()
+    gate.required()
+    with panels.panel():
+        bar.draw()
+        shell.run(page)

@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="surgery", description="See into a trained network and change it in parts.")
     top.add_argument("--architectures", metavar="FILE", help="Python file with constructors of your own networks")
     top.add_argument("--address", default="127.0.0.1", help="other than loopback needs SURGERY_TOKEN or OIDC")
+    top.add_argument("--host", action="append", default=[], metavar="NAME", help="a name by which visitors address it")
     top.add_argument("--port", type=int, default=8501)
     top.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     top.set_defaults(command=start)
@@ -215,13 +216,15 @@ def start(options: argparse.Namespace) -> int:
     """Serve the app until Ctrl-C; refuse an address that others can reach without a login."""
     from surgery.ui import access, serve
 
+    if options.host:
+        os.environ[access.HOSTS] = ",".join([*options.host, os.environ.get(access.HOSTS, "")])
     access.refuse_unprotected(options.address)
+    access.host_names(options.address)
     if not APP.exists():
         raise SurgeryError(f"{APP} is missing: the app runs from a checkout.", "Clone the project and run `make run`.")
-    with socket.socket() as probe:
-        if probe.connect_ex((options.address, options.port)) == 0:
-            raise SurgeryError(f"Port {options.port} is taken.", f"Try `surgery --port {options.port + 1}`.")
-    url = f"http://{options.address}:{options.port}"
+    if _listens(options.address, options.port):
+        raise SurgeryError(f"Port {options.port} is taken.", f"Try `surgery --port {options.port + 1}`.")
+    url = f"http://{access.shown(options.address)}:{options.port}"
     print(f"Model Surgery: {url}   (stop with Ctrl-C)", flush=True)
     if sys.stdout.isatty() and not options.no_browser:
         threading.Thread(target=_open, args=(url, options), daemon=True).start()
@@ -232,11 +235,19 @@ def start(options: argparse.Namespace) -> int:
 def _open(url: str, options: argparse.Namespace) -> None:
     """Open the browser once the server listens."""
     for _ in range(150):
-        with socket.socket() as probe:
-            if probe.connect_ex((options.address, options.port)) == 0:
-                webbrowser.open(url)
-                return
+        if _listens(options.address, options.port):
+            webbrowser.open(url)
+            return
         time.sleep(0.2)
+
+
+def _listens(address: str, port: int) -> bool:
+    """Say whether a server answers there."""
+    try:
+        socket.create_connection((address.strip("[]"), port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def import_model(options: argparse.Namespace) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from surgery.data.arrays import from_arrays
 from surgery.data.dataset import Dataset
 from surgery.network.architectures import build
 from surgery.network.model import Architecture
+from surgery.ui import serve
 from surgery.workspace import Workspace
 from tests.conftest import sentences
 from tests.patients import mlp, writer
@@ -209,6 +212,21 @@ def test_an_open_address_without_a_login_is_refused(
     monkeypatch.delenv("SURGERY_TOKEN", raising=False)
     assert main(["--address", "0.0.0.0", "--no-browser"]) == 1
     assert "nothing protects the app" in capsys.readouterr().err
+
+
+def test_hosts_are_named_in_words_or_refused(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SURGERY_HOSTS", "lab.example")
+    monkeypatch.setattr(serve, "serve", lambda *_given, **_more: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["--port", port, "--no-browser"]) == 1
+        assert f"Port {port} is taken" in capsys.readouterr().err
+    assert main(["--host", "surgery.example", "--host", "10.0.0.5", "--port", port, "--no-browser"]) == 0
+    assert os.environ["SURGERY_HOSTS"] == "surgery.example,10.0.0.5,lab.example"
+    assert main(["--host", "*", "--no-browser"]) == 1
+    assert "'*' is not a host name" in capsys.readouterr().err
 
 
 def test_a_text_is_imported_and_windows_with_a_phrase_are_pinned(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def serve(app: Path, *, address: str, port: int) -> None:
-    """Run the script `app` until the process is told to stop; settings come from `.streamlit` beside it."""
+    """Run `app` behind its gate until the process is told to stop; settings come from `.streamlit` beside it."""
     os.chdir(app.parent)  # before the import: Streamlit reads its settings from the working directory
     from streamlit.web import cli
 
-    words = ["run", str(app), "--server.address", address, "--server.port", str(port)]
+    words = ["run", str(app), "--server.address", address.strip("[]"), "--server.port", str(port)]
     cli.main(words, standalone_mode=False)

@@ -2,7 +2,8 @@
 
 Each page starts with `view = shell.page("neurons", needs=("version",))`. Before anything else that guards the way
 in: on a fresh server Streamlit runs the file of a deep-linked page directly, past app.py with its menu and its
-login. A page that was not entered through app.py therefore declares the navigation and runs again from the start.
+check that the gate stands. A page that was not entered through app.py therefore declares the navigation and runs
+again from the start.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from surgery.ui import panels, state
 from surgery.ui.messages import _
 from surgery.ui.state import View
 
-_entered: ContextVar[bool] = ContextVar("entered", default=False)  # in this run, app.py has let the visitor in
+_entered: ContextVar[bool] = ContextVar("entered", default=False)  # in this run, app.py came first
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def navigation() -> st.Page:
 
 
 def run(page: st.Page) -> None:
-    """Run the page; only app.py does, after the menu is declared and the visitor may come in."""
+    """Run the page; only app.py does, after the menu is declared and the gate is known to stand."""
     token = _entered.set(True)
     try:
         page.run()

@@ -8,15 +8,18 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import BinaryIO
 
 import streamlit as st
 
 from surgery.ui.messages import _
-from surgery.workspace import Workspace
+from surgery.workspace import Workspace, queue
 from surgery.workspace.files import full_disk_refused
 
+EXPIRED = 24 * 3600.0  # seconds after which an upload that no import has read is removed
+_EMPTY = 60.0  # seconds; a folder made this very moment is about to get its file
 _TOKEN = re.compile(r"[0-9a-f]{12}")
 
 
@@ -26,9 +29,7 @@ def keep(ws: Workspace, name: str, content: BinaryIO) -> Path:
     Raises:
         DiskFullError: nothing is left behind.
     """
-    for folder in ws.uploads.iterdir():  # an import removes its file, not the folder around it
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    expire(ws)
     token, name = secrets.token_hex(6), _clean(name)
     target = ws.uploads / token / name
     target.parent.mkdir()
@@ -39,6 +40,27 @@ def keep(ws: Workspace, name: str, content: BinaryIO) -> Path:
         shutil.rmtree(target.parent)
         raise
     return target
+
+
+def expire(ws: Workspace) -> None:
+    """Remove uploads that nobody has imported for a day, and the folders of those that were imported.
+
+    What a job is still to read stays, however long the queue is.
+    """
+    needed = {str(job.task.get("path", "")) for job in queue.listing(ws.store, None) if job.active}
+    for folder in ws.uploads.iterdir():  # an import removes its file, not the folder around it
+        files = list(folder.glob("*"))
+        young = EXPIRED if files else _EMPTY
+        if all(str(file) not in needed and _age(file) > young for file in files or [folder]):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    """Seconds since the last write; 0.0 for what another process has just removed."""
+    try:
+        return time.time() - path.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def named(path: Path) -> str:

@@ -5,14 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,8 +14,8 @@ from playwright.sync_api import Browser, Page, TimeoutError, expect, sync_playwr
 
 from surgery.jobs import probe
 from surgery.workspace import Workspace
+from tests.server import PATIENCE, Server, serving, used_workspace
 
-ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("SURGERY_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = (
     "--headless",
@@ -33,21 +27,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 60.0  # seconds for a server to answer and for a page to come to rest
-
-
-@dataclass
-class Server:
-    """One running app: its address, its workspace folder, its process."""
-
-    url: str
-    home: Path
-    process: subprocess.Popen[bytes]
-
-    def kill(self) -> None:
-        """End it without a warning, as a crash would; once it is gone this does nothing."""
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture
@@ -56,7 +35,7 @@ def server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     with ExitStack() as started:
 
         def start(home: Path | None = None, **environment: str) -> Server:
-            home = home or _used_workspace(tmp_path / "home")
+            home = home or used_workspace(tmp_path / "home")
             return started.enter_context(serving(home, tmp_path, **environment))
 
         yield start
@@ -66,27 +45,9 @@ def server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that need not be its first visitor; each makes a project of its own."""
     folder = tmp_path_factory.mktemp("shared")
-    with serving(_used_workspace(folder / "home"), folder) as running:
+    with serving(used_workspace(folder / "home"), folder) as running:
         yield running
         probe.stop_idle(Workspace(running.home), seconds=0)
-
-
-@contextmanager
-def serving(home: Path, logs: Path, **environment: str) -> Iterator[Server]:
-    """The app on a workspace and a free port of the loopback, ended at the end."""
-    port = _free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    given = {"SURGERY_HOME": str(home), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", **environment}
-    with (logs / f"server-{port}.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **given}, stdout=log, stderr=log, start_new_session=True
-        )
-    running = Server(f"http://127.0.0.1:{port}", home, process)
-    try:
-        _wait_until_it_answers(running)
-        yield running
-    finally:
-        running.kill()
 
 
 @pytest.fixture(scope="session")
@@ -161,28 +122,3 @@ def menu(page: Page) -> dict[str, list[str]]:
         else:
             groups.setdefault(group, []).append(text)
     return groups
-
-
-def _used_workspace(home: Path) -> Path:
-    """A workspace in which something has happened: the finished sample is not installed into it."""
-    Workspace(home).record("opened by a test")
-    return home
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_it_answers(server: Server) -> None:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            assert server.process.poll() is None, "the server has ended"
-            assert time.monotonic() < end, "the server does not answer"
-            time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A deep link as the very first request to a fresh server: menu, query and login as on every other day."""
+"""A deep link as the very first request to a fresh server: menu and query as on every other day."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ MENU = {
     "Change": ["Change", "Jobs"],
     "Decide": ["Compare", "Versions"],
 }
-TOKEN = "0123456789abcdef"
 
 
 @pytest.mark.parametrize("path", ["versions", "model_data", "neurons", ""])
@@ -32,22 +31,6 @@ def test_the_first_request_may_be_a_deep_link(
     expect(page.get_by_text("Wanted").first).to_be_visible()
     assert menu(page) == MENU
     assert page.url == f"{running.url}/{path}?project={wanted.id}"
-
-
-def test_the_first_request_does_not_pass_the_login(server: Callable[..., Server], tab: Callable[[str], Page]) -> None:
-    running = server(SURGERY_TOKEN=TOKEN)
-    secret = Workspace(running.home).create_project("Secret project")
-    page = tab(f"{running.url}/versions?project={secret.id}")
-    expect(page.get_by_label("Access token")).to_be_visible()
-    assert "Secret project" not in page.content()
-    page.get_by_label("Access token").fill("wrong")
-    page.get_by_role("button", name="Enter").click()
-    expect(page.get_by_text("not the token")).to_be_visible()
-    page.get_by_label("Access token").fill(TOKEN)
-    page.get_by_role("button", name="Enter").click()
-    expect(page.get_by_text("Secret project").first).to_be_visible()
-    settle(page)
-    assert f"project={secret.id}" in page.url
 
 
 def test_the_menu_keeps_the_project(shared: Server, tab: Callable[[str], Page]) -> None:

@@ -1,4 +1,4 @@
-"""Who may reach the app: the decision itself, and the gate before every page."""
+"""Who may reach the app: the decision itself, and a page without the gate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from surgery.errors import AccessError
-from surgery.ui import access, entrance
+from surgery.ui import access
+from surgery.ui.gate import build
 from surgery.workspace import Project
 from tests.pages.conftest import OpenPage, failures
 
@@ -15,7 +16,7 @@ TOKEN = "0123456789abcdef"
 PROVIDER = """
 [auth]
 redirect_uri = "https://surgery.example/oauth2callback"
-cookie_secret = "x"
+cookie_secret = "0123456789abcdef"
 client_id = "id"
 client_secret = "secret"
 server_metadata_url = "https://login.example/.well-known/openid-configuration"
@@ -78,26 +79,21 @@ def test_tokens_are_compared_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ["home", "versions"])
-def test_with_a_token_every_page_asks_first(
+def test_a_page_without_the_gate_shows_nothing_where_visitors_must_identify_themselves(
     open_page: OpenPage, project: Project, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("SURGERY_TOKEN", TOKEN)
-    monkeypatch.setattr(entrance, "_PAUSE", 0.0)
     app = open_page(name, project=project.id)
-    assert [field.label for field in app.text_input] == ["Access token"]
+    assert "runs without the gate" in failures(app)[0]
     assert not app.dataframe
+    assert not app.button
     assert "Boxes" not in str([element.value for element in app.caption])
-    app.text_input[0].input("wrong").run()
-    app.button[0].click().run()
-    assert "not the token" in failures(app)[0]
-    app.text_input[0].input(TOKEN)
-    app.button[0].click().run()
-    assert failures(app) == []
-    assert "Boxes" in str([element.value for element in app.caption])
+    monkeypatch.setattr(build, "_built", True)
+    assert failures(open_page(name, project=project.id)) == []
 
 
 def test_an_unprotected_address_is_refused_by_the_app_too(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entrance.st, "get_option", lambda name: "0.0.0.0")
+    monkeypatch.setattr(build.st, "get_option", lambda name: "0.0.0.0")
     app = open_page("versions")
     assert "nothing protects the app" in failures(app)[0]
     assert not app.button

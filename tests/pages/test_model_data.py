@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import time
 import zipfile
@@ -269,6 +270,7 @@ def test_a_url_leads_to_no_other_file(ws: Workspace, kept: str) -> None:
 def test_empty_folders_of_imported_uploads_go(ws: Workspace) -> None:
     first = uploads.keep(ws, "a.zip", io.BytesIO(b"a"))
     first.unlink()
+    os.utime(first.parent, (time.time() - 3600,) * 2)
     uploads.keep(ws, "b.zip", io.BytesIO(b"b"))
     assert not first.parent.exists()
 
