@@ -1,0 +1,97 @@
+"""What is known of a stored model before it is loaded: its description, read without torch.
+
+A loaded `Model` says the same of itself under the same names, so a check is written once, for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from surgery.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Spec
+
+
+class Supported(Protocol):
+    """How much of the product works on a network: "full", "gate" or "inspect", and why no more."""
+
+    @property
+    def level(self) -> str:
+        """ "full": it can be shrunk; "gate": its neurons are numbered; "inspect": they are not."""
+
+    @property
+    def reason(self) -> str:
+        """The step that stopped the rest."""
+
+
+class Described(Protocol):
+    """A model, or what its description says of it."""
+
+    @property
+    def input(self) -> Spec:
+        """What one sample looks like to it."""
+
+    @property
+    def task(self) -> str:
+        """ "classification" or "regression"."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels of the logits, or the name of the one target."""
+
+    @property
+    def support(self) -> Supported:
+        """How much of the product works on it."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """The input of a description; fields as those of `surgery.network.model.InputSpec`."""
+
+    kind: str
+    shape: tuple[int, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    alphabet: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Level:
+    """The support of a description."""
+
+    level: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A stored model as its description tells it."""
+
+    input: Input
+    task: str
+    classes: tuple[str, ...]
+    support: Level
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any], name: str) -> Facts:
+        """Read the description of the model `name`.
+
+        Raises:
+            ModelFileError: it is not the description of a model.
+        """
+        try:
+            given = description["input"]
+            lists = {key: tuple(given.get(key) or ()) for key in ("shape", "mean", "std", "alphabet")}
+            return cls(
+                Input(str(given["kind"]), **lists),
+                str(description["task"]),
+                tuple(description["classes"]),
+                Level(str(description["support"]["level"]), str(description["support"].get("reason", ""))),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelFileError(
+                f"The description of {name} (architecture.json) is damaged: {error!r}.", "Restore it from a backup."
+            ) from error
