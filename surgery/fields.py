@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -50,7 +51,7 @@ def first_fault(error: ValidationError, whole: str) -> str:
     words = _WORDS.get(found["type"])
     if words is None:
         return f"{where}: {found['msg'].removeprefix('Value error, ')}"
-    return f"{where}: {words.format(input=_quoted(found['input']), **_context(found.get('ctx', {})))}"
+    return f"{where}: {words.format(input=quoted(found['input']), **_context(found.get('ctx', {})))}"
 
 
 def _context(given: dict[str, Any]) -> dict[str, Any]:
@@ -59,9 +60,9 @@ def _context(given: dict[str, Any]) -> dict[str, Any]:
     return {name: given.get(name, "") for name in names}
 
 
-def _quoted(value: Any) -> str:
-    """A value as a message shows it: as in JSON, cut to a few characters."""
+def quoted(value: Any) -> str:
+    """A value as a message shows it, cut to a few characters and levels."""
     if value is None:
         return "nothing"
-    text = repr(value)
+    text = reprlib.repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -5,15 +5,18 @@ Long work (plans) and short work (imports, scans) have lanes of their own, so th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from surgery.context import Context
+from surgery.data.files import MAX_ENTRIES
 from surgery.errors import JobError
+from surgery.fields import quoted
 from surgery.jobs import admission, fleet_work, forms, masks, reception, work
-from surgery.workspace import Workspace, files
+from surgery.workspace import Workspace
 from surgery.workspace.rows import Job, Lane
 
 HOUR = 3600.0
@@ -80,8 +83,29 @@ def disk_for_join(ws: Workspace, task: Task) -> int:
 
 def disk_for_import(_ws: Workspace, task: Task) -> int:
     """Room for a decoded copy of a file or folder."""
-    source = Path(task["path"])
-    return 4 * (files.size(source) if source.is_dir() else source.stat().st_size if source.exists() else 0)
+    return 4 * _bytes_of(Path(task["path"]))
+
+
+def _bytes_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; what cannot be looked at counts nothing.
+
+    Raises:
+        JobError: more files than any import takes: the folder is not meant.
+    """
+    total = entries = 0
+    for folder, _, names in os.walk(path):  # of a file: nothing
+        entries += len(names) + 1
+        if entries > MAX_ENTRIES:
+            raise JobError(f"{str(path)!r} holds more than {MAX_ENTRIES:,} files.", "Name the folder of the data.")
+        total += sum(_size(Path(folder, name)) for name in names)
+    return total or _size(path)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
 
 
 def _short(work: Any, form: type[forms.Form], admit: Any, **more: Any) -> Kind:
@@ -130,5 +154,5 @@ def kind_of(task: Task) -> Kind:
         raise JobError(f"A task is an object of names and values, not {type(task).__name__}.", 'Begin with "kind".')
     name = task.get("kind")
     if not isinstance(name, str) or name not in KINDS:
-        raise JobError(f"There is no kind of job {name!r}; there are {', '.join(sorted(KINDS))}.", "Choose one.")
+        raise JobError(f"There is no kind of job {quoted(name)}; there are {', '.join(sorted(KINDS))}.", "Choose one.")
     return KINDS[name]

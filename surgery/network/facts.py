@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from surgery.errors import ModelFileError
+from surgery.errors import ModelFileError, SelectionError, TraceError
 
 if TYPE_CHECKING:
     from surgery.data.dataset import Spec
@@ -95,3 +95,25 @@ class Facts:
             raise ModelFileError(
                 f"The description of {name} (architecture.json) is damaged: {error!r}.", "Restore it from a backup."
             ) from error
+
+
+def alike(models: Mapping[str, Described]) -> None:
+    """Look at whether models can share at all.
+
+    Raises:
+        SelectionError: one is no classifier. TraceError: they take different input.
+    """
+    first, *others = models.items()
+    for name, model in models.items():
+        if model.task != "classification" or model.input.kind == "text":
+            raise SelectionError(
+                f"{name} is no classifier of pictures or rows: that it still agrees with itself could not be judged.",
+                "Leave it out.",
+            )
+    for name, model in others:
+        if (model.input.kind, model.input.shape) != (first[1].input.kind, first[1].input.shape):
+            raise TraceError(
+                f"{first[0]} takes {first[1].input.kind} of {list(first[1].input.shape)}, {name} takes "
+                f"{model.input.kind} of {list(model.input.shape)}: nothing computed for one serves the other.",
+                "Share models of one input size and number of channels; normalisation may differ.",
+            )
