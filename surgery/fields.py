@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import operator
 import reprlib
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 MOST = 2**63 - 1  # what catalogue, arrays and generators of random numbers hold
-Id = Annotated[int, Field(ge=0, le=MOST, strict=True)]  # of a neuron or sample
-Seed = Annotated[int, Field(ge=0, le=MOST, strict=True)]
+
+
+def whole(value: Any) -> int:
+    """A whole number, also one of NumPy; never true, 1.0 or "1".
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"it must be a whole number, not {quoted(value)}")
+    return operator.index(value)
+
+
+Id = Annotated[int, BeforeValidator(whole), Field(ge=0, le=MOST)]  # of a neuron or sample
+Seed = Annotated[int, BeforeValidator(whole), Field(ge=0, le=MOST)]
 
 _WORDS = {
     "missing": "it is missing",

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
+from surgery.children import environment
 from surgery.errors import JobError
 from surgery.workspace import files
 from surgery.workspace.store import default_home
@@ -98,7 +99,7 @@ def _accelerated() -> bool:
 
 def _ask() -> list[str]:
     command = [sys.executable, "-m", "surgery.jobs.devices"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment())
     if answer.returncode:
         raise JobError(
             f"Asking torch for its devices failed: {answer.stderr.strip().splitlines()[-1:]}.",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from surgery.children import environment
 from surgery.jobs.reports import ERRORS, EVENTS
 from surgery.workspace import files
 
@@ -38,7 +39,7 @@ class Local:
                 stdout=events,
                 stderr=errors,
                 start_new_session=True,
-                env={**os.environ, "SURGERY_HOME": str(home)},
+                env=environment(SURGERY_HOME=str(home)),
             )
         _children[child.pid] = child
         return child.pid, psutil.Process(child.pid).create_time()

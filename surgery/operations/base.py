@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from surgery.errors import PlanError, SurgeryError
-from surgery.fields import MOST, Id
+from surgery.fields import MOST, Id, whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -70,9 +70,12 @@ def _with_digest(value: Any, what: str) -> Any:
     """
     given = value if isinstance(value, Mapping) else {"ids": value}
     ids = given.get("ids", ())
-    if not isinstance(ids, (list, tuple)) or not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+    if not isinstance(ids, (list, tuple)):
         return given
-    ids = tuple(sorted(set(ids)))
+    try:
+        ids = tuple(sorted({whole(i) for i in ids}))
+    except ValueError:
+        return given
     digest = digest_of(ids)
     if given.get("digest") not in (None, "", digest):
         raise ValueError(f"the {what} do not have the digest {given['digest']}: the plan was changed by hand")

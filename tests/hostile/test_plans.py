@@ -286,7 +286,7 @@ def test_every_field_of_every_kind_spoilt_is_refused_in_words_or_accepted(world:
         assert refused_or_accepted(world, {**task, "surprise": 1}), f"{name} takes a field that nobody knows"
         for place in ways:
             if place[-1] in ("version", "dataset", "job", "fleet") or place[-2:-1] in (("inputs",), ("versions",)):
-                for id in chance.sample(sorted(world.alien.values()), 3) + [world.alien["trashed"]]:
+                for id in [*chance.sample(sorted(world.alien.values()), 3), world.alien["trashed"]]:
                     changed = spoilt(task, place, lambda inside, key, id=id: inside.__setitem__(key, id))
                     assert refused_or_accepted(world, changed), f"{name} takes what is not of its project at {place}"
 

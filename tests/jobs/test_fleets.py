@@ -13,7 +13,7 @@ import pytest
 from surgery.context import Context
 from surgery.data import drift
 from surgery.data.dataset import Dataset
-from surgery.errors import JobError
+from surgery.errors import JobError, NotFoundError
 from surgery.network import fleet_store
 from surgery.plan import Plan
 from surgery.receipt import Receipt, sentence, to_html
