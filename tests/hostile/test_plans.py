@@ -234,8 +234,9 @@ def poisons(world: World) -> list[Any]:
         deep = [deep]
     return [
         None, True, "", "x", -1, 0, 0.5, 10**30, 2**63, -(2**63), float("nan"), float("inf"), -float("inf"), 1e308,
-        "../../etc/passwd", "/dev/null", str(world.ws.home), "a\0b", "\ud800", "a" * 5_000, "line\nbreak", [], {}, [None], [[1]], {"a": {"b": 1}},
-        [2**63], ["x", "x"], Odd(), b"bytes", {1, 2}, deep, *world.own.values(), *world.alien.values(),
+        "../../etc/passwd", "/dev/null", str(world.ws.home), "a\0b", "\ud800", "a" * 5_000, "line\nbreak",
+        [], {}, [None], [[1]], {"a": {"b": 1}}, [2**63], ["x", "x"], Odd(),
+        b"bytes", {1, 2}, deep, *world.own.values(), *world.alien.values(),
     ]  # fmt: skip
 
 
