@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from surgery import temporary
 from surgery.cli_change import change, run
 from surgery.cli_data import drift, import_data, join, must_keep, train_mlp
 from surgery.cli_fleet import fleet
@@ -199,6 +200,7 @@ def start(options: argparse.Namespace) -> int:
     from surgery.ui import access, serve
 
     access.refuse_unprotected(options.address)
+    temporary.sweep()
     if not APP.exists():
         raise SurgeryError(f"{APP} is missing: the app runs from a checkout.", "Clone the project and run `make run`.")
     with socket.socket() as probe:
@@ -387,10 +389,21 @@ def jobs_command(options: argparse.Namespace) -> None:
     if options.retry:
         print(jobs.retry(ws, options.retry).id)
     if options.take:
-        print(jobs.take(ws, options.take[0], int(options.take[1])).id)
+        print(jobs.take(ws, options.take[0], _number(options.take[1])).id)
     for job in jobs.jobs(ws):
         share = "" if job.percent is None else f"{job.percent:.0f} %"
         print(f"{job.id}  {job.state:<9} {share:>5}  {job.title}  {job.reason or job.stage or ''}".rstrip())
+
+
+def _number(word: str) -> int:
+    """The number of a candidate.
+
+    Raises:
+        SurgeryError: it is none.
+    """
+    if not word.isdecimal() or len(word) > 9:
+        raise SurgeryError(f"{word!r} is not the number of a candidate.", "Give one that the job's table shows.")
+    return int(word)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from surgery.errors import ModelFileError, SelectionError, TraceError
 
-if TYPE_CHECKING:
-    from surgery.data.dataset import Spec
+
+class Takes(Protocol):
+    """What one sample looks like to a model; the fields are those of `surgery.network.model.InputSpec`."""
+
+    @property
+    def kind(self) -> str:
+        """One of "image", "table" and "text"."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Without the batch axis."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """What is subtracted."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """What is then divided by."""
+
+    @property
+    def alphabet(self) -> tuple[str, ...]:
+        """Of a text, what its numbers stand for."""
 
 
 class Supported(Protocol):
@@ -31,7 +52,7 @@ class Described(Protocol):
     """A model, or what its description says of it."""
 
     @property
-    def input(self) -> Spec:
+    def input(self) -> Takes:
         """What one sample looks like to it."""
 
     @property
