@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from surgery.children import environment
+from surgery.children import Identity, environment, me
 from surgery.errors import JobError
 from surgery.jobs import memory
 from surgery.jobs.devices import only
@@ -123,6 +123,7 @@ def _start(ws: Workspace, folder: Path, version_id: str, dataset_id: str, device
     sweep(ws.home / "probes")
     _make_room(ws)
     names = ["--home", str(ws.home), "--version", version_id, "--dataset", dataset_id, "--device", device]
+    names += ["--asker", str(me().pid), str(me().created)]
     with (folder / "stderr.txt").open("wb") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "surgery.jobs.probe", *names],
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--version", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--asker", nargs=2, help="process id and start time of who starts it")
     given = parser.parse_args()
     settle()
     ws = Workspace(given.home)
@@ -238,6 +240,8 @@ def main() -> None:
             return WhatIf.open(ws, given.version, given.dataset, device)
 
     server = Server(place(ws, given.version, given.dataset, given.device), oracle)
+    if given.asker:
+        server.asked_by(Identity(int(given.asker[0]), float(given.asker[1])))
     server.end_with_askers(partial(os._exit, 0))
     memory.Watch(limit, told=server.stop, end=lambda: server.end(partial(memory.end_at_once, limit))).start()
     server.run()

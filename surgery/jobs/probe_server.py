@@ -92,6 +92,10 @@ class Server:
                 shutil.rmtree(Path(self.card.address).parent, ignore_errors=True)
         leave()
 
+    def asked_by(self, asker: Identity) -> None:
+        """Remember who asks."""
+        self.askers[asker] = time.monotonic()
+
     def end_with_askers(self, leave: Callable[[], object], *, every: float = WATCH) -> None:
         """Look in a thread whether whoever asked in the last `idle` seconds still lives; end when nobody does.
 
@@ -151,7 +155,7 @@ class Server:
             except ValueError as error:
                 return send(connection, failure(JobError(f"The probe was sent no question: {error}.")))
             if (asker := asker_of(request)) is not None:
-                self.askers[asker] = time.monotonic()
+                self.asked_by(asker)
             send(connection, self._reply(request))
             self.told.set()
         return None

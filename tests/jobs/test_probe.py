@@ -391,6 +391,31 @@ def test_a_real_probe_ends_with_the_server_that_started_it(opened: tuple[Workspa
     assert not (folder / CARD).exists() and not Path(card.address).parent.exists()
 
 
+START = """
+import sys
+from pathlib import Path
+from surgery.jobs import probe
+from surgery.workspace import Workspace
+home, version, dataset = sys.argv[1:]
+ws = Workspace(Path(home))
+print(probe._start(ws, probe.place(ws, version, dataset, "cpu"), version, dataset, "cpu").pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_probe_whose_starter_died_before_it_asked_ends_too(opened: tuple[Workspace, str, str]) -> None:
+    ws, version, dataset = opened
+    probe.stop(ws, version, dataset)
+    server = started(START, str(ws.home), version, dataset)
+    assert server.stdout is not None
+    pid = int(server.stdout.readline())
+    killed(server)
+    end = time.monotonic() + 60
+    while not gone(pid):
+        assert time.monotonic() < end, "the probe lives on"
+        time.sleep(0.1)
+
+
 def test_what_a_killed_probe_left_goes_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_link, "FRESH", 0.0)
     place, short = tmp_path / "probes" / "v-d-cpu", Path(tempfile.mkdtemp(prefix="t"))
