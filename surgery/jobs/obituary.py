@@ -8,6 +8,7 @@ a line of `faulthandler`; so one that is gone without a word was killed.
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,6 +73,8 @@ def explained(error: Exception, device: str, doing: str) -> SurgeryError:
         return DiskFullError(f"The disk became full while {doing}. Nothing was changed.", _SPACE)
     if isinstance(error, OSError):
         return _of_system(error, doing)
+    if found := re.search(r"os error (\d+)", text):  # libraries written in Rust tell the system's number in words
+        return _of_system(OSError(int(found[1]), os.strerror(int(found[1]))), doing)
     if isinstance(error, SafetensorError):
         return JobError(
             f"A file of weights is damaged: {error}. It was met while {doing}.", "Restore it from a backup."

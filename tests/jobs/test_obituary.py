@@ -46,6 +46,8 @@ ERRORS: list[tuple[Exception, type[SurgeryError], str]] = [
     (MemoryError(), DeviceMemoryError, "'cpu' ran out of memory"),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), DeviceMemoryError, "out of memory"),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), DeviceMemoryError, "out of memory"),
+    (SafetensorError("I/O error: File too large (os error 27)"), WorkspaceError, "A file would become larger .*ulimit"),
+    (SafetensorError("I/O error: Read-only file system (os error 30)"), WorkspaceError, "can only be read"),
     (SafetensorError("Error while deserializing header"), SurgeryError, r"weights is damaged.*while tuning"),
     (
         TypeError("'NoneType' object is not iterable"),
