@@ -1,8 +1,8 @@
 """How much memory a worker or probe may take, and the watch that ends it before the machine suffers.
 
 The watch compares what belongs to this process alone (resident memory without what it shares with files and others)
-with a limit. Limits of the system were measured and left: an address-space limit stops CUDA, and one on data counts
-files that are only mapped. `SURGERY_MEMORY` (for instance 8GB) sets the limit of every process.
+with a limit. Limits of the system are not used: one on the address space stops CUDA, and one on data counts model files
+that are only mapped. `SURGERY_MEMORY` (for instance 8GB) sets the limit of every process.
 """
 
 from __future__ import annotations
