@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from surgery import temporary
 from surgery.cli_care import backup, doctor, restore
 from surgery.cli_change import change, run
 from surgery.cli_data import drift, import_data, join, must_keep, train_mlp
@@ -219,6 +220,7 @@ def start(options: argparse.Namespace) -> int:
     if options.host:
         os.environ[access.HOSTS] = ",".join([*options.host, os.environ.get(access.HOSTS, "")])
     access.refuse_unprotected(options.address)
+    temporary.sweep()
     access.host_names(options.address)
     if not APP.exists():
         raise SurgeryError(f"{APP} is missing: the app runs from a checkout.", "Clone the project and run `make run`.")
@@ -415,10 +417,21 @@ def jobs_command(options: argparse.Namespace) -> None:
     if options.retry:
         print(jobs.retry(ws, options.retry).id)
     if options.take:
-        print(jobs.take(ws, options.take[0], int(options.take[1])).id)
+        print(jobs.take(ws, options.take[0], _number(options.take[1])).id)
     for job in jobs.jobs(ws):
         share = "" if job.percent is None else f"{job.percent:.0f} %"
         print(f"{job.id}  {job.state:<9} {share:>5}  {job.title}  {job.reason or job.stage or ''}".rstrip())
+
+
+def _number(word: str) -> int:
+    """The number of a candidate.
+
+    Raises:
+        SurgeryError: it is none.
+    """
+    if not word.isdecimal() or len(word) > 9:
+        raise SurgeryError(f"{word!r} is not the number of a candidate.", "Give one that the job's table shows.")
+    return int(word)
 
 
 if __name__ == "__main__":

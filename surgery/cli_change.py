@@ -6,11 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.cli_jobs import existing, wait, workspace
 from surgery.errors import PlanError
-from surgery.operations.base import Cases
 
 if TYPE_CHECKING:
     from surgery.plan import Plan
@@ -20,10 +20,19 @@ def run(options: argparse.Namespace) -> None:
     """Run a plan; print the outcome and the new version."""
     from surgery.plan import Plan
 
-    plan = Plan.parse(sys.stdin.read() if str(options.plan) == "-" else existing(options.plan).read_text())
-    if not plan.inputs:
-        raise PlanError("The plan names no version.", "Put one version id into `inputs`.")
-    execute(plan, options.name)
+    execute(Plan.parse(_text_of(options.plan)), options.name)
+
+
+def _text_of(path: Path) -> str:
+    """A plan's file, or standard input for "-".
+
+    Raises:
+        PlanError: it cannot be read as text.
+    """
+    try:
+        return sys.stdin.read() if str(path) == "-" else existing(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} cannot be read as a plan: {error}.", "Name the JSON file of a plan.") from error
 
 
 def change(options: argparse.Namespace) -> None:
@@ -39,16 +48,15 @@ def change(options: argparse.Namespace) -> None:
     if options.must_keep is not None and not states:
         raise PlanError("The dataset has no must-keep cases.", "Draw some with `surgery must-keep`.")
     kept = states[0].ids if options.must_keep is not None else ()
-    plan = Plan(
+    plan = Plan.of(
         operation=options.operation,
         parameters=given,
         inputs=(version.id, *options.donor),
         dataset=dataset,
         new=options.new,
-        preserve=Cases(ids=kept, may_break=options.must_keep or 0),
+        preserve={"ids": kept, "may_break": options.must_keep or 0},
         seed=options.seed,
     )
-    plan.build()
     if options.print:
         print(plan.model_dump_json(indent=2))
     else:
@@ -68,7 +76,7 @@ def parameters(words: Sequence[str]) -> dict[str, Any]:
             raise PlanError(f"{word!r} is no parameter.", "Write name=value, for instance parameters=0.5.")
         try:
             found[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name] = value
     return found
 

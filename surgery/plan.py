@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from surgery.errors import PlanError
+from surgery.fields import Seed, first_fault
 from surgery.operations.base import Cases, Operation, Outcome, find
 from surgery.receipt import Receipt
 
@@ -31,11 +32,11 @@ class Plan(BaseModel):
 
     operation: str
     parameters: dict[str, Any] = Field(default_factory=dict)
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] = Field(min_length=1)
     dataset: str
     new: str = ""
     preserve: Cases = Field(default_factory=lambda: Cases(may_break=0))
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     device: str = "cpu"
 
     @classmethod
@@ -48,7 +49,22 @@ class Plan(BaseModel):
         try:
             plan = cls.model_validate_json(text)
         except ValidationError as error:
-            raise PlanError(f"This is not a plan: {_first(error)}.", "Export one from the page Change.") from error
+            fault = first_fault(error, "the file")
+            raise PlanError(f"This is not a plan: {fault}.", "Export one from the page Change.") from error
+        plan.build()
+        return plan
+
+    @classmethod
+    def of(cls, **fields: Any) -> Plan:
+        """A plan of these fields, checked as `parse` does.
+
+        Raises:
+            PlanError: names the field that is wrong.
+        """
+        try:
+            plan = cls.model_validate(fields)
+        except ValidationError as error:
+            raise PlanError(f"The plan cannot be used: {first_fault(error, 'the plan')}.", "Correct it.") from error
         plan.build()
         return plan
 
@@ -61,13 +77,10 @@ class Plan(BaseModel):
         try:
             return find(self.operation).model_validate(self.parameters)
         except ValidationError as error:
-            raise PlanError(f"The plan's parameters do not fit {self.operation!r}: {_first(error)}.") from error
-
-
-def _first(error: ValidationError) -> str:
-    found = error.errors()[0]
-    where = ".".join(str(part) for part in found["loc"]) or "the file"
-    return f"{where}: {found['msg']}"
+            fault = first_fault(error, "the parameters")
+            raise PlanError(
+                f"The plan's parameters do not fit {self.operation!r}: {fault}.", "Correct it in the plan."
+            ) from error
 
 
 def run(

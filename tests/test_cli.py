@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from surgery import jobs
 from surgery.cli import main
 from surgery.data.arrays import from_arrays
 from surgery.data.dataset import Dataset
@@ -295,3 +297,30 @@ def test_models_share_are_watched_and_taken_away(home: Path, capsys: pytest.Capt
     assert "has no member 'nobody'" in capsys.readouterr().err
     assert main(["change", "share", version, "--donor", version]) == 1
     assert "is named twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["change", "damage", "VERSION", "--seed", "-1"], "seed: -1 is too small; the least is 0"),
+        (["change", "damage", "VERSION", "--seed", str(2**200)], "seed: .* is too large"),
+        (["change", "damage", "VERSION", "degree=NaN"], "degree: it must be a finite number"),
+        (["change", "damage", "VERSION", "--dataset", "nowhere"], "There is no dataset 'nowhere'"),
+        (["change", "patch", "VERSION", "target=a"], r"takes 2 model\(s\), 1 given"),
+        (["run", "FOLDER"], "cannot be read as a plan"),
+        (["run", "BYTES"], "cannot be read as a plan"),
+        (["jobs", "--take", "nothing", "x"], "'x' is not the number of a candidate"),
+        (["compare", "VERSION", "--dataset", "nowhere"], "There is no dataset 'nowhere'"),
+        (["drift", "DATASET", "noise", "--strength", "nan"], "cannot be stored as JSON"),
+        (["train-mlp", "DATASET", "--width", "0"], "width: 0 is too small; the least is 1"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_words_without_a_job(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    version, dataset = admit()
+    (home / "bytes").write_bytes(b"\xff\xfe\x00")
+    given = {"VERSION": version, "DATASET": dataset, "FOLDER": str(home), "BYTES": str(home / "bytes")}
+    assert main([given.get(word, word) for word in words]) == 1
+    assert re.search(told, capsys.readouterr().err)
+    assert jobs.jobs(Workspace()) == []

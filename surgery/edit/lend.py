@@ -18,7 +18,7 @@ from torch import Tensor
 
 from surgery.edit.compose import seen_by
 from surgery.edit.evaluate import placed
-from surgery.errors import SelectionError, SurgeryError, TraceError
+from surgery.errors import SelectionError, SurgeryError
 from surgery.network.cuts import Cut
 from surgery.network.fleet import Back, Fit, Fleet, Front, Shared, resized, share_of
 from surgery.network.model import Architecture, Model
@@ -183,28 +183,6 @@ def about(model: Model) -> dict[str, Any]:
         "mean": seen["mean"],
         "std": seen["std"],
     }
-
-
-def alike(models: Mapping[str, Model]) -> None:
-    """Look at whether models can share at all.
-
-    Raises:
-        SelectionError: one is no classifier. TraceError: they take different input.
-    """
-    first, *others = models.items()
-    for name, model in models.items():
-        if model.task != "classification" or model.input.kind == "text":
-            raise SelectionError(
-                f"{name} is no classifier of pictures or rows: that it still agrees with itself could not be judged.",
-                "Leave it out.",
-            )
-    for name, model in others:
-        if (model.input.kind, model.input.shape) != (first[1].input.kind, first[1].input.shape):
-            raise TraceError(
-                f"{first[0]} takes {first[1].input.kind} of {list(first[1].input.shape)}, {name} takes "
-                f"{model.input.kind} of {list(model.input.shape)}: nothing computed for one serves the other.",
-                "Share models of one input size and number of channels; normalisation may differ.",
-            )
 
 
 class _Moments:

@@ -12,15 +12,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
+from surgery.children import environment
 from surgery.errors import JobError
 from surgery.workspace import files
 from surgery.workspace.store import default_home
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+PATIENCE = 120.0  # seconds that torch has to tell its devices
 
 
 def devices(home: Path | None = None) -> list[str]:
@@ -28,19 +30,28 @@ def devices(home: Path | None = None) -> list[str]:
 
     A name like "sim0" there is a slot of its own that computes on the CPU.
     """
-    if given := os.environ.get("SURGERY_DEVICES"):
-        return [name.strip() for name in given.split(",") if name.strip()]
+    given = [name.strip() for name in os.environ.get("SURGERY_DEVICES", "").split(",") if name.strip()]
+    if given:
+        return given
     if not _accelerated():
         return ["cpu"]
     cache = (home or default_home()) / "devices.json"
     asked = {"torch": metadata.version("torch"), "visible": os.environ.get(_VISIBLE)}
-    if cache.exists():
-        known = json.loads(cache.read_bytes())
-        if known["asked"] == asked:
-            return list(known["devices"])
+    if known := _remembered(cache, asked):
+        return known
     found = _ask()
-    files.write_file(cache, json.dumps({"asked": asked, "devices": found}).encode())
+    with suppress(OSError):  # a full or read-only disk: asked again next time
+        files.write_file(cache, json.dumps({"asked": asked, "devices": found}).encode())
     return found
+
+
+def _remembered(cache: Path, asked: object) -> list[str]:
+    """The devices that were found when the same was asked; [] when nothing usable is remembered."""
+    try:
+        known = json.loads(cache.read_bytes())
+        return [str(name) for name in known["devices"]] if known["asked"] == asked else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def torch_device(name: str) -> str:
@@ -97,14 +108,21 @@ def _accelerated() -> bool:
 
 
 def _ask() -> list[str]:
-    command = [sys.executable, "-m", "surgery.jobs.devices"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    if answer.returncode:
-        raise JobError(
-            f"Asking torch for its devices failed: {answer.stderr.strip().splitlines()[-1:]}.",
-            "Check the installation of torch, or name the devices in SURGERY_DEVICES.",
+    command, why = [sys.executable, "-m", "surgery.jobs.devices"], ""
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment()
         )
-    return [str(name) for name in json.loads(answer.stdout)]
+        why = (answer.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        return [str(name) for name in json.loads(answer.stdout)]
+    except subprocess.TimeoutExpired:
+        why = f"it did not answer within {PATIENCE:.0f} s"
+    except (OSError, ValueError, TypeError):
+        why = why or "it could not be started"
+    raise JobError(
+        f"Asking torch for its devices failed: {why}.",
+        "Check the installation of torch, or name the devices in SURGERY_DEVICES.",
+    )
 
 
 def _present() -> list[str]:

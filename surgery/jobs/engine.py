@@ -4,11 +4,13 @@ has it all, so any process may ask, and one that was restarted finds everything 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from surgery.errors import JobError
+from surgery.errors import JobError, NotFoundError, SurgeryError
 from surgery.jobs.candidates import best
 from surgery.jobs.devices import candidates, devices
+from surgery.jobs.forms import MONTH
 from surgery.jobs.kinds import kind_of
 from surgery.jobs.local import LOCAL
 from surgery.jobs.reports import with_progress
@@ -23,24 +25,48 @@ Task = Mapping[str, Any]  # JSON: {"kind": "plan" | "scan" | …, and what that 
 def submit(
     ws: Workspace, task: Task, *, project: str, title: str, limit: float | None = None, engine: Engine = LOCAL
 ) -> Job:
-    """Queue a task and start it when its turn has come.
+    """Check a task, queue it, and start it when its turn has come.
 
     limit: seconds it may run, by default the kind's own.
 
     Raises:
-        JobError: unknown kind, no such device, or too little free disk.
-        NotFoundError, PlanError: the task names what does not exist.
+        JobError: unknown kind, no such device, a field out of bounds, or too little free disk.
+        SurgeryError: the task names what does not exist, belongs to another project, lies in the trash or does not fit.
     """
     kind = kind_of(task)
+    _require_project(ws, project)
+    title = clean_name(title if isinstance(title, str) else "", "job")
+    seconds = kind.limit if limit is None else _seconds(limit)
     ready = kind.prepare(ws, project, task)
     require_disk(ws.home, kind.disk(ws, ready))
     device = kind.device(ready)
     candidates(device, devices(ws.home))
-    title = clean_name(title, "job")
-    job = queue.add(
-        ws.store, ready, project=project, title=title, lane=kind.lane, device=device, limit=limit or kind.limit
-    )
+    job = queue.add(ws.store, ready, project=project, title=title, lane=kind.lane, device=device, limit=seconds)
     return status(ws, job.id, engine=engine)
+
+
+def _require_project(ws: Workspace, project: str) -> None:
+    """Refuse a project that no job may work in.
+
+    Raises:
+        NotFoundError: there is none, or it lies in the trash.
+    """
+    if not isinstance(project, str) or not project.isprintable():
+        raise NotFoundError(f"There is no project {project!r} in this workspace.", "Choose a project from the list.")
+    row = ws.project(project)
+    if row.state != "ready":
+        raise NotFoundError(f"The project {row.name!r} is in the trash.", "Restore it, or choose another.")
+
+
+def _seconds(limit: float) -> float:
+    """A time limit.
+
+    Raises:
+        JobError: it is no number of seconds from 1 to a month.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 1 <= limit <= MONTH:
+        raise JobError(f"A job cannot be limited to {limit!r} seconds.", f"Give 1 to {MONTH:,.0f}.")
+    return float(limit)
 
 
 def status(ws: Workspace, job_id: str, *, engine: Engine = LOCAL) -> Job:
@@ -77,7 +103,8 @@ def cancel(ws: Workspace, job_id: str, *, engine: Engine = LOCAL) -> Job:
         stop(ws, job_id, engine)
         job = queue.get(ws.store, job_id)
         if (number := best(job)) is not None:
-            take(ws, job_id, number, name=f"{job.title[:100]} (unfinished)", current=False, engine=engine)
+            with suppress(SurgeryError):  # what it was made from is gone: the job is cancelled all the same
+                take(ws, job_id, number, name=f"{job.title[:100]} (unfinished)", current=False, engine=engine)
     return status(ws, job_id, engine=engine)
 
 

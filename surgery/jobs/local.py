@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from surgery.children import Identity, born, environment
 from surgery.jobs.reports import ERRORS, EVENTS
 from surgery.workspace import liveness
 from surgery.workspace.queue import Worker
@@ -44,15 +45,15 @@ class Local:
                 stderr=errors,
                 start_new_session=True,
                 pass_fds=() if held is None else (held,),
-                env={**os.environ, "SURGERY_HOME": str(home)},
+                env=environment(SURGERY_HOME=str(home)),
             )
         _children[child.pid] = child
-        return Worker(child.pid, liveness.born(child.pid), liveness.here(), lock if held is not None else None)
+        return Worker(child.pid, born(child.pid), liveness.here(), lock if held is not None else None)
 
     def alive(self, worker: Worker) -> bool:
         """Whether a worker of this machine still runs."""
         held = None if worker.lock is None else liveness.held(worker.lock)
-        living = liveness.alive(worker.pid, worker.born) if held is None else held
+        living = Identity(worker.pid, worker.born).living if held is None else held
         self.reap()  # after the look: what it saw as a zombie is reaped now
         return living
 
@@ -69,7 +70,7 @@ class Local:
         """
         if not self.alive(worker):
             return True
-        if not liveness.alive(worker.pid, worker.born):  # its number may belong to somebody else here
+        if not Identity(worker.pid, worker.born).living:  # its number may belong to somebody else here
             return False
         _signal(worker.pid, signal.SIGTERM)
         self._gone(worker, GRACE)

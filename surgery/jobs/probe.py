@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from multiprocessing import AuthenticationError
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -24,9 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from surgery.children import Identity, environment, me
 from surgery.errors import JobError
+from surgery.jobs import memory
 from surgery.jobs.devices import only
-from surgery.jobs.probe_link import Card, raised, receive, send
+from surgery.jobs.probe_link import Card, raised, receive, send, signed, sweep
 from surgery.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -73,6 +76,8 @@ def ask(
             return raised(_exchange(card, request, deadline - time.monotonic()))
         except _GoneError:
             _end(card)
+            if (limit := memory.limit_told(_log(folder).splitlines()[-3:])) is not None:  # another would do the same
+                raise memory.over(limit) from None
     raise JobError(f"The what-if process ended unexpectedly. {tail(folder)}", "Try again.")
 
 
@@ -97,11 +102,15 @@ def place(ws: Workspace, version_id: str, dataset_id: str, device: str) -> Path:
 
 def tail(folder: Path) -> str:
     """The end of a probe's log, for an error message."""
-    try:
-        text = (folder / "stderr.txt").read_text("utf-8", errors="replace").strip()
-    except OSError:
-        text = ""
+    text = _log(folder)
     return f"Its log ends: {text[-TAIL:]}" if text else "It left no log."
+
+
+def _log(folder: Path) -> str:
+    try:
+        return (folder / "stderr.txt").read_text("utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _start(ws: Workspace, folder: Path, version_id: str, dataset_id: str, device: str) -> Card:
@@ -111,8 +120,10 @@ def _start(ws: Workspace, folder: Path, version_id: str, dataset_id: str, device
         NotFoundError: no such version or dataset. JobError: it ended or did not listen in time.
     """
     ws.version(version_id), ws.dataset_row(dataset_id)
+    sweep(ws.home / "probes")
     _make_room(ws)
     names = ["--home", str(ws.home), "--version", version_id, "--dataset", dataset_id, "--device", device]
+    names += ["--asker", str(me().pid), str(me().created)]
     with (folder / "stderr.txt").open("wb") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "surgery.jobs.probe", *names],
@@ -120,7 +131,7 @@ def _start(ws: Workspace, folder: Path, version_id: str, dataset_id: str, device
             stdout=subprocess.DEVNULL,
             stderr=log,
             start_new_session=True,
-            env={"OMP_NUM_THREADS": str(THREADS), **os.environ},
+            env=environment(OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", str(THREADS))),
         )
     _reap()
     _children.append(child)
@@ -146,7 +157,7 @@ def _exchange(card: Card, request: Mapping[str, Any], timeout: float) -> dict[st
     def talk() -> None:
         try:
             with card.connect() as connection:
-                send(connection, request)
+                send(connection, signed(request))
                 answers.put(receive(connection))
         except (OSError, EOFError, ValueError, AuthenticationError) as error:
             answers.put(error)
@@ -216,9 +227,11 @@ def main() -> None:
     parser.add_argument("--version", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--asker", nargs=2, help="process id and start time of who starts it")
     given = parser.parse_args()
     settle()
     ws = Workspace(given.home)
+    limit = memory.limit_for("probe")
 
     def oracle() -> Oracle:
         with only(given.device) as device:
@@ -226,7 +239,12 @@ def main() -> None:
 
             return WhatIf.open(ws, given.version, given.dataset, device)
 
-    Server(place(ws, given.version, given.dataset, given.device), oracle).run()
+    server = Server(place(ws, given.version, given.dataset, given.device), oracle)
+    if given.asker:
+        server.asked_by(Identity(int(given.asker[0]), float(given.asker[1])))
+    server.end_with_askers(partial(os._exit, 0))
+    memory.Watch(limit, told=server.stop, end=lambda: server.end(partial(memory.end_at_once, limit))).start()
+    server.run()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,12 +19,14 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from surgery import errors
+from surgery import errors, temporary
+from surgery.children import Identity, me
 from surgery.errors import JobError, SurgeryError
-from surgery.workspace.liveness import alive, born
 
 CARD = "probe.json"
+ASKER = "asker"
 LONGEST = 16 * 2**20  # bytes of one message
+FRESH = 10.0  # seconds for which a dead probe's card is left alone: somebody may be replacing it
 PATH_LIMIT = 80  # characters of a socket's folder: the system allows about 100 for the whole path
 
 
@@ -34,7 +37,7 @@ class Card:
     address: str
     key: str  # hex
     pid: int
-    created: float  # start of the process, what `liveness.born` says
+    created: float  # start of the process, what `children.born` says
 
     @classmethod
     def of(cls, folder: Path) -> Card | None:
@@ -48,7 +51,7 @@ class Card:
     @property
     def living(self) -> bool:
         """Whether its process still runs."""
-        return alive(self.pid, self.created)
+        return Identity(self.pid, self.created).living
 
     def publish(self, folder: Path) -> bool:
         """Put the card into `folder` unless a living probe has its own there; whether it was put."""
@@ -78,20 +81,44 @@ class Card:
 @contextmanager
 def listening() -> Iterator[tuple[Listener, Card]]:
     """A listener for this process only reachable with the key on its card."""
-    me, key = os.getpid(), os.urandom(32)
-    folder = _short_folder() if hasattr(socket, "AF_UNIX") else None
+    process, key = me(), os.urandom(32)
+    folder = temporary.create(temporary.SHORT, short_place()) if hasattr(socket, "AF_UNIX") else None
     try:
         with Listener(str(folder / "s") if folder else None, authkey=key) as listener:
-            yield listener, Card(str(listener.address), key.hex(), me, born(me))
+            yield listener, Card(str(listener.address), key.hex(), process.pid, process.created)
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _short_folder() -> Path:
-    """A fresh folder that only this user can enter, with a path short enough for a socket."""
-    short = tempfile.gettempdir() if len(tempfile.gettempdir()) < PATH_LIMIT else "/tmp"
-    return Path(tempfile.mkdtemp(prefix="sg-", dir=short))
+def short_place() -> str:
+    """The folder for temporary files, with a path short enough for a socket."""
+    return tempfile.gettempdir() if len(tempfile.gettempdir()) < PATH_LIMIT else "/tmp"
+
+
+def sweep(probes: Path) -> None:
+    """Remove the cards that probes which were killed left below `probes`, and their temporary folders."""
+    temporary.sweep(short_place())
+    for card in probes.glob(f"*/{CARD}*"):
+        try:
+            found = Identity(**{key: json.loads(card.read_text("utf-8"))[key] for key in ("pid", "created")})
+            if not found.living and time.time() - card.stat().st_mtime > FRESH:
+                card.unlink(missing_ok=True)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # just replaced, or no card of ours
+
+
+def signed(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request with the process that asks: a probe lives no longer than those who ask it."""
+    return {**request, ASKER: [me().pid, me().created]}
+
+
+def asker_of(request: dict[str, Any]) -> Identity | None:
+    """Take the process that asks out of a request; None when it does not say."""
+    match request.pop(ASKER, None):
+        case [int(pid), int() | float() as created]:
+            return Identity(pid, float(created))
+    return None
 
 
 def send(connection: Connection[Any, Any], message: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -22,11 +23,15 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Any, Protocol
 
+from surgery import temporary
+from surgery.children import Identity
 from surgery.errors import DeviceMemoryError, JobError, SurgeryError
-from surgery.jobs.probe_link import failure, listening, receive, send
+from surgery.jobs.obituary import explained
+from surgery.jobs.probe_link import Card, asker_of, failure, listening, receive, send
 
 IDLE = 600.0  # seconds without a question after which the process ends
 FAREWELL = 2.0  # seconds for sending the last answer
+WATCH = 1.0  # seconds between two looks at whether anybody who asked still lives
 NICE = 5  # below the pages, above training jobs
 
 Message = Mapping[str, Any]
@@ -58,28 +63,72 @@ class Server:
         self.state = "warming"
         self.asked = time.monotonic()
         self.told = Event()  # some answer has been sent
+        self.askers: dict[Identity, float] = {}  # who asked, and when last
+        self.ended = Event()
+        self.card: Card | None = None
 
     def run(self) -> None:
-        """Serve until idle, stopped or unable to warm up; at once when another probe already serves here."""
+        """Serve until idle, stopped, left alone or unable to warm up; leave when another probe already serves here."""
         with listening() as (listener, card):
             if not card.publish(self.folder):
                 return
+            self.card = card
             try:
                 Thread(target=self._accept, args=(listener,), daemon=True).start()
                 self._answer_all()
             finally:
+                self.ended.set()
                 card.withdraw(self.folder)
+
+    def stop(self) -> None:
+        """End after the question that is being answered."""
+        self.questions.put(None)
+
+    def end(self, leave: Callable[[], object]) -> None:
+        """Take away what others would find, then `leave`: for an end in the middle of a question."""
+        if self.card is not None:
+            self.card.withdraw(self.folder)
+            if Path(self.card.address).parent.name.startswith(temporary.SHORT):
+                shutil.rmtree(Path(self.card.address).parent, ignore_errors=True)
+        leave()
+
+    def asked_by(self, asker: Identity) -> None:
+        """Remember who asks."""
+        self.askers[asker] = time.monotonic()
+
+    def end_with_askers(self, leave: Callable[[], object], *, every: float = WATCH) -> None:
+        """Look in a thread whether whoever asked in the last `idle` seconds still lives; end when nobody does.
+
+        leave: ends the process, called when a question is being answered that nobody waits for any more.
+        """
+
+        def look() -> None:
+            while not self.ended.wait(every):
+                if self.abandoned():
+                    self.stop()
+                    if not self.ended.wait(FAREWELL):
+                        self.end(leave)
+                    return
+
+        Thread(target=look, daemon=True, name="askers").start()
+
+    def abandoned(self) -> bool:
+        """Whether somebody has asked, and all who did lately are gone."""
+        now = time.monotonic()
+        lately = [who for who, when in list(self.askers.items()) if now - when < self.idle]
+        return bool(lately) and not any(who.living for who in lately)
 
     def _answer_all(self) -> None:
         """Warm up, then answer; a probe that could not warm up says why to the first who asks, and ends."""
-        oracle = guarded(self.open_oracle)
+        oracle = guarded(self.open_oracle, "opening the model")
         self.state = "failed" if isinstance(oracle, dict) else "ready"
         while (question := self._next()) is not None:
             if isinstance(oracle, dict):
                 question.answer.put(oracle)
                 self.told.wait(FAREWELL)
                 return
-            question.answer.put(guarded(partial(oracle.answer, question.request)))
+            doing = f"answering {question.request.get('what')!r}"
+            question.answer.put(guarded(partial(oracle.answer, question.request), doing))
 
     def _next(self) -> Question | None:
         try:
@@ -105,6 +154,8 @@ class Server:
                 request = receive(connection)
             except ValueError as error:
                 return send(connection, failure(JobError(f"The probe was sent no question: {error}.")))
+            if (asker := asker_of(request)) is not None:
+                self.asked_by(asker)
             send(connection, self._reply(request))
             self.told.set()
         return None
@@ -123,25 +174,20 @@ class Server:
         return answer
 
 
-def guarded(make: Callable[[], Any]) -> Any:
-    """What `make` returns, or its error as an answer: a question must not end the probe."""
+def guarded(make: Callable[[], Any], doing: str = "answering") -> Any:
+    """What `make` returns, or its error as an answer: a question must not end the probe. doing: for its words."""
     try:
         return make()
     except SurgeryError as error:
         return failure(error)
-    except MemoryError:
-        return failure(_out_of_memory())
     except Exception as error:
-        logging.exception("a question failed")
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch here
-            return failure(_out_of_memory())
-        return failure(
-            JobError(f"The what-if failed: {type(error).__name__}: {error}.", "Its log names the place in the code.")
-        )
-
-
-def _out_of_memory() -> DeviceMemoryError:
-    return DeviceMemoryError("The what-if ran out of memory.", "Close other models, or choose the CPU as its device.")
+        logging.exception("failed while %s", doing)
+        told = explained(error, "cpu", doing)
+        if isinstance(told, DeviceMemoryError):
+            told = DeviceMemoryError(
+                "The what-if ran out of memory.", "Close other models, or choose the CPU as its device."
+            )
+        return failure(told)
 
 
 def settle() -> None:

@@ -12,20 +12,23 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from threading import Event, Thread
+from functools import partial
 from types import FrameType
 from typing import NoReturn, TextIO
 
+from surgery import temporary
 from surgery.context import Context
 from surgery.errors import Cancelled, JobError, SurgeryError
+from surgery.jobs import memory
 from surgery.jobs.devices import only
 from surgery.jobs.engine import submit
 from surgery.jobs.kinds import KINDS
 from surgery.jobs.local import LOCAL
-from surgery.jobs.obituary import overdue, reason_of
+from surgery.jobs.obituary import overdue, reason_of, told_of
 from surgery.jobs.turns import Engine, pump
 from surgery.workspace import Workspace, queue
 from surgery.workspace.rows import Job, JobState
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str], engine: Engine = LOCAL) -> int:
         return 1
     os.nice(max(0, NICENESS[job.lane] - os.nice(0)))  # only ever up: whoever launched us may be nicer already
     ws = ws.acting_as(job.who)
+    temporary.sweep()
     _run(ws, job, report)
     if KINDS[job.kind].then:
         _go_on(ws, job.id, engine)
@@ -57,10 +61,13 @@ def _run(ws: Workspace, job: Job, report: Callable[[Mapping[str, object]], None]
     """Work, and record how it ended."""
     asked_to_stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
+    stage = Stage(report)
     _limit(job.limit)
+    watch: memory.Watch | None = None
     try:
+        watch = _watch_memory(job)
         with _heartbeat(ws, job, asked_to_stop), only(job.device) as device:
-            ctx = Context(device=device, report=report, cancelled=lambda: bool(asked_to_stop))
+            ctx = Context(device=device, report=stage, cancelled=lambda: bool(asked_to_stop))
             result = KINDS[job.kind].work(ws, job, ctx)
         if result is not None:
             with ws.store.write() as db:
@@ -70,8 +77,10 @@ def _run(ws: Workspace, job: Job, report: Callable[[Mapping[str, object]], None]
         _end(ws, job, "failed", outside, unseen=_ENDED in asked_to_stop)
     except Exception as error:
         logging.exception("The job failed.")
-        _end(ws, job, "failed", reason_of(error, job.device))
+        _end(ws, job, "failed", reason_of(error, job.device, told_of(stage.name, job.task)))
     finally:
+        if watch is not None:
+            watch.stop()
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
 
@@ -79,7 +88,7 @@ def _run(ws: Workspace, job: Job, report: Callable[[Mapping[str, object]], None]
 @contextmanager
 def _heartbeat(ws: Workspace, job: Job, asked_to_stop: list[int]) -> Iterator[None]:
     """Give signs of life meanwhile; a job that was ended on another machine, which cannot signal us, is stopped."""
-    start, over = time.monotonic(), Event()
+    start, over = time.monotonic(), threading.Event()
 
     def beat() -> None:
         while not over.wait(BEAT):
@@ -89,7 +98,7 @@ def _heartbeat(ws: Workspace, job: Job, asked_to_stop: list[int]) -> Iterator[No
             except SurgeryError:  # the catalogue is busy or cannot be reached: the work goes on
                 logging.warning("no sign of life could be recorded", exc_info=True)
 
-    thread = Thread(target=beat, daemon=True)
+    thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
         yield
@@ -98,13 +107,44 @@ def _heartbeat(ws: Workspace, job: Job, asked_to_stop: list[int]) -> Iterator[No
         thread.join()
 
 
+class Stage:
+    """Passes events on, and remembers the stage that the last one named."""
+
+    def __init__(self, report: Callable[[Mapping[str, object]], None]) -> None:
+        self.report, self.name = report, ""
+
+    def __call__(self, event: Mapping[str, object]) -> None:
+        """Report an event."""
+        self.name = str(event.get("stage", self.name))
+        self.report(event)
+
+
+def _watch_memory(job: Job) -> memory.Watch:
+    """Raise in the main thread when the job takes more memory than it may, and end the process when that is too late.
+
+    Raises:
+        JobError: the limit that is set is no size.
+    """
+    limit = memory.limit_for(job.lane)
+
+    def ring(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise memory.over(limit)
+
+    signal.signal(signal.SIGUSR1, ring)
+    tell = partial(signal.pthread_kill, threading.main_thread().ident or 0, signal.SIGUSR1)
+    return memory.Watch(limit, told=tell, end=partial(memory.end_at_once, limit)).start()
+
+
 def _go_on(ws: Workspace, job_id: str, engine: Engine) -> None:
     """Queue what follows on a job that is done."""
     job = queue.get(ws.store, job_id)
     if job.state == "done":
         following = KINDS[job.kind].then
         task = {**job.task, "kind": following}
-        submit(ws, task, project=job.project, title=f"{job.title[:100]}: {following}", engine=engine)
+        try:
+            submit(ws, task, project=job.project, title=f"{job.title[:100]}: {following}", engine=engine)
+        except SurgeryError as error:  # what the job was about went into the trash meanwhile
+            logging.warning("%s does not follow: %s", following, error)
 
 
 def _end(ws: Workspace, job: Job, state: JobState, reason: str, *, unseen: bool = False) -> None:

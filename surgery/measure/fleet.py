@@ -5,10 +5,8 @@ Rows are those of `compare`; the scope is a member's name, or "overall" for all 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from surgery import temporary
 from surgery.context import Context
 from surgery.edit.agreement import agreement
 from surgery.edit.evaluate import predict
@@ -120,8 +119,8 @@ def _sizes(before: Mapping[str, Model], shares: Mapping[str, tuple[str, Share]])
     yield "parameters", ALL, *counts, "", "lower", "", None
     work = [macs(_asking(before, fleet)) for fleet in (apart, together)]
     yield "MACs", ALL, *work, "", "lower", "", None
-    with tempfile.TemporaryDirectory() as folder:
-        homes = [Path(folder) / "apart", Path(folder) / "together"]
+    with temporary.folder("fleet") as folder:
+        homes = [folder / "apart", folder / "together"]
         for fleet, home in zip((apart, together), homes, strict=True):
             fleet_store.save(fleet, before, home)
         files = [(home / store.WEIGHTS).stat().st_size for home in homes]

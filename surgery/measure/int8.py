@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from surgery import temporary
 from surgery.context import Context
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def int8(model: Model, data: Dataset, target: Path, ctx: Context) -> dict[str, A
     samples = (x for x, _, _ in ctx.track(own.batches(chosen, model.input, size=32), "finding ranges"))
     to_int8(model, samples, target)
     threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory() as scratch:
-        whole = Path(scratch) / "whole.onnx"
+    with temporary.folder("int8") as scratch:
+        whole = scratch / "whole.onnx"
         to_onnx(model, whole)
         sizes = [file.stat().st_size for file in (whole, target)]
         sessions = [session(file, threads) for file in (whole, target)]

@@ -13,6 +13,7 @@ from surgery.errors import MeasureError
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.facts import Described
     from surgery.network.model import Model
 
 Answers = NDArray[Any]
@@ -68,9 +69,9 @@ def mse(answers: Answers, truth: Answers) -> float:
     return float(((answers.astype(float) - truth) ** 2).mean())
 
 
-def meaning_of(model: Model, data: Dataset) -> NDArray[np.int64]:
+def meaning_of(model: Described, data: Dataset) -> NDArray[np.int64]:
     """int64[outputs]: the dataset's class that each output stands for, by name, else by position; −1 = none."""
-    from surgery.data.batches import check
+    from surgery.data.fits import check
 
     own = len(model.classes)
     if model.input.kind == "text":
@@ -93,7 +94,7 @@ def meaning_of(model: Model, data: Dataset) -> NDArray[np.int64]:
     )
 
 
-def _mismatch(model: Model, data: Dataset) -> tuple[str, str]:
+def _mismatch(model: Described, data: Dataset) -> tuple[str, str]:
     return (
         f"The model is made for {model.task}, the dataset {data.name!r} for {data.task}.",
         "Choose a dataset for the same task.",

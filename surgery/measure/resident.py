@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from surgery.children import environment
 from surgery.errors import MeasureError
 
 SECONDS = 300.0
@@ -30,7 +31,7 @@ def resident(folders: Sequence[Path]) -> dict[str, int]:
     """
     command = [sys.executable, "-m", "surgery.measure.resident", *map(str, folders)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True, env=environment())
         found: dict[str, int] = json.loads(done.stdout)
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         said = getattr(error, "stderr", None) or str(error)

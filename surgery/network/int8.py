@@ -7,7 +7,6 @@ of each input as it comes, since attention does not bear fixed ones. No weight i
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
+from surgery import temporary
 from surgery.errors import ModelError
 from surgery.network.export import to_onnx
 from surgery.network.model import Model
@@ -42,8 +42,8 @@ def to_int8(model: Model, samples: Iterable[Tensor], target: Path) -> None:
             f"Eight bits after training need {error.name}.", 'Install it: pip install "model-surgery[int8]".'
         ) from error
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
-        whole, ready = Path(scratch) / "whole.onnx", Path(scratch) / "ready.onnx"
+    with temporary.folder("int8") as scratch, _quiet():
+        whole, ready = scratch / "whole.onnx", scratch / "ready.onnx"
         to_onnx(model, whole)
         how = {"per_channel": True, "weight_type": QuantType.QInt8}
         try:

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from surgery import temporary
 from surgery.errors import ModelFileError
 from surgery.network import read_child
 from surgery.network.description import HEADER
@@ -139,8 +139,8 @@ def _read_safetensors(path: Path) -> Weights:
 
 def _read_in_child(path: Path) -> Weights:
     """Let the child convert `path`, and read what it wrote."""
-    with tempfile.TemporaryDirectory(prefix="surgery-read-") as folder:
-        target = Path(folder) / "converted.safetensors"
+    with temporary.folder("read") as folder:
+        target = folder / "converted.safetensors"
         answer = _run_child(path, target)
         if "error" in answer:
             raise _refusal(path, answer["error"], answer["detail"])

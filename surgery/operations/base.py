@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from surgery.errors import PlanError, SurgeryError
+from surgery.fields import MOST, Id, whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
     from surgery.edit.lend import Share
+    from surgery.network.facts import Described
     from surgery.network.model import Model
     from surgery.network.part import Part
 
@@ -36,7 +38,7 @@ class Selection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ids: tuple[NonNegativeInt, ...] = ()
+    ids: tuple[Id, ...] = ()
     digest: str = ""
 
     @model_validator(mode="before")
@@ -50,9 +52,9 @@ class Cases(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ids: tuple[NonNegativeInt, ...] = ()
+    ids: tuple[Id, ...] = ()
     digest: str = ""
-    may_break: int = Field(0, ge=0)
+    may_break: int = Field(0, ge=0, le=MOST)
 
     @model_validator(mode="before")
     @classmethod
@@ -68,13 +70,22 @@ def _with_digest(value: Any, what: str) -> Any:
     """
     given = value if isinstance(value, Mapping) else {"ids": value}
     ids = given.get("ids", ())
-    if not isinstance(ids, (list, tuple)) or not all(isinstance(i, int) for i in ids):
+    if not isinstance(ids, (list, tuple)):
         return given
-    ids = tuple(sorted(set(ids)))
+    try:
+        ids = tuple(sorted({whole(i) for i in ids}))
+    except ValueError:
+        return given
     digest = digest_of(ids)
     if given.get("digest") not in (None, "", digest):
         raise ValueError(f"the {what} do not have the digest {given['digest']}: the plan was changed by hand")
     return {**given, "ids": ids, "digest": digest}
+
+
+def selections(operation: Operation) -> dict[str, Selection]:
+    """The neurons that an operation names, by field."""
+    values = {name: getattr(operation, name) for name in type(operation).model_fields}
+    return {name: value for name, value in values.items() if isinstance(value, Selection)}
 
 
 def digest_of(ids: Sequence[int]) -> str:
@@ -127,7 +138,7 @@ class Candidate:
 class Operation(BaseModel):
     """Base of all surgeries."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     title: ClassVar[str]
     paper: ClassVar[str] = ""
@@ -136,25 +147,44 @@ class Operation(BaseModel):
     learns: ClassVar[bool] = False  # from new data, which a plan then names and `data.new` holds
     texts: ClassVar[bool] = True  # whether it works on a language model too
     needs: ClassVar[Literal["nothing", "neurons", "cuts"]] = "nothing"  # of a network: that they are numbered, can go
+    removes: ClassVar[str] = ""  # the field with the neurons that go, of which one at least must be free to go
 
     def check(self, models: Sequence[Model]) -> list[str]:
         """Why it cannot run here; [] = fine."""
-        if self.takes is None and not models:
-            return [f"{self.title} takes one model or more, none given."]
-        if self.takes is not None and len(models) != self.takes:
-            return [f"{self.title} takes {self.takes} model(s), {len(models)} given."]
-        for model in models:
-            if not self.texts and model.input.kind == "text":
-                return [f"{self.title} works on classes; a language model has an alphabet, which is not made of parts."]
-            if self.needs != "nothing" and model.index is None:
-                return [f"The neurons of this network are not numbered: {model.support.reason}."]
-            if self.needs == "cuts" and model.support.level != "full":
-                return [f"This network cannot be shrunk: {model.support.reason}."]
         try:
+            self.suit(models)
             self.examine(models)
         except SurgeryError as error:
             return [str(error)]
         return []
+
+    def suit(self, models: Sequence[Described]) -> None:
+        """Look at what models say of themselves, which is known before they are loaded.
+
+        Raises:
+            PlanError: too many or too few models, or one on which this operation cannot work.
+            SurgeryError: what `examine_described` raises.
+        """
+        if self.takes is None and not models:
+            raise PlanError(f"{self.title} takes one model or more, none given.")
+        if self.takes is not None and len(models) != self.takes:
+            raise PlanError(f"{self.title} takes {self.takes} model(s), {len(models)} given.")
+        for model in models:
+            if not self.texts and model.input.kind == "text":
+                raise PlanError(
+                    f"{self.title} works on classes; a language model has an alphabet, which is not made of parts."
+                )
+            if self.needs != "nothing" and model.support.level == "inspect":
+                raise PlanError(f"The neurons of this network are not numbered: {model.support.reason}.")
+            if self.needs == "cuts" and model.support.level != "full":
+                raise PlanError(f"This network cannot be shrunk: {model.support.reason}.")
+        self.examine_described(models)
+
+    def examine_described(self, models: Sequence[Described]) -> None:
+        """Raise what else stands in the way by the models' classes and inputs."""
+
+    def examine_data(self, models: Sequence[Described], data: Dataset) -> None:
+        """Raise what the data lacks for models like these. `data` is what `operate` will be given."""
 
     def examine(self, models: Sequence[Model]) -> None:
         """Raise what else stands in the way on these models, which have what the operation needs."""

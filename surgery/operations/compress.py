@@ -13,6 +13,7 @@ from surgery.operations.base import FINER, Operation, Outcome, Selection
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.facts import Described
     from surgery.network.model import Model
 
 Order = Literal["effect", "taylor", "l2", "lamp", "global", "uniform+", "erk", "random"]
@@ -130,6 +131,14 @@ class Compress(Operation):
         json_schema_extra=FINER,
     )
 
+    def examine_data(self, models: Sequence[Described], data: Dataset) -> None:
+        """Raises DataError: there is nothing to validate on."""
+        if data.task == "unlabelled" or not len(data.ids("val")):
+            raise DataError(
+                "Compressing needs labelled validation samples, to know when to stop.",
+                "Import the data with its labels, or so that a part is kept for validation.",
+            )
+
     def examine(self, models: Sequence[Model]) -> None:
         """Look at what is protected.
 
@@ -161,11 +170,7 @@ class Compress(Operation):
         """
         from surgery.operations.descent import CONTROLS, Descent
 
-        if data.task == "unlabelled" or not len(data.ids("val")):
-            raise DataError(
-                "Compressing needs labelled validation samples, to know when to stop.",
-                "Import the data with its labels, or so that a part is kept for validation.",
-            )
+        self.examine_data(models, data)
         descent = Descent(self, models[0], data, ctx)
         best = descent.walk()
         table = descent.table()

@@ -14,6 +14,7 @@ from surgery.operations.base import FINER, Operation, Outcome
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.facts import Described
     from surgery.network.model import Model
     from surgery.operations.growth import Growth
 
@@ -108,26 +109,17 @@ class Extend(Operation):
 
         head_of(models[0])
 
-    def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
-        """Free neurons, grow outputs, train. Raises what `on` raises, and SelectionError when nothing is free."""
-        return self.on(models[0], data, ctx).run()
-
-    def on(self, model: Model, data: Dataset, ctx: Context) -> Growth:
-        """The work on a model, checked.
+    def examine_data(self, models: Sequence[Described], data: Dataset) -> None:
+        """Look at old and new data.
 
         Raises:
             DataError: there is no new data, no new class in it, a class has too few samples, or the old data lacks
             classes that the model knows.
         """
-        from surgery.operations.growth import Growth
-
-        new = data.new
+        new, known = data.new, self._known(models[0], data)
         if new is None:
             raise DataError("There is no new data to learn from.", "Choose a dataset with the new classes.")
-        model.outputs_of(data.classes)  # or they are another model's classes
-        if not set(data.classes) <= set(model.classes):
-            model = replace(model, classes=data.classes)  # they agree by position: the data has the better names
-        classes = tuple(name for name in new.classes if name not in model.classes)
+        classes = tuple(name for name in new.classes if name not in known)
         if not classes:
             raise DataError(
                 f"The model knows all {len(new.classes)} classes of {new.name!r} already.",
@@ -138,7 +130,7 @@ class Extend(Operation):
                 "What the old classes can spare is found on their training and validation samples; there are none.",
                 "Choose the dataset that the model was trained on.",
             )
-        missing = sorted(set(model.classes) - set(data.classes)) if set(data.classes) < set(model.classes) else []
+        missing = sorted(set(known) - set(data.classes)) if set(data.classes) < set(known) else []
         if missing:
             raise DataError(
                 f"{data.name!r} has no samples of {', '.join(missing[:5])}, which the model knows: what they need "
@@ -153,4 +145,28 @@ class Extend(Operation):
                     "to learn from and judge by.",
                     "Bring at least a few dozen samples of each new class; a part is kept for validation by itself.",
                 )
-        return Growth(self, model, data, new, classes, ctx)
+
+    def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
+        """Free neurons, grow outputs, train. Raises what `on` raises, and SelectionError when nothing is free."""
+        return self.on(models[0], data, ctx).run()
+
+    def on(self, model: Model, data: Dataset, ctx: Context) -> Growth:
+        """The work on a model, checked.
+
+        Raises:
+            DataError: there is no new data, no new class in it, a class has too few samples, or the old data lacks
+            classes that the model knows.
+        """
+        from surgery.operations.growth import Growth
+
+        model.outputs_of(data.classes)  # or they are another model's classes
+        self.examine_data([model], data)
+        assert data.new is not None
+        if (known := self._known(model, data)) != model.classes:
+            model = replace(model, classes=known)
+        classes = tuple(name for name in data.new.classes if name not in known)
+        return Growth(self, model, data, data.new, classes, ctx)
+
+    def _known(self, model: Described, data: Dataset) -> tuple[str, ...]:
+        """The old classes; where model and data agree by position alone, the data has the better names."""
+        return model.classes if set(data.classes) <= set(model.classes) else data.classes

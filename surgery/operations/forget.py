@@ -13,6 +13,7 @@ from surgery.operations.base import FINER, Operation, Outcome
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.facts import Described
     from surgery.network.model import Model
     from surgery.operations.oblivion import Oblivion
 
@@ -54,15 +55,20 @@ class Forget(Operation):
     )
 
     def examine(self, models: Sequence[Model]) -> None:
+        """Raises TraceError: outputs cannot be taken out."""
+        from surgery.edit.extract import outputs
+
+        if outputs(models[0]) is None:
+            raise TraceError("No class can be taken out: the outputs of this network are not one neuron per class.")
+
+    def examine_described(self, models: Sequence[Described]) -> None:
         """Look at the classes.
 
         Raises:
-            TraceError: outputs cannot be taken out. SelectionError: an unknown class, or fewer than two would stay.
+            TraceError: it is no classifier. SelectionError: an unknown class, or fewer than two would stay.
         """
-        from surgery.edit.extract import outputs
-
         model = models[0]
-        if model.task != "classification" or outputs(model) is None:
+        if model.task != "classification":
             raise TraceError("No class can be taken out: the outputs of this network are not one neuron per class.")
         strange = [name for name in self.classes if name not in model.classes]
         if strange:
@@ -72,6 +78,22 @@ class Forget(Operation):
             )
         if len(set(model.classes) - set(self.classes)) < 2:
             raise SelectionError("At least two classes must stay.", "Forget fewer.")
+
+    def examine_data(self, models: Sequence[Described], data: Dataset) -> None:
+        """Raises DataError: there are no labelled samples of the other classes, or none of the forgotten ones."""
+        model = models[0]
+        if not set(model.classes) <= set(data.classes):
+            raise DataError(
+                f"{data.name!r} does not have the model's classes by name, so it cannot tell what the others need.",
+                "Choose the dataset that the model was trained on.",
+            )
+        rest = self._rest(model, data)
+        for role in ("train", "val"):
+            if not len(rest.ids(role)):
+                raise DataError(
+                    f"{data.name!r} has no {role} samples of the classes that stay.",
+                    "Import data with training and validation samples of every class.",
+                )
 
     def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
         """Find what goes, let the others take over, cut, tune. Raises what `on` raises."""
@@ -88,16 +110,9 @@ class Forget(Operation):
 
         if problems := self.check([model]):
             raise TraceError(" ".join(problems))
-        if not set(model.classes) <= set(data.classes):
-            raise DataError(
-                f"{data.name!r} does not have the model's classes by name, so it cannot tell what the others need.",
-                "Choose the dataset that the model was trained on.",
-            )
-        rest = data.fitting([name for name in model.classes if name not in self.classes])
-        for role in ("train", "val"):
-            if not len(rest.ids(role)):
-                raise DataError(
-                    f"{data.name!r} has no {role} samples of the classes that stay.",
-                    "Import data with training and validation samples of every class.",
-                )
-        return Oblivion(self, model, data, rest, ctx)
+        self.examine_data([model], data)
+        return Oblivion(self, model, data, self._rest(model, data), ctx)
+
+    def _rest(self, model: Described, data: Dataset) -> Dataset:
+        """The data of the classes that stay."""
+        return data.fitting([name for name in model.classes if name not in self.classes])

@@ -14,6 +14,7 @@ from surgery.operations.base import FINER, Operation, Outcome
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.facts import Described
     from surgery.network.model import Model
     from surgery.network.part import Part
     from surgery.operations.transplant import Transplant
@@ -90,11 +91,11 @@ class Patch(Operation):
             )
         return found[0]
 
-    def examine(self, models: Sequence[Model]) -> None:
+    def examine_described(self, models: Sequence[Described]) -> None:
         """Look at both models.
 
         Raises:
-            TraceError: they are no classifiers of the same kind of input. SelectionError: a class or module is missing.
+            TraceError: they are no classifiers of the same kind of input. SelectionError: the class is missing.
         """
         patient, donor = models
         for model in models:
@@ -112,6 +113,25 @@ class Patch(Operation):
                 f"The first model does not know {self.target!r}; it knows {', '.join(patient.classes[:8])}.",
                 "Name one of its classes.",
             )
+
+    def examine_data(self, models: Sequence[Described], data: Dataset) -> None:
+        """Raises DataError: there are no validation samples of the class and of others."""
+        if data.task != "classification" or not set(models[0].classes) <= set(data.classes):
+            raise DataError(
+                f"{data.name!r} does not have the first model's classes by name.",
+                "Choose the dataset that it was trained on.",
+            )
+        labels = data.labels(data.ids("val"))
+        own = labels == data.classes.index(self.target)
+        if not own.any() or own.all():
+            raise DataError(
+                f"{data.name!r} has no validation samples of {self.target!r} and of others to fit on.",
+                "Import data with validation samples of every class.",
+            )
+
+    def examine(self, models: Sequence[Model]) -> None:
+        """Raises SelectionError: the module is missing, or belongs to another network."""
+        _, donor = models
         part = self.part_of(donor)
         if donor.index is None or len(part.keep) != donor.index.n:
             raise SelectionError(f"The module {part.name!r} belongs to another network.", "Choose another.")
@@ -130,16 +150,5 @@ class Patch(Operation):
 
         if problems := self.check(models):
             raise TraceError(" ".join(problems))
-        if data.task != "classification" or not set(models[0].classes) <= set(data.classes):
-            raise DataError(
-                f"{data.name!r} does not have the first model's classes by name.",
-                "Choose the dataset that it was trained on.",
-            )
-        labels = data.labels(data.ids("val"))
-        own = labels == data.classes.index(self.target)
-        if not own.any() or own.all():
-            raise DataError(
-                f"{data.name!r} has no validation samples of {self.target!r} and of others to fit on.",
-                "Import data with validation samples of every class.",
-            )
+        self.examine_data(models, data)
         return Transplant(self, models[0], models[1], data, ctx)

@@ -45,6 +45,7 @@ class Prune(Operation):
 
     title: ClassVar[str] = "Remove neurons"
     needs = "cuts"
+    removes = "remove"
 
     remove: Selection = Field(title="Neurons to remove", description="Coupled neurons go with them.")
     fill: Literal["mean", "zero"] = Field(

@@ -13,6 +13,7 @@ from surgery.operations.base import FINER, Operation, Outcome
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.facts import Described
     from surgery.network.model import Model
     from surgery.operations.relearn import Relearning
 
@@ -73,21 +74,9 @@ class Readapt(Operation):
         json_schema_extra=FINER,
     )
 
-    def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
-        """Choose, train, watch. Raises what `on` raises."""
-        return self.on(models[0], data, ctx).run()
-
-    def on(self, model: Model, data: Dataset, ctx: Context) -> Relearning:
-        """The work on a model, checked.
-
-        Raises:
-            DataError: there is no new data, it has classes that the model does not know, or too few samples.
-            TraceError: the network has no index.
-        """
-        from surgery.operations.relearn import Relearning
-
-        if model.index is None:
-            raise TraceError(f"The neurons of this network are not numbered: {model.support.reason}.")
+    def examine_data(self, models: Sequence[Described], data: Dataset) -> None:
+        """Raises DataError: there is no new data, it has classes that the model does not know, or too few samples."""
+        model = models[0]
         new = data.new
         if new is None:
             raise DataError("There is no new data to learn from.", "Choose a dataset as the new data.")
@@ -103,4 +92,22 @@ class Readapt(Operation):
                     f"{new.name!r} has {len(new.ids(role))} {role} samples: too few to learn from and judge by.",
                     "Bring at least a few dozen new samples; a part is kept for validation by itself.",
                 )
-        return Relearning(self, model, data, new, ctx)
+
+    def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
+        """Choose, train, watch. Raises what `on` raises."""
+        return self.on(models[0], data, ctx).run()
+
+    def on(self, model: Model, data: Dataset, ctx: Context) -> Relearning:
+        """The work on a model, checked.
+
+        Raises:
+            DataError: there is no new data, it has classes that the model does not know, or too few samples.
+            TraceError: the network has no index.
+        """
+        from surgery.operations.relearn import Relearning
+
+        if model.index is None:
+            raise TraceError(f"The neurons of this network are not numbered: {model.support.reason}.")
+        self.examine_data([model], data)
+        assert data.new is not None
+        return Relearning(self, model, data, data.new, ctx)

@@ -13,6 +13,7 @@ from surgery.operations.base import FINER, Operation, Outcome
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.facts import Described
     from surgery.network.model import Model
     from surgery.operations.squeeze import Squeeze
 
@@ -88,18 +89,8 @@ class SelfCompress(Operation):
         None, ge=1, title="End at candidate", description="Number of a safe look.", json_schema_extra=FINER
     )
 
-    def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
-        """Learn, remove, hold, tune. Raises what `on` and `Squeeze.run` raise."""
-        return self.on(models[0], data, ctx).run()
-
-    def on(self, model: Model, data: Dataset, ctx: Context) -> Squeeze:
-        """The work on one model.
-
-        Raises:
-            DataError: there is nothing to guard with. SelectionError: the size is below what is possible.
-        """
-        from surgery.operations.squeeze import Squeeze
-
+    def examine_data(self, models: Sequence[Described], data: Dataset) -> None:
+        """Raises DataError: there is nothing to guard with. SelectionError: the cases are all of one class."""
         if data.task == "unlabelled" or not (len(data.ids("preserve")) or len(data.ids("val"))):
             raise DataError(
                 "Learning bits needs labelled validation samples or must-keep cases, to know when to go back.",
@@ -117,4 +108,18 @@ class SelfCompress(Operation):
                 f"All {len(kept)} must-keep cases are of the class {name!r}: a network that always says so would pass.",
                 "Draw cases of every class.",
             )
+
+    def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
+        """Learn, remove, hold, tune. Raises what `on` and `Squeeze.run` raise."""
+        return self.on(models[0], data, ctx).run()
+
+    def on(self, model: Model, data: Dataset, ctx: Context) -> Squeeze:
+        """The work on one model.
+
+        Raises:
+            DataError: there is nothing to guard with. SelectionError: the size is below what is possible.
+        """
+        from surgery.operations.squeeze import Squeeze
+
+        self.examine_data([model], data)
         return Squeeze(self, model, data, ctx)

@@ -13,6 +13,7 @@ from surgery.operations.base import FINER, Operation, Outcome
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.facts import Described
     from surgery.network.model import Model
     from surgery.operations.sharing import Sharing
 
@@ -109,12 +110,12 @@ class Share(Operation):
         json_schema_extra=FINER,
     )
 
-    def examine(self, models: Sequence[Model]) -> None:
-        """Raises what `edit.lend.alike` raises.
+    def examine_described(self, models: Sequence[Described]) -> None:
+        """Raises what `network.facts.alike` raises.
 
         SelectionError: fewer than two models, or a share names what is not there or what cannot be.
         """
-        from surgery.edit.lend import alike
+        from surgery.network.facts import alike
 
         if len(models) < 2:
             raise SelectionError("One model alone has nobody to share with.", "Choose two models or more.")
@@ -144,7 +145,7 @@ class Share(Operation):
         """
         from surgery.operations.sharing import LEAST, Sharing, pools
 
-        self.examine(models)
+        self.suit(models)
         fitting, judging = pools(data, LEAST)
         if min(len(fitting), len(judging)) < LEAST:
             raise DataError(

@@ -13,6 +13,7 @@ from surgery.operations.base import FINER, Operation, Outcome
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.facts import Described
     from surgery.network.model import Model
     from surgery.operations.slimming import Slimming
 
@@ -90,6 +91,20 @@ class SlimMlp(Operation):
         low, high = sorted((self.lowest, self.highest))
         return [round(low + (high - low) * step / (self.steps - 1), 4) for step in range(self.steps)]
 
+    def examine_data(self, models: Sequence[Described], data: Dataset) -> None:
+        """Raises DataError: there is nothing to validate on, or the target never changes."""
+        if data.task == "unlabelled" or not len(data.ids("val")):
+            raise DataError(
+                "Slimming needs labelled validation samples, to choose ε.",
+                "Import the data with its labels, or so that a part is kept for validation.",
+            )
+        labels = data.labels(data.ids("val"))
+        if data.task == "regression" and float(labels.std()) == 0.0:
+            raise DataError(
+                f"The target is {float(labels[0]):g} for all validation samples: no quality can be told apart.",
+                "Choose a dataset whose target changes.",
+            )
+
     def examine(self, models: Sequence[Model]) -> None:
         """Raises SelectionError: it has no dense hidden units."""
         from surgery.analysis.variability import dense_units
@@ -113,15 +128,5 @@ class SlimMlp(Operation):
         """
         from surgery.operations.slimming import SETTLED, Slimming
 
-        if data.task == "unlabelled" or not len(data.ids("val")):
-            raise DataError(
-                "Slimming needs labelled validation samples, to choose ε.",
-                "Import the data with its labels, or so that a part is kept for validation.",
-            )
-        labels = data.labels(data.ids("val"))
-        if data.task == "regression" and float(labels.std()) == 0.0:
-            raise DataError(
-                f"The target is {float(labels[0]):g} for all validation samples: no quality can be told apart.",
-                "Choose a dataset whose target changes.",
-            )
+        self.examine_data([model], data)
         return Slimming(self, model, data, ctx, samples=samples or SETTLED)

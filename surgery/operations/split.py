@@ -13,6 +13,7 @@ from surgery.operations.base import FINER, Operation, Outcome
 if TYPE_CHECKING:
     from surgery.context import Context
     from surgery.data.dataset import Dataset
+    from surgery.network.facts import Described
     from surgery.network.model import Model
     from surgery.operations.division import Division
 
@@ -100,25 +101,29 @@ class Split(Operation):
         json_schema_extra=FINER,
     )
 
-    def examine(self, models: Sequence[Model]) -> None:
-        """Look at the network.
-
-        Raises:
-            TraceError: it has no convolution, or too few or too many classes.
-        """
+    def examine_described(self, models: Sequence[Described]) -> None:
+        """Raises TraceError: it has too few or too many classes."""
         model = models[0]
-        assert model.index is not None
         if model.task != "classification" or len(model.classes) < 2:
             raise TraceError("Only a classifier of two or more classes can be split: this model has none to split by.")
-        if not any(layer.kind == "conv" for layer in model.index.layers.values()):
-            raise TraceError(
-                "This network has no convolution, whose channels modules are made of.",
-                "See what each class needs on the page Slices, or shrink the network with Compress.",
-            )
         if len(model.classes) > MOST:
             raise TraceError(
                 f"This network has {len(model.classes)} classes; at most {MOST} can be split at once.",
                 "Forget the classes that are of no use first.",
+            )
+
+    def examine(self, models: Sequence[Model]) -> None:
+        """Look at the network.
+
+        Raises:
+            TraceError: it has no convolution.
+        """
+        model = models[0]
+        assert model.index is not None
+        if not any(layer.kind == "conv" for layer in model.index.layers.values()):
+            raise TraceError(
+                "This network has no convolution, whose channels modules are made of.",
+                "See what each class needs on the page Slices, or shrink the network with Compress.",
             )
 
     def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
@@ -135,13 +140,18 @@ class Split(Operation):
 
         if problems := self.check([model]):
             raise TraceError(" ".join(problems))
-        places = model.outputs_of(data.classes).tolist()
+        self.examine_data([model], data)
+        return Division(self, model, data, ctx)
+
+    def examine_data(self, models: Sequence[Described], data: Dataset) -> None:
+        """Raises DataError: there are no training or validation samples of a class."""
+        model = models[0]
+        called = data.classes if set(data.classes) <= set(model.classes) else model.classes  # by name, else by position
         for role in ("train", "val"):
             labels = set(data.labels(data.ids(role)).tolist()) if data.task == "classification" else set()
-            known = {model.classes[places[label]] for label in labels}
+            known = {called[label] for label in labels if label < len(called)}
             if missing := [name for name in model.classes if name not in known]:
                 raise DataError(
                     f"{data.name!r} has no {role} samples of {', '.join(missing[:5])}.",
                     "Import data with training and validation samples of every class, or forget the class first.",
                 )
-        return Division(self, model, data, ctx)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import streamlit as st
 
 import sample_models
 from surgery import jobs
+from surgery.children import environment
 from surgery.errors import JobError
 from surgery.ui import panels
 from surgery.ui.messages import _
@@ -51,7 +51,7 @@ def _installer(home: str) -> subprocess.Popen[bytes] | None:
         return subprocess.Popen(
             [sys.executable, "-c", INSTALL],
             cwd=Path(sample_models.__file__).parents[1],
-            env={**os.environ, "SURGERY_HOME": home},
+            env=environment(SURGERY_HOME=home),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -162,7 +162,7 @@ jobs = Table(
     # The slot is held until the process is gone; UNIQUE is what makes two jobs in one slot impossible.
     Column("slot", String, unique=True),
     Column("pid", Integer),
-    Column("pid_created", Float),  # what `liveness.born` says
+    Column("pid_created", Float),  # what `children.born` says
     Column("host", String),  # what `liveness.here` says where the worker runs
     Column("lock", String),  # the file in the job's folder that the worker holds locked while it lives
     Column("heartbeat", Float),  # its last sign of life, by its own clock

@@ -18,13 +18,9 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-import psutil
-
 HOST = "SURGERY_HOST"  # names this machine: keeps two apart that look alike, and joins what looks different
 _MACHINE = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-_LINUX = platform.system() == "Linux"
-_CLOCK = 2.0  # seconds by which two readings of a start may differ where the system gives clock time
 
 
 @cache
@@ -75,35 +71,6 @@ def held(path: Path) -> bool | None:
         return True
     finally:
         os.close(descriptor)
-
-
-def born(pid: int) -> float:
-    """When a process was started: seconds since the machine was, which no setting of the clock changes (Linux);
-    seconds since 1970 elsewhere.
-
-    Raises:
-        psutil.NoSuchProcess: there is none.
-    """
-    if not _LINUX:
-        return float(psutil.Process(pid).create_time())
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        raise psutil.NoSuchProcess(pid) from None
-    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
-
-
-def alive(pid: int, started: float) -> bool:
-    """Whether the process with this id and this `born` still runs; a zombie does not.
-
-    While threads of a killed process are still ending, it looks like a zombie already but holds its memory.
-    """
-    try:
-        same = abs(born(pid) - started) < (0.5 if _LINUX else _CLOCK)
-        process = psutil.Process(pid)
-        return same and not (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _lock(descriptor: int) -> bool:

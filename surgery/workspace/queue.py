@@ -30,7 +30,7 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class Worker:
-    """The process of a job: its id, its start (`liveness.born`), its machine, and the file that it holds locked."""
+    """The process of a job: its id, its start (`children.born`), its machine, and the file that it holds locked."""
 
     pid: int
     born: float

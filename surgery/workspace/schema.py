@@ -14,8 +14,8 @@ from contextlib import suppress
 import psutil
 from sqlalchemy import Connection, Engine, Table, insert, inspect, select, text, update
 
+from surgery.children import born
 from surgery.errors import WorkspaceError
-from surgery.workspace import liveness
 from surgery.workspace.catalogue import datasets, fleets, jobs, meta, metadata, projects, versions
 
 LATEST = 2
@@ -77,7 +77,7 @@ def _to_2(db: Connection) -> None:
     for row in db.execute(select(jobs.c.id, jobs.c.pid, jobs.c.pid_created).where(jobs.c.slot.is_not(None))).all():
         with suppress(psutil.NoSuchProcess):  # the start of a process was recorded by the clock
             if row.pid and abs(psutil.Process(row.pid).create_time() - row.pid_created) < 2.0:
-                db.execute(update(jobs).where(jobs.c.id == row.id).values(pid_created=liveness.born(row.pid)))
+                db.execute(update(jobs).where(jobs.c.id == row.id).values(pid_created=born(row.pid)))
 
 
 def _add(db: Connection, table: Table, column: str) -> None:

@@ -14,9 +14,10 @@ from surgery.data.dataset import Dataset
 from surgery.data.load import from_arrays
 from surgery.edit.agreement import Agreement, Limits, agreement, limits_for, own_agreement
 from surgery.edit.evaluate import placed, predict
-from surgery.edit.lend import Share, alike, fits, lend, ridge, tuned
+from surgery.edit.lend import Share, fits, lend, ridge, tuned
 from surgery.errors import SelectionError, TraceError
 from surgery.network.cuts import cuts_of
+from surgery.network.facts import alike
 from surgery.network.model import Origin
 from tests.patients import digits, fleet, mlp, writer
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surgery import jobs
+from surgery.children import me
 from surgery.errors import Cancelled
 from surgery.jobs import kinds
 from surgery.workspace import Workspace, liveness, queue
@@ -29,7 +30,7 @@ class Diary:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(descriptor, f"{job_id}\n".encode())
         os.close(descriptor)
-        return Worker(os.getpid(), liveness.born(os.getpid()), liveness.here(), None)
+        return Worker(os.getpid(), me().created, liveness.here(), None)
 
     def alive(self, worker: Worker) -> bool:
         """All racers live to the end."""

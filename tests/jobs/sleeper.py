@@ -29,7 +29,9 @@ def sleep(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, object]:
         time.sleep(job.task.get("pause", 0.0))
         ctx.point(loss=1.0 / (step + 1))
     ctx.log("slept well")
-    seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "SURGERY_HOME")}
+    seen = {
+        name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "SURGERY_HOME", "TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    }
     return {"start": start, "end": time.time(), "device": ctx.device, "nice": os.nice(0), **seen}
 
 
@@ -65,11 +67,21 @@ def native(ws: Workspace, job: Job, ctx: Context) -> None:
     torch.linalg.svd(torch.rand(6000, 6000, dtype=torch.float64))
 
 
+def hungry(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Take ever more memory, in small steps or in large ones; at most 2 GB, should nobody stop it."""
+    small = job.task["how"] == "slowly"
+    kept = []
+    for _ in range(500 if small else 5):
+        kept.append(b"\1" * ((4 if small else 400) * 2**20))
+        time.sleep(0.02 if small else 2.0)
+
+
 KINDS = {
     "sleep": Kind(sleep, "long"),
     "nap": Kind(sleep, "short"),
     "fail": Kind(fail, "short"),
     "stubborn": Kind(stubborn, "short"),
+    "hungry": Kind(hungry, "short"),
     "native": Kind(native, "long"),
     "greedy": replace(Kind(sleep), disk=lambda ws, task: 10**18),
 }

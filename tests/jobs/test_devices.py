@@ -81,3 +81,28 @@ def test_a_worker_sees_its_own_gpu_only_and_passes_on_what_it_found(monkeypatch,
     with devices.only(name) as given:
         assert (os.environ["CUDA_VISIBLE_DEVICES"], given) == (visible, torch_name)
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"asked": 1}', b'{"devices": 3}'])
+def test_a_damaged_memory_of_devices_is_asked_anew(monkeypatch, tmp_path, content):
+    (tmp_path / "devices.json").write_bytes(content)
+    monkeypatch.setenv("SURGERY_DEVICES", " , ")
+    monkeypatch.setattr(devices, "_accelerated", lambda: True)
+    monkeypatch.setattr(devices, "_ask", lambda: ["cuda:0", "cpu"])
+    assert devices.devices(tmp_path) == ["cuda:0", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import time; time.sleep(60)", "it did not answer within 1 s"),
+        ("raise RuntimeError('no driver')", "RuntimeError: no driver"),
+        ("print('cuda')", "it gave no reason"),
+    ],
+)
+def test_a_torch_that_cannot_tell_its_devices_is_refused_in_words(monkeypatch, code, told):
+    real = subprocess.run
+    monkeypatch.setattr(devices, "PATIENCE", 1.0)
+    monkeypatch.setattr(devices.subprocess, "run", lambda _, **how: real([sys.executable, "-c", code], **how))
+    with pytest.raises(JobError, match=f"Asking torch for its devices failed: .*{told}"):
+        devices._ask()

@@ -13,7 +13,7 @@ import pytest
 from surgery.context import Context
 from surgery.data import drift
 from surgery.data.dataset import Dataset
-from surgery.errors import JobError, PlanError
+from surgery.errors import JobError, NotFoundError
 from surgery.network import fleet_store
 from surgery.plan import Plan
 from surgery.receipt import Receipt, sentence, to_html
@@ -93,9 +93,9 @@ def test_a_drifting_replay_takes_a_guest_back(
 
 
 def test_a_replay_needs_somebody_to_watch(ws: Workspace, project: Project, data: DatasetRow, shared: Fleet) -> None:
-    with pytest.raises(JobError, match="No stream was named"):
+    with pytest.raises(JobError, match="datasets: it has 0 entries; the least is 1"):
         perform(ws, project.id, "replay", fleet=shared.id, datasets=[])
-    with pytest.raises(JobError, match="A share of 2 of the inputs cannot be watched"):
+    with pytest.raises(JobError, match="share: 2 is too large; the most is 1"):
         perform(ws, project.id, "replay", fleet=shared.id, datasets=[data.id], share=2)
     for guest in shared.hosts:
         ws.take_back(shared.id, guest)
@@ -133,7 +133,7 @@ def test_members_are_versions_of_one_project(ws: Workspace, project: Project, da
     other = ws.create_project("Other")
     inputs = [ws.commit(id, fleet()[0], name="Original").id for id in (project.id, other.id)]
     plan = Plan(operation="share", inputs=tuple(inputs), dataset=data.id)
-    with pytest.raises(PlanError, match="Version 1 'Original' belongs to another project"):
+    with pytest.raises(NotFoundError, match="Version 1 'Original' belongs to another project"):
         perform(ws, project.id, "propose_shares", plan=plan.model_dump(mode="json"))
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,17 +23,17 @@ import psutil
 import pytest
 import torch
 
+from surgery.children import Identity, born
 from surgery.data.dataset import Dataset
-from surgery.errors import JobError, NotFoundError, SelectionError
-from surgery.jobs import probe
+from surgery.errors import DeviceMemoryError, JobError, NotFoundError, SelectionError
+from surgery.jobs import probe, probe_link
 from surgery.jobs.probe_link import CARD, Card, receive
-from surgery.jobs.probe_server import Server
+from surgery.jobs.probe_server import Question, Server
 from surgery.jobs.whatif import WhatIf
 from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
 from surgery.workspace import Workspace
-from surgery.workspace.liveness import born
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def test_errors_keep_their_class_and_the_probe_lives_on(ws: Any) -> None:
         with pytest.raises(SelectionError, match=r"Too many\. Take fewer\.") as caught:
             ask(ws, "select")
         assert caught.value.fix == "Take fewer."
-        with pytest.raises(JobError, match="ZeroDivisionError: by zero"):
+        with pytest.raises(JobError, match="A fault in Model Surgery stopped the work while answering 'crash'"):
             ask(ws, "crash")
         with pytest.raises(JobError, match="ran out of memory"):
             ask(ws, "memory")
@@ -286,3 +287,156 @@ def test_a_new_probe_ends_the_one_that_waited_longest(ws: Any, monkeypatch: pyte
         probe._make_room(ws)
         until(lambda: not (second / CARD).exists())
         assert (first / CARD).exists()
+
+
+ASK = """
+import sys
+from pathlib import Path
+from surgery.jobs import probe
+from surgery.jobs.probe_link import Card
+print(probe._exchange(Card.of(Path(sys.argv[1])), {"what": "hello"}, 10), flush=True)
+sys.stdin.read()
+"""
+SERVE = """
+import sys
+from pathlib import Path
+from surgery.jobs import probe
+from surgery.workspace import Workspace
+home, version, dataset = sys.argv[1:]
+print(probe.ask(Workspace(Path(home)), version, dataset, {"what": "ping"})["pid"], flush=True)
+sys.stdin.read()
+"""
+DIE = """
+import os, sys, tempfile
+from pathlib import Path
+from surgery.jobs.probe_link import listening
+tempfile.tempdir = sys.argv[2]
+with listening() as (_, card):
+    card.publish(Path(sys.argv[1]))
+    os.kill(os.getpid(), 9)
+"""
+
+
+def started(code: str, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def killed(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_a_probe_ends_when_all_who_asked_are_gone(tmp_path: Path) -> None:
+    server = Server(tmp_path, Echo, idle=60)
+    server.end_with_askers(lambda: pytest.fail("nothing is being answered"), every=0.02)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: (tmp_path / CARD).exists())
+    first, second = started(ASK, str(tmp_path)), started(ASK, str(tmp_path))
+    for asker in (first, second):
+        assert asker.stdout is not None and "hello" in asker.stdout.readline()
+    assert {one.pid for one in server.askers} == {first.pid, second.pid}
+    killed(first)
+    time.sleep(0.2)
+    assert thread.is_alive() and not server.abandoned(), "one who asked still lives"
+    killed(second)
+    thread.join(10)
+    assert not thread.is_alive() and not (tmp_path / CARD).exists()
+
+
+def test_a_probe_that_computes_for_nobody_is_ended_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("surgery.jobs.probe_server.FAREWELL", 0.05)
+    release, left = threading.Event(), threading.Event()
+
+    class Slow:
+        def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+            release.wait(10)
+            return {}
+
+    server = Server(tmp_path, Slow, idle=60)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: (tmp_path / CARD).exists())
+    card = Card.of(tmp_path)
+    assert card is not None
+    server.askers[Identity(2**22 - 1, 1.0)] = time.monotonic()
+    server.questions.put(Question({"what": "hello"}))
+    server.end_with_askers(left.set, every=0.02)
+    assert left.wait(10) and not (tmp_path / CARD).exists() and not Path(card.address).parent.exists()
+    Path(card.address).parent.mkdir()  # here the process goes on, and closes its socket in order
+    Path(card.address).touch()
+    release.set()
+    thread.join(10)
+
+
+def test_a_real_probe_ends_with_the_server_that_started_it(opened: tuple[Workspace, str, str]) -> None:
+    ws, version, dataset = opened
+    probe.stop(ws, version, dataset)
+    server = started(SERVE, str(ws.home), version, dataset)
+    assert server.stdout is not None
+    pid = int(server.stdout.readline())
+    folder = probe.place(ws, version, dataset, "cpu")
+    card = Card.of(folder)
+    assert card is not None and card.pid == pid
+    assert psutil.Process(pid).environ()["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "1"
+    killed(server)
+    end = time.monotonic() + 60
+    while not gone(pid):
+        assert time.monotonic() < end, "the probe lives on"
+        time.sleep(0.1)
+    assert not (folder / CARD).exists() and not Path(card.address).parent.exists()
+
+
+START = """
+import sys
+from pathlib import Path
+from surgery.jobs import probe
+from surgery.workspace import Workspace
+home, version, dataset = sys.argv[1:]
+ws = Workspace(Path(home))
+print(probe._start(ws, probe.place(ws, version, dataset, "cpu"), version, dataset, "cpu").pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_probe_whose_starter_died_before_it_asked_ends_too(opened: tuple[Workspace, str, str]) -> None:
+    ws, version, dataset = opened
+    probe.stop(ws, version, dataset)
+    server = started(START, str(ws.home), version, dataset)
+    assert server.stdout is not None
+    pid = int(server.stdout.readline())
+    killed(server)
+    end = time.monotonic() + 60
+    while not gone(pid):
+        assert time.monotonic() < end, "the probe lives on"
+        time.sleep(0.1)
+
+
+def test_what_a_killed_probe_left_goes_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe_link, "FRESH", 0.0)
+    place, short = tmp_path / "probes" / "v-d-cpu", Path(tempfile.mkdtemp(prefix="t"))
+    place.mkdir(parents=True)
+    killed_one = started(DIE, str(place), str(short))
+    killed_one.communicate()
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    assert (place / CARD).exists() and len(list(short.glob("sg-*"))) == 1
+    with serving(tmp_path / "probes" / "living") as card:
+        probe_link.sweep(tmp_path / "probes")
+        assert not (place / CARD).exists() and Card.of(tmp_path / "probes" / "living") == card
+        assert list(short.glob("sg-*")) == [Path(card.address).parent]
+    short.rmdir()
+
+
+def test_a_probe_beyond_its_memory_limit_says_so_once(
+    opened: tuple[Workspace, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws, version, dataset = opened
+    probe.stop(ws, version, dataset)
+    monkeypatch.setenv("SURGERY_MEMORY", "100MB")  # less than torch alone takes
+    with pytest.raises(DeviceMemoryError, match=r"more than its memory limit of 0\.1 GB"):
+        probe.ask(ws, version, dataset, {"what": "whatif", "remove": [0]})
+    assert not (probe.place(ws, version, dataset, "cpu") / CARD).exists()

@@ -166,7 +166,7 @@ REFUSED = {
     "empty layer": ({"remove": "top.conv"}, SelectionError, "removes all 5 neurons of layer 'top.conv'"),
     "unknown id": ({"remove": [999]}, SelectionError, "Neuron 999 does not exist"),
     "nothing": ({"remove": []}, SelectionError, "No neuron is selected"),
-    "unknown field": ({"remove": [0], "speed": 3}, PlanError, "speed: Extra inputs"),
+    "unknown field": ({"remove": [0], "speed": 3}, PlanError, "speed: there is no such field"),
 }
 
 

@@ -16,11 +16,12 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from surgery import jobs
+from surgery.children import me
 from surgery.data.load import from_arrays
 from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
-from surgery.workspace import Job, Project, Version, Workspace, catalogue, liveness, queue
+from surgery.workspace import Job, Project, Version, Workspace, catalogue, queue
 
 ROOT = Path(__file__).parents[2]
 OpenPage = Callable[..., AppTest]
@@ -118,7 +119,7 @@ def running(ws: Workspace) -> Callable[..., Job]:
                     device="cpu",
                     slot="long:cpu",
                     pid=os.getpid(),
-                    pid_created=liveness.born(os.getpid()),
+                    pid_created=me().created,
                     created=time.time(),
                     started=time.time() - 5,
                     limit=3600.0,
