@@ -30,6 +30,7 @@ from surgery.errors import SurgeryError, from_json, to_json
 
 _log = logging.getLogger(__name__)
 _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR", "HOME")
+_OPERATOR = ("SURGERY_ARCHITECTURES",)  # the file of constructors that whoever started the product named
 _ADDED = {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
@@ -82,7 +83,7 @@ def call(
         "writable": [str(path.resolve()) for path in writable],
         "parent": os.getpid(),
     }
-    environment = {key: os.environ[key] for key in _KEPT if key in os.environ} | _ADDED
+    environment = {key: os.environ[key] for key in (*_KEPT, *_OPERATOR) if key in os.environ} | _ADDED
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "surgery.sandbox"],

@@ -72,7 +72,7 @@ def checked(name: str, arguments: Any, constructor: Callable[..., Any] | None = 
 
 
 def _named(words: str) -> dict[str, Check]:
-    return {name: plain for name in words.split()}
+    return dict.fromkeys(words.split(), plain)
 
 
 def _signature(constructor: Callable[..., Any]) -> Check:
@@ -130,7 +130,7 @@ _share = record(
         "later": listed(module_path),
         "at": module_path,
         "blanks": mapping(plain, module_path),
-        "adapter": nothing_or(record({name: plain for name in ("inputs", "outputs", "dims", "size")})),
+        "adapter": nothing_or(record(_named("inputs outputs dims size"))),
         "host": label,
     }
 )

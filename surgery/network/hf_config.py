@@ -16,8 +16,7 @@ from surgery.network.plain import LARGEST, Check, RefusedError, plain, record, s
 # Of the file, of training, of text generation, of outputs that a classifier does not give, or for tokenizers; what
 # points to code, kernels or weights elsewhere; what common files have although no code reads it. Where a type has such
 # an option (GPT-2 its summary_type), its row comes first.
-LEFT_OUT = frozenset(
-    """
+_LEFT_OUT = """
     architectures model_type transformers_version _name_or_path name_or_path dtype torch_dtype _commit_hash
     label2id problem_type finetuning_task task_specific_params gradient_checkpointing torchscript use_bfloat16
     tokenizer_class processor_class feature_extractor_type image_processor_type model_max_length prefix
@@ -35,8 +34,8 @@ LEFT_OUT = frozenset(
     gap_size generator_size hidden_size image_size n_ctx net_structure_type normalize_before normalize_embedding
     num_memory_blocks path_norm reshape_last_stage static_position_embeddings summary_activation
     summary_first_dropout summary_last_dropout summary_proj_to_labels summary_type summary_use_proj tie_weights_
-    """.split()
-)
+"""
+LEFT_OUT = frozenset(_LEFT_OUT.split())
 # Options that older releases had, with the only value that today's networks have.
 RETIRED = {"position_embedding_type": "absolute"}
 # Of rotary positions, for the whole network or by kind of layer.
@@ -46,9 +45,9 @@ _ROTARY = (
     "mscale_all_dim llama_4_scaling_beta"
 )
 _KINDS = "full_attention sliding_attention chunked_attention"
-_rotary = record({name: plain for name in _ROTARY.split()})
+_rotary = record(dict.fromkeys(_ROTARY.split(), plain))
 _DICTS: dict[str, Check] = {
-    name: record({**{one: plain for one in _ROTARY.split()}, **{kind: _rotary for kind in _KINDS.split()}})
+    name: record({**dict.fromkeys(_ROTARY.split(), plain), **dict.fromkeys(_KINDS.split(), _rotary)})
     for name in ("rope_parameters", "rope_scaling")
 }
 _NO_TYPE = "Only types that build their own network from plain numbers are supported"

@@ -140,7 +140,7 @@ def _plain(value: Any, where: str, depth: int) -> Any:
     if isinstance(value, (list, tuple)) and len(value) <= ENTRIES and depth:
         return [_plain(one, f"{where}[{place}]", depth - 1) for place, one in enumerate(value)]
     raise RefusedError(
-        f"{where} is {shown(value)}; only numbers below 2^31, words of letters and digits, and lists of them are allowed"
+        f"{where} is {shown(value)}; numbers below 2^31, words of letters and digits, and lists of them are allowed"
     )
 
 

@@ -1,0 +1,104 @@
+"""A trial of what an upload describes, in the limited child, before this process builds the same.
+
+Sizes come from whoever made the file: a billion units, a million layers, a picture of a terabyte. The child has limits
+on memory and time, opens no file but the installed libraries and the upload, and stops as soon as the network declares
+far more weights than the file holds. What passes there is small enough to be built here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from surgery import sandbox
+from surgery.errors import ModelFileError
+from surgery.network import architectures, load
+from surgery.network.model import Architecture
+from surgery.network.read import Weights, read
+
+EXPANSION = 10  # how many times more values a network may declare than the file holds …
+VALUES = 200_000_000  # … and so many more: a file is compared with networks that it does not belong to
+TENSORS = 10_000
+_MEMORY = 2 << 30  # bytes, beyond a multiple of the file
+_COUNTS = {"num_classes", "in_channels", "in_chans", "classes"}  # arguments that make no network large
+
+
+def attempt(weights: Weights, architecture: Architecture | None = None) -> None:
+    """Let a child build `architecture`, or the model that the file describes, and run that once.
+
+    Our own small families and networks at their library's own sizes are not tried: they are bounded.
+
+    Raises:
+        ModelError: it cannot be built, declares far more than the file holds, or exceeds the limits.
+    """
+    size = sum(tensor.nbytes for tensor in weights.tensors.values())
+    held = {"tensors": len(weights.tensors), "values": sum(tensor.numel() for tensor in weights.tensors.values())}
+    if architecture is None:
+        _call("reopened", {"path": str(weights.file.resolve()), **held}, weights.file, size)
+    elif not _bounded(architecture):
+        wanted = {"name": architecture.name, "arguments": dict(architectures.allowed(architecture).arguments)}
+        _call("built", {**wanted, **held}, weights.file, size)
+
+
+def _bounded(architecture: Architecture) -> bool:
+    """Whether nothing that came with the upload decides about the size."""
+    family = architecture.name.partition("/")[0]
+    return family in ("mlp", "text", "sample", "custom") or (
+        family in ("torchvision", "timm") and architectures.allowed(architecture).arguments.keys() <= _COUNTS
+    )
+
+
+def _call(function: str, argument: Mapping[str, Any], file: Path, size: int) -> None:
+    operator = os.environ.get(architectures.OPERATOR_FILE)
+    sandbox.call(
+        f"surgery.network.trial:{function}",
+        argument,
+        sandbox.Limits(seconds=30 + size // 20_000_000, memory=_MEMORY + 8 * size),
+        name=file.name,
+        error=ModelFileError,
+        readable=(file, *([Path(operator)] if operator else [])),
+    )
+
+
+# In the child
+
+
+def built(argument: Mapping[str, Any]) -> None:
+    """Build an architecture without weights."""
+    with _limited(argument):
+        architectures.skeleton(Architecture(argument["name"], argument["arguments"]))
+
+
+def reopened(argument: Mapping[str, Any]) -> None:
+    """Build what a file describes, with its weights, and run it once."""
+    with _limited(argument):
+        load.rebuilt(read(Path(argument["path"])))
+
+
+@contextmanager
+def _limited(argument: Mapping[str, Any]) -> Iterator[None]:
+    """Stop construction as soon as it declares far more weights than the file holds."""
+    held, tensors = argument["values"], argument["tensors"]
+    declared = [0, 0]
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        declared[0] += 0 if parameter is None else parameter.numel()
+        declared[1] += parameter is not None
+        if declared[0] > EXPANSION * held + VALUES or declared[1] > EXPANSION * tensors + TENSORS:
+            raise ModelFileError(
+                f"The architecture declares {declared[0]:,} values in {declared[1]:,} tensors and more; "
+                f"the file holds {held:,} in {tensors:,}.",
+                "Correct the sizes, or choose another architecture.",
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
