@@ -22,6 +22,7 @@ from surgery.network.plain import (
     plain,
     record,
     shown,
+    within,
 )
 
 # What an argument of the operator's own constructors may not be called: it would point to a file, an address or code.
@@ -67,7 +68,7 @@ def checked(name: str, arguments: Any, constructor: Callable[..., Any] | None = 
     check = _FAMILIES.get(name) or _FAMILIES.get(family)
     if check is None:
         check = _signature(constructor) if constructor is not None else record({})
-    found: dict[str, Any] = check(arguments, "the argument list")
+    found: dict[str, Any] = check(arguments, "it")
     return found
 
 
@@ -94,7 +95,7 @@ def _tree(value: Any, where: str) -> Any:
     """A plain value, or an object of harmless names and such."""
     if not isinstance(value, Mapping):
         return listed(_tree)(value, where) if isinstance(value, (list, tuple)) else plain(value, where)
-    return {_harmless(name, where): _tree(one, f"{where}.{name}") for name, one in value.items()}
+    return {_harmless(name, where): _tree(one, within(where, name)) for name, one in value.items()}
 
 
 def _harmless(name: Any, where: str) -> str:
@@ -113,7 +114,7 @@ def _network(more: Mapping[str, Check]) -> Check:
     def check(value: Any, where: str) -> dict[str, Any]:
         found: dict[str, Any] = fields(value, where)
         if not isinstance(name := found.get("name"), str) or name.startswith("fleet/members"):
-            raise RefusedError(f"{where}.name is {shown(name)}, not the name of an architecture")
+            raise RefusedError(f"{within(where, 'name')} is {shown(name)}, not the name of an architecture")
         if not name.startswith("custom/"):  # those are checked when they are built, against their constructor
             found["arguments"] = checked(name, found.get("arguments", {}))
         return found

@@ -22,7 +22,7 @@ METADATA = "__metadata__"
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
 SIZES |= {"U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 _OTHERS = ("F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2", "F4", "C64", "C128")
-_UPLOAD = "Upload it again, or save it again with safetensors."
+_UPLOAD = "Upload it again."
 _CAST = "Save its weights as float32, float16 or bfloat16."
 
 

@@ -18,6 +18,7 @@ DEPTH = 4  # of lists within lists
 JSON_DEPTH = 100
 SHOWN = 80  # characters of a refused value in a message
 
+_LISTS = (list, tuple, range)
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+|-]{0,59}")
 _PATH = re.compile(r"[A-Za-z0-9_]{1,120}(\.[A-Za-z0-9_]{1,120}){0,40}")
 
@@ -81,7 +82,7 @@ def listed(check: Check) -> Check:
     """A list whose every entry passes `check`."""
 
     def checked(value: Any, where: str) -> list[Any]:
-        if not isinstance(value, (list, tuple)) or len(value) > ENTRIES:
+        if not isinstance(value, _LISTS) or len(value) > ENTRIES:
             raise RefusedError(f"{where} is {shown(value)}, not a list of at most {ENTRIES:,} entries")
         return [check(one, f"{where}[{place}]") for place, one in enumerate(value)]
 
@@ -93,7 +94,7 @@ def record(known: Mapping[str, Check], left_out: frozenset[str] = frozenset()) -
 
     def checked(value: Any, where: str) -> dict[str, Any]:
         return {
-            name: _known(known, name, where)(one, f"{where}.{name}")
+            name: _known(known, name, where)(one, within(where, name))
             for name, one in _object(value, where).items()
             if name not in left_out
         }
@@ -106,9 +107,14 @@ def mapping(check: Check, named: Check | None = None) -> Check:
 
     def checked(value: Any, where: str) -> dict[str, Any]:
         names = named or label
-        return {names(name, where): check(one, f"{where}.{name}") for name, one in _object(value, where).items()}
+        return {names(name, where): check(one, within(where, name)) for name, one in _object(value, where).items()}
 
     return checked
+
+
+def within(where: str, name: str) -> str:
+    """The place of a name within a place; "it" is the outermost."""
+    return name if where == "it" else f"{where}.{name}"
 
 
 def nothing_or(check: Check) -> Check:
@@ -118,7 +124,7 @@ def nothing_or(check: Check) -> Check:
 
 def shown(value: Any) -> str:
     """A value in a message: short and printable."""
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, _LISTS):
         return f"a list of {len(value):,} entries"
     if isinstance(value, Mapping):
         return f"an object of {len(value):,} names"
@@ -137,7 +143,7 @@ def _plain(value: Any, where: str, depth: int) -> Any:
         return value
     if isinstance(value, str) and _WORD.fullmatch(value) and "__" not in value:
         return value
-    if isinstance(value, (list, tuple)) and len(value) <= ENTRIES and depth:
+    if isinstance(value, _LISTS) and len(value) <= ENTRIES and depth:
         return [_plain(one, f"{where}[{place}]", depth - 1) for place, one in enumerate(value)]
     raise RefusedError(
         f"{where} is {shown(value)}; numbers below 2^31, words of letters and digits, and lists of them are allowed"

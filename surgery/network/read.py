@@ -133,7 +133,7 @@ def _read_in_child(path: Path) -> Weights:
     with tempfile.TemporaryDirectory(prefix="surgery-read-") as folder:
         target = Path(folder) / "converted.safetensors"
         answer = sandbox.call(
-            "surgery.network.read_child:convert",
+            "surgery.network.read_child:answer",
             {"source": str(path.resolve()), "target": str(target)},
             limits_for(path.stat().st_size),
             name=path.name,

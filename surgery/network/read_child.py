@@ -28,20 +28,23 @@ class RefusedError(Exception):
         self.detail = detail
 
 
-def convert(argument: Mapping[str, str]) -> dict[str, Any]:
-    """Read the file `source` without running anything from it and write its tensors to the file `target`.
-
-    Returns {"names", "ignored"}, or {"error", "detail"} of what is no plain state_dict.
-    """
+def answer(argument: Mapping[str, str]) -> dict[str, Any]:
+    """Convert the file `source` into the file `target`: {"names", "ignored"}, or {"error", "detail"} of a refusal."""
     source, target = Path(argument["source"]), Path(argument["target"])
     try:
-        return _converted(source, target, mapped=is_archive(source))
+        return convert(source, target, mapped=is_archive(source))
     except RefusedError as refused:
         return {"error": refused.code, "detail": refused.detail[:300]}
 
 
-def _converted(source: Path, target: Path, *, mapped: bool) -> dict[str, Any]:
-    """mapped: leave the tensors in the file until they are needed; only the zip layout allows it."""
+def convert(source: Path, target: Path, *, mapped: bool) -> dict[str, Any]:
+    """Read `source` without running anything from it and write its tensors to `target`.
+
+    mapped: leave the tensors in the file until they are needed; only the zip layout allows it.
+
+    Raises:
+        RefusedError: it is no plain state_dict. MemoryError: it asks for more than it may.
+    """
     import torch
     from safetensors.torch import save_file
 

@@ -6,8 +6,6 @@ import io
 import json
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +26,7 @@ from surgery.network.cuts import cuts_of
 from surgery.network.load import assemble, reopen
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.read import read, read_tensors
+from surgery.sandbox import Limits
 from tests.patients import fleet, split_digits
 
 pytestmark = pytest.mark.hostile
@@ -190,7 +189,7 @@ def test_a_pickle_that_asks_for_all_memory_is_stopped(tmp_path: Path) -> None:
     size = (10**12).to_bytes(6, "little")
     stream = b"\x80\x02cbuiltins\nbytearray\n\x8a\x06" + size + b"\x85R."  # bytearray(10**12)
     file = with_pickle(tmp_path / "bomb.pt", stream)
-    with pytest.raises(ModelFileError, match="needs far more memory than its size explains"):
+    with pytest.raises(ModelFileError, match=r"bomb\.pt needs more than 537 MB of memory, far more than its size explains"):
         read_tensors(file)
 
 
@@ -202,15 +201,9 @@ def test_a_tensor_that_is_far_larger_than_its_file_is_refused(tmp_path: Path) ->
 
 def test_a_file_that_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = saved({"a": torch.ones(1)}, tmp_path / "model.pt")
-    monkeypatch.setattr(reading, "_PATIENCE", 0)
-    with pytest.raises(ModelFileError, match="took longer than allowed"):
+    monkeypatch.setattr(reading, "limits_for", lambda size: Limits(seconds=5, patience=0))
+    with pytest.raises(ModelFileError, match=r"model\.pt took longer than 5 s"):
         read_tensors(file)
-
-
-def test_reading_that_never_ends_is_ended_and_said_so() -> None:
-    endless = "from surgery.network.read_child import limit_time_and_files as limit\nlimit(1, 9)\nwhile True: pass"
-    done = subprocess.run([sys.executable, "-c", endless], capture_output=True, text=True, check=False)
-    assert reading._answer(done) == {"error": "time", "detail": "SIGXCPU"}
 
 
 @pytest.mark.parametrize(("value", "zipped"), [(float("nan"), False), (float("inf"), False), (float("-inf"), True)])
