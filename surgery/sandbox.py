@@ -123,9 +123,13 @@ def reading(name: str, error: type[SurgeryError], fix: str = "") -> Iterator[Non
 
 
 def described(cause: BaseException) -> str:
-    """The first line of an exception's text, at most 200 printable characters, with its type where it says little."""
+    """The first line of an exception's text, at most 200 printable characters, with its type where it says little.
+
+    A first line that ends with a colon only announces the second one.
+    """
     lines = str(cause).strip().splitlines()
-    text = "".join(letter if letter.isprintable() else "?" for letter in (lines[0] if lines else ""))[:200].rstrip(". ")
+    first = " ".join(line.strip() for line in lines[: 2 if lines and lines[0].endswith(":") else 1])
+    text = "".join(letter if letter.isprintable() else "?" for letter in first)[:200].rstrip(". ")
     return text if len(text) > 12 else f"{type(cause).__name__} {text}".strip()
 
 

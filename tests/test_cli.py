@@ -14,6 +14,7 @@ import torch
 from surgery.cli import main
 from surgery.data.arrays import from_arrays
 from surgery.data.dataset import Dataset
+from surgery.network import store
 from surgery.network.architectures import build
 from surgery.network.model import Architecture
 from surgery.workspace import Workspace
@@ -277,3 +278,20 @@ def test_models_share_are_watched_and_taken_away(home: Path, capsys: pytest.Capt
     assert "has no member 'nobody'" in capsys.readouterr().err
     assert main(["change", "share", version, "--donor", version]) == 1
     assert "is named twice" in capsys.readouterr().err
+
+
+def test_a_file_that_this_product_saved_is_imported_without_an_architecture(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = replace(mlp((4, 12, 3)), classes=("a", "b", "c"))
+    store.save(model, home / "stored")
+    file = str(home / "stored" / "model.safetensors")
+    assert main(["import-model", file, "--project", "trial", "--classes", "x,y,z"]) == 1
+    assert "holds its classes already" in capsys.readouterr().err
+    assert main(["import-model", file, "--project", "trial"]) == 0
+    assert "mlp  99 parameters, 15 neurons" in capsys.readouterr().out
+    ws = Workspace()
+    version = ws.versions(ws.projects()[0].id)[0]
+    x = torch.randn(5, 4)
+    assert torch.equal(ws.model(version.id)(x), model(x))
+    assert ws.model(version.id).classes == ("a", "b", "c")

@@ -111,7 +111,9 @@ def build(architecture: Architecture) -> nn.Module:
     except (SurgeryError, MemoryError):
         raise
     except Exception as error:  # whatever a library raises on values that it does not like
-        raise _refusal(architecture, described(error)) from error
+        short = "allocate" in str(error)
+        reason = "there is not enough memory for its sizes" if short else described(error)
+        raise _refusal(architecture, reason) from error
     if not isinstance(module, nn.Module):
         raise ModelError(
             f"The constructor of {architecture.name} returned a {type(module).__name__}, not a torch.nn.Module.",

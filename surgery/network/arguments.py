@@ -19,6 +19,7 @@ from surgery.network.plain import (
     mapping,
     module_path,
     nothing_or,
+    option,
     plain,
     record,
     shown,
@@ -73,7 +74,7 @@ def checked(name: str, arguments: Any, constructor: Callable[..., Any] | None = 
 
 
 def _named(words: str) -> dict[str, Check]:
-    return dict.fromkeys(words.split(), plain)
+    return dict.fromkeys(words.split(), option)
 
 
 def _signature(constructor: Callable[..., Any]) -> Check:
@@ -123,7 +124,7 @@ def _network(more: Mapping[str, Check]) -> Check:
 
 
 _seen = record({"shape": plain, "mean": plain, "std": plain})
-_member = _network({"input": _seen, "outputs": plain, "hidden": plain, "squash": plain, "form": plain})
+_member = _network({"input": _seen, "outputs": option, "hidden": option, "squash": plain, "form": plain})
 _side = _network({"mean": plain, "std": plain, "classes": listed(label)})
 _share = record(
     {
@@ -142,7 +143,7 @@ _FAMILIES: dict[str, Check] = {
     "torchvision": record(_named(_TORCHVISION)),
     "timm": record(_named(_TIMM)),
     "hf": record({"config": hf_config.checked}),
-    "composed": record({"input": _seen, "members": listed(_member), "outputs": plain}),
+    "composed": record({"input": _seen, "members": listed(_member), "outputs": option}),
     "fleet/guest": record({"host": _side, "guest": _side, "share": _share}),
     "fleet/members": record({"members": mapping(_side), "shares": mapping(_share)}),
 }

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from surgery.network.hf_options import OPTIONS
-from surgery.network.plain import LARGEST, Check, RefusedError, plain, record, shown
+from surgery.network.plain import LARGEST, Check, RefusedError, option, plain, record, shown
 
 # Of the file, of training, of text generation, of outputs that a classifier does not give, or for tokenizers; what
 # points to code, kernels or weights elsewhere; what common files have although no code reads it. Where a type has such
@@ -88,7 +88,7 @@ def _options(config: Any, where: str, row: str) -> dict[str, Any]:
 
 
 def _value(name: str, value: Any, where: str) -> Any:
-    return plain(value, where) if value is None else _DICTS.get(name, plain)(value, where)
+    return None if value is None else _DICTS.get(name, option)(value, where)
 
 
 def _says_nothing(name: str, value: Any) -> bool:

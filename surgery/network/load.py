@@ -266,8 +266,9 @@ def _outputs(module: nn.Module, example: Tensor) -> Tensor:
     except SurgeryError:
         raise
     except Exception as error:  # whatever a network raises on an input that it does not like
+        reason = "there is not enough memory" if "allocate" in str(error) else sandbox.described(error)
         raise ModelError(
-            f"The network does not run on an input of shape {list(example.shape[1:])}: {sandbox.described(error)}.",
+            f"The network does not run on an input of shape {list(example.shape[1:])}: {reason}.",
             "Correct the input shape.",
         ) from error
     out = out[0] if isinstance(out, tuple | list) and out else out

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 LARGEST = 2**31 - 1  # a size beyond it is in no network, and libraries compute with it
@@ -19,8 +19,11 @@ JSON_DEPTH = 100
 SHOWN = 80  # characters of a refused value in a message
 
 _LISTS = (list, tuple, range)
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+|-]{0,59}")
+_WORD = re.compile(r"(?!.*(__|--))[A-Za-z0-9][A-Za-z0-9_+|-]{0,59}")
 _PATH = re.compile(r"[A-Za-z0-9_]{1,120}(\.[A-Za-z0-9_]{1,120}){0,40}")
+
+# Parts of the names of options that may be below zero: ids and places of which −1 is none or the last, and distances.
+_SIGNED = ("token", "index", "indices", "indexes", "relative", "offset", "axis")
 
 Check = Callable[[Any, str], Any]  # a value and where it stands -> the value as it may be used
 
@@ -36,6 +39,7 @@ def parse(text: str | bytes) -> Any:
         ValueError: it is something else; the text says what.
     """
     try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
         json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError:
@@ -54,6 +58,25 @@ def plain(value: Any, where: str) -> Any:
         RefusedError: it is anything else.
     """
     return _plain(value, where, DEPTH)
+
+
+def option(value: Any, where: str) -> Any:
+    """A plain value of which no whole number is below zero, but for those that count from an end or stand for nothing.
+
+    Raises:
+        RefusedError: it is anything else.
+    """
+    found = plain(value, where)
+    if not any(word in where.rpartition(".")[2] for word in _SIGNED) and any(_negative(found)):
+        raise RefusedError(f"{where} is {shown(value)}; a size or a number of parts is not below zero")
+    return found
+
+
+def _negative(value: Any) -> Iterator[bool]:
+    if isinstance(value, list):
+        for one in value:
+            yield from _negative(one)
+    yield type(value) is int and value < 0
 
 
 def module_path(value: Any, where: str) -> str:
@@ -141,7 +164,7 @@ def _plain(value: Any, where: str, depth: int) -> Any:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    if isinstance(value, str) and _WORD.fullmatch(value) and "__" not in value:
+    if isinstance(value, str) and _WORD.fullmatch(value):
         return value
     if isinstance(value, _LISTS) and len(value) <= ENTRIES and depth:
         return [_plain(one, f"{where}[{place}]", depth - 1) for place, one in enumerate(value)]

@@ -7,8 +7,9 @@ far more weights than the file holds. What passes there is small enough to be bu
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from surgery import sandbox
 from surgery.errors import ModelFileError
 from surgery.network import architectures, load
+from surgery.network.description import parsed
 from surgery.network.model import Architecture
 from surgery.network.read import Weights, read
 
@@ -26,13 +28,21 @@ EXPANSION = 10  # how many times more values a network may declare than the file
 VALUES = 200_000_000  # … and so many more: a file is compared with networks that it does not belong to
 TENSORS = 10_000
 _MEMORY = 2 << 30  # bytes, beyond a multiple of the file
+_PATIENCE = 6  # the child imports large libraries, perhaps on a busy machine
+_LIBRARIES = {
+    "torchvision": ("surgery.network.zoo",),
+    "timm": ("surgery.network.timm_zoo",),
+    "hf": ("surgery.network.hf", "transformers.modeling_utils"),
+}
+SMALL = 1 << 18  # values of one sample: a picture of 295 × 295
+_SIZES = {"in_features", "out_features", "in_channels", "out_channels", "num_features", "normalized_shape"}
 _COUNTS = {"num_classes", "in_channels", "in_chans", "classes"}  # arguments that make no network large
 
 
 def attempt(weights: Weights, architecture: Architecture | None = None) -> None:
     """Let a child build `architecture`, or the model that the file describes, and run that once.
 
-    Our own small families and networks at their library's own sizes are not tried: they are bounded.
+    Our own small networks, and networks at their library's own sizes, are not tried: they are bounded.
 
     Raises:
         ModelError: it cannot be built, declares far more than the file holds, or exceeds the limits.
@@ -40,10 +50,12 @@ def attempt(weights: Weights, architecture: Architecture | None = None) -> None:
     size = sum(tensor.nbytes for tensor in weights.tensors.values())
     held = {"tensors": len(weights.tensors), "values": sum(tensor.numel() for tensor in weights.tensors.values())}
     if architecture is None:
-        _call("reopened", {"path": str(weights.file.resolve()), **held}, weights.file, size)
-    elif not _bounded(architecture):
+        _call(
+            "reopened", {"path": str(weights.file.resolve()), **held}, weights.file, size, _imports(weights.description)
+        )
+    elif architecture is not None and not _bounded(architecture):
         wanted = {"name": architecture.name, "arguments": dict(architectures.allowed(architecture).arguments)}
-        _call("built", {**wanted, **held}, weights.file, size)
+        _call("built", {**wanted, **held}, weights.file, size, _imports(architecture.name))
 
 
 def _bounded(architecture: Architecture) -> bool:
@@ -54,14 +66,34 @@ def _bounded(architecture: Architecture) -> bool:
     )
 
 
-def _call(function: str, argument: Mapping[str, Any], file: Path, size: int) -> None:
+def _small(text: str) -> bool:
+    """Whether a description can make nothing large: our own network, of ordinary input, in which only sizes differ.
+
+    Its weights are then no larger than the file, and what it computes follows from them.
+    """
+    try:
+        found = parsed(text)
+    except ValueError:
+        return True  # it is refused before anything is built
+    differing = {name for values in found.attributes.values() for name in values}
+    own = found.name == "mlp" or found.name.startswith("sample/")
+    return own and differing <= _SIZES and math.prod(found.input.shape) <= SMALL
+
+
+def _imports(text: str | None) -> list[str]:
+    """What a child imports before its limits: importing a library can start programs and write files."""
+    return [module for family, modules in _LIBRARIES.items() if f"{family}/" in (text or "") for module in modules]
+
+
+def _call(function: str, argument: Mapping[str, Any], file: Path, size: int, imports: Sequence[str]) -> None:
     operator = os.environ.get(architectures.OPERATOR_FILE)
     sandbox.call(
         f"surgery.network.trial:{function}",
         argument,
-        sandbox.Limits(seconds=30 + size // 20_000_000, memory=_MEMORY + 8 * size),
+        sandbox.Limits(30 + size // 20_000_000, _MEMORY + 8 * size, patience=_PATIENCE),
         name=file.name,
         error=ModelFileError,
+        imports=imports,
         readable=(file, *([Path(operator)] if operator else [])),
     )
 

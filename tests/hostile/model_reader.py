@@ -1,15 +1,17 @@
 """What reads hostile model files in the tests: a process of its own that watches itself.
 
-    python -m tests.hostile.model_reader FOLDER < cases.json > outcomes.json
+    python -m tests.hostile.model_reader FOLDER
 
-A case is ["file", family, seed], ["architecture", name, arguments] or ["description", kind, description]. It comes to
-one of these ends, as a line of JSON each: {"end": "model" | "refused" | "wrong", "said", "seconds", "events"}. Events
-are what Python's audit hook saw that reading a file has no business with.
+A case is a line of JSON on standard input: ["file", family, seed], ["architecture", name, arguments] or ["description",
+kind, description]. It comes to one of these ends, a line each: {"end": "model" | "refused" | "wrong", "said",
+"seconds", "events", "ran"}. Events are what Python's audit hook saw that reading a file has no business with; ran:
+whether a planted file was executed.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import sys
@@ -17,7 +19,10 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 3 << 30  # bytes beyond what the imports need
@@ -32,7 +37,7 @@ class Watch:
     def __init__(self, own: Path) -> None:
         installed = {path for path in (*sys.path, *sysconfig.get_paths().values(), sys.base_prefix, sys.prefix) if path}
         self.allowed = [os.path.realpath(path) for path in (*installed, ROOT)] + ["/proc", "/sys", "/dev"]
-        self.temporary = os.path.join(os.path.realpath(tempfile.gettempdir()), "surgery-read-")
+        self.temporary = str(Path(tempfile.gettempdir()).resolve() / "surgery-read-")
         self.own = os.path.realpath(own)
         self.events: list[str] = []
         self.busy = False
@@ -134,26 +139,23 @@ def build(name: str, arguments: Any) -> None:
         skeleton(Architecture(name, arguments))
 
 
-def describe(kind: str, text: str) -> None:
-    """Reopen a small model of a kind under another description."""
+def describe(tensors: dict[str, Tensor], text: str) -> None:
+    """Reopen the tensors of a small model under another description."""
     from surgery.network.load import rebuilt
     from surgery.network.read import Weights
-    from tests.hostile.model_generators import described_parts
 
-    with_text = Weights(described_parts(kind)[1], description=text)
-    rebuilt(with_text)
+    rebuilt(Weights(tensors, description=text))
 
 
 def attempt(case: list[Any], folder: Path, watch: Watch) -> dict[str, Any]:
     """One case to its end."""
     from surgery.errors import SurgeryError
-    from tests.hostile.model_generators import FAMILIES
+    from tests.hostile.model_generators import FAMILIES, described_parts
 
     kind, first, second = case
-    place = folder
     if kind == "file":
-        place.mkdir(exist_ok=True)
-        file = FAMILIES[first](random.Random(second), place)
+        file = FAMILIES[first](random.Random(f"{first} {second}"), folder)
+    tensors = described_parts(first)[1] if kind == "description" else {}
     watch.events.clear()
     start = time.monotonic()
     said, end = "", "model"
@@ -161,11 +163,14 @@ def attempt(case: list[Any], folder: Path, watch: Watch) -> dict[str, Any]:
     try:
         if kind == "file":
             read_file(file)
+        elif kind == "architecture":
+            build(first, second)
         else:
-            (build if kind == "architecture" else describe)(first, second)
+            describe(tensors, second)
     except SurgeryError as error:
         end, said = "refused", f"{error.what} | {error.fix}"
     except BaseException as error:
+        logging.exception("%s", case)
         end, said = "wrong", f"{type(error).__name__}: {error}"[:300]
     finally:
         watch.on = False
@@ -183,9 +188,7 @@ def limit_memory() -> None:
 
 
 def main(folder: Path) -> int:
-    """Read cases from standard input and write their ends to standard output."""
-    import logging
-
+    """Read cases from standard input until it is closed, and write their ends to standard output."""
     import timm  # noqa: F401
     import torchvision  # noqa: F401
     import transformers
@@ -201,7 +204,8 @@ def main(folder: Path) -> int:
     os.chdir(folder)
     watch = Watch(folder)
     limit_memory()
-    for case in json.load(sys.stdin):
+    for line in sys.stdin:
+        case = json.loads(line)
         answers.write(json.dumps({**attempt(case, folder, watch), "ran": (folder / "ran").exists()}) + "\n")
         answers.flush()
     return 0
