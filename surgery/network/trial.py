@@ -34,6 +34,7 @@ _LIBRARIES = {
     "timm": ("surgery.network.timm_zoo",),
     "hf": ("surgery.network.hf", "transformers.modeling_utils"),
 }
+WIDEST, DEEPEST = 1 << 17, 1000
 SMALL = 1 << 18  # values of one sample: a picture of 295 × 295
 _SIZES = {"in_features", "out_features", "in_channels", "out_channels", "num_features", "normalized_shape"}
 _COUNTS = {"num_classes", "in_channels", "in_chans", "classes"}  # arguments that make no network large
@@ -61,9 +62,19 @@ def attempt(weights: Weights, architecture: Architecture | None = None) -> None:
 def _bounded(architecture: Architecture) -> bool:
     """Whether nothing that came with the upload decides about the size."""
     family = architecture.name.partition("/")[0]
-    return family in ("mlp", "text", "sample", "custom") or (
-        family in ("torchvision", "timm") and architectures.allowed(architecture).arguments.keys() <= _COUNTS
-    )
+    if family == "custom":
+        return True  # the operator's own code, which may need more than a child is allowed
+    arguments = architectures.allowed(architecture).arguments
+    known = family in ("mlp", "text", "sample") or (family in ("torchvision", "timm") and arguments.keys() <= _COUNTS)
+    depth = arguments.get("depth", 0)
+    return known and _modest(arguments) and isinstance(depth, int) and depth <= DEEPEST
+
+
+def _modest(value: Any) -> bool:
+    """Whether no number among some arguments is beyond the widths and counts of usual networks."""
+    if isinstance(value, (Mapping, list)):
+        return all(map(_modest, value.values() if isinstance(value, Mapping) else value))
+    return not isinstance(value, (int, float)) or value <= WIDEST
 
 
 def _small(text: str) -> bool:
@@ -77,7 +88,7 @@ def _small(text: str) -> bool:
         return True  # it is refused before anything is built
     differing = {name for values in found.attributes.values() for name in values}
     own = found.name == "mlp" or found.name.startswith("sample/")
-    return own and differing <= _SIZES and math.prod(found.input.shape) <= SMALL
+    return own and _modest(found.arguments) and differing <= _SIZES and math.prod(found.input.shape) <= SMALL
 
 
 def _imports(text: str | None) -> list[str]:

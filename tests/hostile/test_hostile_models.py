@@ -87,7 +87,7 @@ def assert_harmless(cases: list[list[Any]], ends: list[dict[str, Any]]) -> None:
 
 
 def test_a_hostile_file_is_refused_in_a_sentence_or_gives_a_model(reader: Reader) -> None:
-    cases = [["file", name, seed] for name in FAMILIES for seed in range(2 if name in SLOW else SEEDS)]
+    cases = [["file", name, seed] for name in FAMILIES for seed in range(1 if name in SLOW else SEEDS)]
     ends = reader.outcomes(cases)
     assert_harmless(cases, ends)
     assert {end["end"] for end in ends} == {"refused", "model"}
@@ -161,6 +161,7 @@ def test_no_field_of_a_description_opens_or_runs_what_it_names(reader: Reader, k
         if isinstance(value, dict):
             news = [{**value, one: texts[place % len(texts)]} for place, one in enumerate(FORBIDDEN[count % 3 :: 3])]
         cases += [["description", kind, json.dumps(changed(about, path, new))] for new in news]
+    cases = cases if kind != "composed" else [*cases[:1], *cases[1::5]]  # the largest description
     ends = reader.outcomes(cases)
     assert ends[0]["end"] == "model"
     assert_harmless(cases, ends)

@@ -177,3 +177,20 @@ def test_a_network_at_its_librarys_own_size_needs_no_trial(monkeypatch: pytest.M
     assert not called
     trial.attempt(weights, Architecture("torchvision/vit_b_32", {"image_size": 10**6}))
     assert len(called) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("text/decoder", {"alphabet": 3, "context": 4, "depth": 10**6}),
+        ("sample/digits_cnn", {"widths": [2**31 - 1, 4, 4]}),
+        ("mlp", {"sizes": [2**30, 2**30]}),
+    ],
+)
+def test_one_of_our_own_networks_in_absurd_sizes_is_tried_first(
+    name: str, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[object] = []
+    monkeypatch.setattr(trial.sandbox, "call", lambda *a, **k: called.append(a))
+    trial.attempt(Weights({}), Architecture(name, arguments))
+    assert len(called) == 1
