@@ -163,7 +163,7 @@ def _disk(folder: Path, size: str) -> Iterator[Path | None]:
 def full_disks(chance: random.Random, count: int, folder: Path) -> Outcome | None:
     """A disk that fills up at some moment of a commit, an import or a start."""
     verdict = Verdict()
-    with _disk(folder / "disk", "3m") as disk:
+    with _disk(folder / "disk", "16m") as disk:
         if disk is None:
             return None
         ws = Workspace(disk / "home")

@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from surgery import temporary
 from surgery.cli_care import backup, doctor, restore
@@ -24,7 +24,10 @@ from surgery.cli_data import drift, import_data, join, must_keep, train_mlp
 from surgery.cli_fleet import fleet
 from surgery.cli_jobs import existing, project_of, wait, workspace
 from surgery.errors import MismatchError, SurgeryError
-from surgery.network import config_file
+from surgery.network import config_file, store
+
+if TYPE_CHECKING:
+    from surgery.workspace import Workspace
 
 APP = Path(__file__).resolve().parents[1] / "app.py"
 
@@ -262,6 +265,11 @@ def import_model(options: argparse.Namespace) -> None:
     elif options.architecture:
         look["architecture"] = {"name": options.architecture, "arguments": options.arguments}
     found = wait(ws, look, project=project, title=f"Look into {path.name}").result
+    if found["described"] and "architecture" not in look:
+        _refuse_stated(options, path)
+        described = {"kind": "import_model", "path": str(path), "name": path.stem}
+        _import(ws, described, project)
+        return
     if not found["suggestions"]:
         raise SurgeryError(
             f"No known architecture fits {path.name}.",
@@ -285,8 +293,25 @@ def import_model(options: argparse.Namespace) -> None:
         "licence": options.licence,
         "source": options.source,
     }
-    version = ws.version(wait(ws, task, project=project, title=f"Import {path.name}").result["version"])
-    print(f"version {version.id}  {best['name']}  {version.parameters:,} parameters, {version.neurons:,} neurons")
+    _import(ws, task, project)
+
+
+def _refuse_stated(options: argparse.Namespace, path: Path) -> None:
+    """A file that this product saved says its classes and its input itself."""
+    for name in ("classes", "input"):
+        if getattr(options, name):
+            raise SurgeryError(
+                f"{path.name} was saved by Model Surgery and holds its {name} already.",
+                f"Leave out --{name}, or name the architecture too: --architecture NAME.",
+            )
+
+
+def _import(ws: Workspace, task: Mapping[str, Any], project: str) -> None:
+    """Run the import and print the version that it made."""
+    done = wait(ws, task, project=project, title=f"Import {Path(task['path']).name}")
+    version = ws.version(done.result["version"])
+    name = store.inspect(version.folder)["name"]
+    print(f"version {version.id}  {name}  {version.parameters:,} parameters, {version.neurons:,} neurons")
 
 
 def _names(words: str) -> list[str]:

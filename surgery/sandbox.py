@@ -30,6 +30,7 @@ from surgery.errors import SurgeryError, from_json, to_json
 
 _log = logging.getLogger(__name__)
 _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR", "HOME")
+_OPERATOR = ("SURGERY_ARCHITECTURES",)  # the file of constructors that whoever started the product named
 _ADDED = {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
@@ -41,6 +42,7 @@ _ADDED = {
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG: safe here, because the thread that starts the child waits for its end
 _SYSTEM = ("/proc/self", "/sys", "/dev/null", "/dev/urandom")  # what libraries look at while they work
 _FORBIDDEN = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "socket.connect", "pty.")
+_CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def call(
         "writable": [str(path.resolve()) for path in writable],
         "parent": os.getpid(),
     }
-    environment = {key: os.environ[key] for key in _KEPT if key in os.environ} | _ADDED
+    environment = {key: os.environ[key] for key in (*_KEPT, *_OPERATOR) if key in os.environ} | _ADDED
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "surgery.sandbox"],
@@ -122,9 +124,13 @@ def reading(name: str, error: type[SurgeryError], fix: str = "") -> Iterator[Non
 
 
 def described(cause: BaseException) -> str:
-    """The first line of an exception's text, at most 200 printable characters, with its type where it says little."""
+    """The first line of an exception's text, at most 200 printable characters, with its type where it says little.
+
+    A first line that ends with a colon only announces the second one.
+    """
     lines = str(cause).strip().splitlines()
-    text = "".join(letter if letter.isprintable() else "?" for letter in (lines[0] if lines else ""))[:200].rstrip(". ")
+    first = " ".join(line.strip() for line in lines[: 2 if lines and lines[0].endswith(":") else 1])
+    text = "".join(letter if letter.isprintable() else "?" for letter in first)[:200].rstrip(". ")
     return text if len(text) > 12 else f"{type(cause).__name__} {text}".strip()
 
 
@@ -226,6 +232,8 @@ def _keep_to(readable: Sequence[str], writable: Sequence[str]) -> None:
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event.startswith(_FORBIDDEN):
             raise PermissionError(f"{event} is not allowed while a file is read")
+        if event in _CHANGES and not all(_within(path, writable) for path in _changed(arguments)):
+            raise PermissionError(f"{event} outside its own folder is not allowed while a file is read")
         if event == "open" and isinstance(arguments[0], (str, bytes)):
             mode, flags = arguments[1], arguments[2] or 0
             writes = bool(set(str(mode or "")) & set("wax+")) or bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
@@ -234,6 +242,13 @@ def _keep_to(readable: Sequence[str], writable: Sequence[str]) -> None:
                 raise PermissionError("a file outside its own folder was asked for")
 
     sys.addaudithook(watch)
+
+
+def _changed(arguments: Sequence[Any]) -> list[str]:
+    """The paths that an event changes; those relative to an open folder, as when a tree is removed, are of that one."""
+    paths = [os.fsdecode(one) for one in arguments if isinstance(one, (str, bytes, os.PathLike))]
+    relative = isinstance(arguments[-1], int) and arguments[-1] >= 0
+    return [os.path.realpath(path) for path in paths if not relative or Path(path).is_absolute()]
 
 
 def _within(path: str, allowed: Sequence[str]) -> bool:

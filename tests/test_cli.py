@@ -18,6 +18,7 @@ from surgery import jobs
 from surgery.cli import main
 from surgery.data.arrays import from_arrays
 from surgery.data.dataset import Dataset
+from surgery.network import store
 from surgery.network.architectures import build
 from surgery.network.model import Architecture
 from surgery.ui import serve
@@ -324,3 +325,20 @@ def test_what_cannot_run_is_refused_in_words_without_a_job(
     assert main([given.get(word, word) for word in words]) == 1
     assert re.search(told, capsys.readouterr().err)
     assert jobs.jobs(Workspace()) == []
+
+
+def test_a_file_that_this_product_saved_is_imported_without_an_architecture(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = replace(mlp((4, 12, 3)), classes=("a", "b", "c"))
+    store.save(model, home / "stored")
+    file = str(home / "stored" / "model.safetensors")
+    assert main(["import-model", file, "--project", "trial", "--classes", "x,y,z"]) == 1
+    assert "holds its classes already" in capsys.readouterr().err
+    assert main(["import-model", file, "--project", "trial"]) == 0
+    assert "mlp  99 parameters, 15 neurons" in capsys.readouterr().out
+    ws = Workspace()
+    version = ws.versions(ws.projects()[0].id)[0]
+    x = torch.randn(5, 4)
+    assert torch.equal(ws.model(version.id)(x), model(x))
+    assert ws.model(version.id).classes == ("a", "b", "c")

@@ -34,20 +34,18 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     number), input, outputs and the classes that are known; names of all architectures (those of installed extras too
     where none fits); snippet.
     """
-    from surgery.network import architectures, load, read
+    from surgery import sandbox
+    from surgery.errors import ModelFileError
+    from surgery.network import architectures, read
     from surgery.network.model import Architecture
 
-    path = Path(job.task["path"])
+    path, given = Path(job.task["path"]), job.task.get("architecture")
     ctx.report({"stage": "reading", "done": 0, "total": None, "seconds": 0.0})
     weights = read.read(path)
     ctx.report({"stage": "comparing with the known architectures", "done": 0, "total": None, "seconds": 0.0})
-    if given := job.task.get("architecture"):
-        wanted = Architecture(given["name"], given["arguments"])
-        found = [(wanted, load.compare(weights.tensors, wanted))]
-    elif weights.description is not None:
-        found = []
-    else:
-        found = [(one.architecture, list(one.mismatches)) for one in load.suggest(weights.tensors)]
+    with sandbox.reading(path.name, ModelFileError):
+        found = _found(weights, Architecture(given["name"], given["arguments"]) if given else None)
+        suggestions = [_suggestion(weights, *pair, _sample(ws, job.project)) for pair in found]
     fits = weights.description is not None or any(not mismatches for _, mismatches in found)
     return {
         "format": read.sniff(path),
@@ -56,10 +54,22 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
         "bytes": sum(tensor.nbytes for tensor in weights.tensors.values()),
         "notes": list(weights.notes),
         "described": weights.description is not None,
-        "suggestions": [_suggestion(weights, *pair, _sample(ws, job.project)) for pair in found],
+        "suggestions": suggestions,
         "names": [*architectures.names(), *([] if fits else architectures.extra_names())],
         "snippet": architectures.snippet(),
     }
+
+
+def _found(weights: Weights, wanted: Architecture | None) -> list[tuple[Architecture, list[Mismatch]]]:
+    """The architecture that was asked for, or those that fit best, and what does not fit; [] for a described file."""
+    from surgery.network import load, trial
+
+    if wanted is not None:
+        trial.attempt(weights, wanted)
+        return [(wanted, load.compare(weights.tensors, wanted))]
+    if weights.description is not None:
+        return []
+    return [(one.architecture, list(one.mismatches)) for one in load.suggest(weights.tensors)]
 
 
 def _sample(ws: Workspace, project: str) -> tuple[int, ...]:

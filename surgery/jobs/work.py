@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
     from surgery.data.rows import Ids
     from surgery.network.model import Model
+    from surgery.network.read import Weights
     from surgery.operations.base import Outcome
     from surgery.plan import Plan
     from surgery.receipt import Receipt
@@ -313,37 +314,51 @@ def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
 
     A file that this product saved says all that itself: its task is path and name.
     """
-    from surgery.data.texts import character, named
-    from surgery.errors import ModelError
-    from surgery.network.load import assemble, reopen
-    from surgery.network.model import Architecture, InputSpec, Origin
+    from surgery import sandbox
+    from surgery.errors import ModelFileError
+    from surgery.network.load import reopen
     from surgery.network.read import read
+    from surgery.network.trial import attempt
 
-    path, given = Path(job.task["path"]), job.task.get("input")
+    path = Path(job.task["path"])
     ctx.report({"stage": "reading", "done": 0, "total": None, "seconds": 0.0})
     weights = read(path)
-    ctx.report({"stage": "numbering the neurons", "done": 0, "total": None, "seconds": 0.0})
-    if given is None:
-        model = reopen(weights)
-    else:
-        shape, mean, std = (tuple(given.get(name, ())) for name in ("shape", "mean", "std"))
-        classes = tuple(job.task["classes"])
-        alphabet = classes if given["kind"] == "text" else ()
-        if strange := [name for name in alphabet if len(character(name)) != 1 or named(character(name)) != name]:
-            raise ModelError(
-                f"The alphabet holds {strange[0]!r}, which is no character.",
-                "Import the text that the model was trained on first: its alphabet is then filled in.",
-            )
-        model = assemble(
-            weights.tensors,
-            Architecture(**job.task["architecture"]),
-            input=InputSpec(given["kind"], shape, mean, std, alphabet),
-            classes=classes,
-            task=job.task.get("task", "classification"),
-            origin=Origin(job.task["name"], job.task.get("licence", ""), job.task.get("source", "")),
-        )
+    with sandbox.reading(path.name, ModelFileError):
+        if job.task.get("input") is None:
+            attempt(weights)
+            ctx.report({"stage": "numbering the neurons", "done": 0, "total": None, "seconds": 0.0})
+            model = reopen(weights)
+        else:
+            model = _assembled(weights, job, ctx)
     ws.commit(job.project, model, name=job.task["name"], job=job.id)
     _discard_upload(ws, path)
+
+
+def _assembled(weights: Weights, job: Job, ctx: Context) -> Model:
+    """The weights in the architecture that the task of an import names."""
+    from surgery.data.texts import character, named
+    from surgery.errors import ModelError
+    from surgery.network.load import assemble, input_spec
+    from surgery.network.model import Architecture, Origin
+    from surgery.network.trial import attempt
+
+    given, architecture, classes = job.task["input"], Architecture(**job.task["architecture"]), job.task["classes"]
+    alphabet = classes if given.get("kind") == "text" else ()
+    if strange := [name for name in alphabet if len(character(name)) != 1 or named(character(name)) != name]:
+        raise ModelError(
+            f"The alphabet holds {strange[0]!r}, which is no character.",
+            "Import the text that the model was trained on first: its alphabet is then filled in.",
+        )
+    attempt(weights, architecture)
+    ctx.report({"stage": "numbering the neurons", "done": 0, "total": None, "seconds": 0.0})
+    return assemble(
+        weights.tensors,
+        architecture,
+        input=input_spec(given, alphabet),
+        classes=classes,
+        task=job.task.get("task", "classification"),
+        origin=Origin(job.task["name"], job.task.get("licence", ""), job.task.get("source", "")),
+    )
 
 
 def build_large(ws: Workspace, job: Job, ctx: Context) -> None:

@@ -24,16 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from surgery.errors import ModelError
+from surgery.errors import ModelError, ModelFileError, SurgeryError
+from surgery.network.arguments import checked
 from surgery.network.model import Architecture
+from surgery.network.plain import RefusedError
 from surgery.network.restore import put
+from surgery.sandbox import described
 
 Constructor = Callable[..., nn.Module]
 OPERATOR_FILE = "SURGERY_ARCHITECTURES"  # environment variable, so that workers know the file too
-
-# What a constructor may raise on arguments it does not like.
-_REFUSALS = (TypeError, ValueError, KeyError, AttributeError, IndexError, AssertionError, RuntimeError, ArithmeticError)
-
 
 # In-place calls that draw initial weights: nothing to do, and slow to find that out, where there is no memory.
 _FILLS = {"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "clamp_", "erfinv_"}
@@ -103,22 +102,45 @@ def build(architecture: Architecture) -> nn.Module:
     """Construct it with random weights, in training mode, as its constructor leaves it.
 
     Raises:
-        ModelError: unknown name, or arguments that the constructor refuses.
+        ModelError: unknown name, or arguments that are not allowed or that the constructor refuses.
     """
     constructor = definition(architecture.name).constructor
+    arguments = allowed(architecture).arguments
     try:
-        module = constructor(**architecture.arguments)
-    except _REFUSALS as error:
-        raise ModelError(
-            f"{architecture.name} cannot be built from {dict(architecture.arguments)}: {error}.",
-            "Change its arguments.",
-        ) from error
+        module = constructor(**arguments)
+    except (SurgeryError, MemoryError):
+        raise
+    except Exception as error:  # whatever a library raises on values that it does not like
+        short = "allocate" in str(error)
+        reason = "there is not enough memory for its sizes" if short else described(error)
+        raise _refusal(architecture, reason) from error
     if not isinstance(module, nn.Module):
         raise ModelError(
             f"The constructor of {architecture.name} returned a {type(module).__name__}, not a torch.nn.Module.",
             "Return the module from it.",
         )
     return module
+
+
+def allowed(architecture: Architecture) -> Architecture:
+    """The architecture with what of its arguments may reach a constructor; see `arguments.checked`.
+
+    Raises:
+        ModelError: unknown name, or an argument that is not allowed.
+    """
+    constructor = definition(architecture.name).constructor
+    try:
+        return Architecture(architecture.name, checked(architecture.name, architecture.arguments, constructor))
+    except (RefusedError, RecursionError) as error:
+        raise _refusal(architecture, described(error)) from error
+
+
+def _refusal(architecture: Architecture, reason: str) -> ModelError:
+    given = str(dict(architecture.arguments)) if isinstance(architecture.arguments, Mapping) else "such arguments"
+    return ModelError(
+        f"{architecture.name} cannot be built from {given if len(given) < 200 else 'its arguments'}: {reason}.",
+        "Correct its arguments, or leave out what the network does not need.",
+    )
 
 
 def skeleton(architecture: Architecture) -> nn.Module:
@@ -128,11 +150,13 @@ def skeleton(architecture: Architecture) -> nn.Module:
     cannot be built like this and is built with them.
 
     Raises:
-        ModelError: as `build`.
+        ModelError: as `build`. ModelFileError: `trial` stopped it, because a file holds far less.
     """
     try:
         with _Weightless():
             return build(architecture)
+    except ModelFileError:  # more than the file holds: not to be tried with memory
+        raise
     except ModelError:
         return build(architecture)
 

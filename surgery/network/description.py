@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, field_serializer
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_serializer, field_validator
 from torch import Tensor, nn
 
 from surgery.errors import ModelError
@@ -20,7 +20,9 @@ from surgery.network.architectures import skeleton
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Architecture, InputSpec, Model, Origin, Support, Task
 from surgery.network.packed import stored
+from surgery.network.plain import parse, plain
 
+LONGEST = 2_000  # characters of a class's name or of an origin
 HEADER = "architecture"  # the one header entry: the order of several would differ from run to run
 
 
@@ -53,6 +55,24 @@ class Description(BaseModel):
     layers: tuple[LayerInfo, ...]
     origins: tuple[Origin, ...] = ()
 
+    @field_validator("attributes")
+    @classmethod
+    def _plain_attributes(cls, attributes: dict[str, dict[str, JsonValue]]) -> dict[str, dict[str, JsonValue]]:
+        for path, values in attributes.items():
+            for name, value in values.items():
+                if value != "":
+                    plain(value, f"{path}.{name}")
+        return attributes
+
+    @field_validator("classes", "origins")
+    @classmethod
+    def _short_texts(cls, found: tuple[str | Origin, ...]) -> tuple[str | Origin, ...]:
+        if any(
+            len(part) > LONGEST for one in found for part in ([one] if isinstance(one, str) else vars(one).values())
+        ):
+            raise ValueError(f"a text has more than {LONGEST:,} characters")
+        return found
+
     @field_serializer("input")
     def _only_texts_have_an_alphabet(self, input: InputSpec) -> dict[str, Any]:
         return {name: value for name, value in asdict(input).items() if name != "alphabet" or value}
@@ -61,6 +81,29 @@ class Description(BaseModel):
     def architecture(self) -> Architecture:
         """The constructor and its arguments."""
         return Architecture(self.name, self.arguments)
+
+
+def parsed(text: str) -> Description:
+    """Read the description out of the text of `architecture.json`, or of the header of a file of weights.
+
+    Raises:
+        ValueError: it does not hold; the text says, in one line, which part and why.
+    """
+    return checked(parse(text))
+
+
+def checked(found: Any) -> Description:
+    """The same from data that was read.
+
+    Raises:
+        ValueError: as `parsed`.
+    """
+    try:
+        return Description.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part)[:60] for part in first["loc"])
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from error
 
 
 def describe(model: Model) -> Description:

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from surgery.errors import ModelFileError
@@ -65,12 +64,10 @@ def load(folder: Path) -> Fleet:
         ModelFileError: a file is missing or damaged. ModelError: an architecture is not known here.
     """
     found = store.inspect(folder)
-    try:
+    with store.restoring(f"The fleet in {folder}"):
         tensors = unpacked(load_file(folder / store.WEIGHTS))
         architecture = Architecture(found["name"], found["arguments"])
         fleet = filled(architecture, tensors, found["attributes"], found["tied"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ModelFileError(f"The fleet in {folder} is damaged: {error}.", "Restore it from a backup.") from error
     if not isinstance(fleet, Fleet):
         raise ModelFileError(f"{folder} holds no fleet but {found['name']}.", "Open it as a model.")
     return fleet

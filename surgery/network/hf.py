@@ -1,7 +1,8 @@
 """Hugging Face classifiers from the content of their `config.json`, with random weights.
 
-The configuration is data: it names one of the types that transformers itself defines. Whatever in it points to code,
-kernels or weights elsewhere is left out, at any depth, and the library is told to stay offline. Imports torch and
+The configuration is data: it names one of the types that transformers itself defines, with options that
+`hf_config.checked` let through. Whatever points to code, kernels or weights elsewhere is left out here again, at any
+depth, for an exported copy of this file, and the library is told to stay offline. Imports torch and
 transformers (with its hub) only: an exported model carries this file as its definition.
 """
 
@@ -40,6 +41,7 @@ def classifier(kind: str, config: Mapping[str, Any]) -> nn.Module:
     given = cleaned(config)
     settings = transformers.AutoConfig.for_model(given.pop("model_type"), **given)
     settings.use_cache = False
+    settings.architectures = []  # where a type has several classifiers, the first: the library fails on None
     build: Callable[..., nn.Module] = KINDS[kind].from_config
     module = build(settings, trust_remote_code=False)
     module.register_forward_hook(_logits)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from surgery.errors import Mismatch, MismatchError, ModelError, ModelFileError
-from surgery.network.architectures import filled, skeleton
-from surgery.network.description import Description
+from surgery import sandbox
+from surgery.errors import Mismatch, MismatchError, ModelError, ModelFileError, SurgeryError
+from surgery.network.architectures import allowed, filled, skeleton
+from surgery.network.description import Description, parsed
 from surgery.network.matching import Expected, Suggestion, compare, expected, prefix, suggest
 from surgery.network.model import Architecture, InputSpec, Model, Origin, Task
 from surgery.network.packed import packings
@@ -19,15 +22,15 @@ from surgery.network.read import Weights
 from surgery.network.restore import unpacked
 from surgery.network.trace import trace
 
-__all__ = ["Suggestion", "assemble", "compare", "guess_input", "reopen", "suggest", "takes"]
+__all__ = ["Suggestion", "assemble", "compare", "guess_input", "input_spec", "rebuilt", "reopen", "suggest", "takes"]
 
 # What the ImageNet models of torchvision were trained with, per channel on the 0–1 scale.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Heights = widths that are tried, the commonest first: a network that flattens runs at one of them only.
 _SIZES = (224, 32, 28, 64, 48, 96, 128, 256, 299, 384, 512, 8, 16)
 CONTEXT = 64  # characters, where a network does not say how many it takes
-# What a forward may raise on an input it does not like.
-_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError)
+LARGEST_SAMPLE = 1 << 24  # values of one sample
+CHARACTERS = 0x110000  # there are no more
 
 
 def guess_input(tensors: Mapping[str, Tensor], architecture: Architecture, sample: Sequence[int] = ()) -> InputSpec:
@@ -48,7 +51,7 @@ def guess_input(tensors: Mapping[str, Tensor], architecture: Architecture, sampl
     wanted = expected(architecture)
     tables = [part for part in skeleton(architecture).modules() if isinstance(part, nn.Embedding)]
     outputs = next((shape[0] for shape in reversed([*wanted.shapes.values()]) if shape), 0)
-    if tables and tables[0].num_embeddings == outputs:  # what goes in is what may follow
+    if tables and tables[0].num_embeddings == outputs <= CHARACTERS:  # what goes in is what may follow
         context = tables[1].num_embeddings if len(tables) > 1 else sample[0] if len(sample) == 1 else CONTEXT
         return InputSpec("text", (context,), alphabet=tuple(map(str, range(tables[0].num_embeddings))))
     shapes = [tuple(tensors[name].shape) if name in tensors else shape for name, shape in wanted.shapes.items()]
@@ -79,6 +82,7 @@ def assemble(
         MismatchError: names or shapes differ; `rows` is the table.
         ModelError: the architecture is unknown, does not run on such an input, or has another number of outputs.
     """
+    architecture = allowed(architecture)
     rows = compare(tensors, architecture)
     if rows:
         raise MismatchError(
@@ -102,26 +106,73 @@ def reopen(weights: Weights) -> Model:
         ModelFileError: the file has no description, or one that does not hold.
         ModelError: its architecture is not known here.
     """
+    with sandbox.reading(weights.file.name, ModelFileError, "Export the model again."):
+        module, found = rebuilt(weights)
+        index, support = trace(module, found.input.example(2))
+        held = packings(weights.tensors)
+    return Model(
+        module,
+        found.architecture,
+        found.input,
+        found.task,
+        found.classes,
+        index,
+        support,
+        origins=found.origins,
+        held=held,
+    )
+
+
+def rebuilt(weights: Weights) -> tuple[nn.Module, Description]:
+    """The network that a file describes, around its weights, run once; and the description, its arguments checked.
+
+    Raises:
+        ModelFileError, ModelError: as `reopen`.
+    """
+    name = weights.file.name
     if weights.description is None:
         raise ModelFileError("The file does not say which architecture it belongs to.", "Choose its architecture.")
     try:
-        found = Description.model_validate_json(weights.description)
+        found = parsed(weights.description)
         if found.name == FLEET:
             raise ModelFileError("This file holds a fleet of several models.", "Import its models one by one.")
+        found = found.model_copy(update={"arguments": allowed(found.architecture).arguments})
         tensors = {name: tensor.clone() for name, tensor in unpacked(weights.tensors).items()}
         module = filled(found.architecture, tensors, found.attributes, found.tied)
     except ValueError as error:
         raise ModelFileError(
-            f"The description in the file does not hold: {error}.", "Export the model again."
+            f"The description in {name} does not hold: {sandbox.described(error)}.", "Export the model again."
         ) from error
-    model = _finished(module, found.architecture, found.input, found.classes, found.task)
-    return replace(model, origins=found.origins, held=packings(weights.tensors))
+    _check(module, found.input, found.classes, found.task)
+    return module, found
+
+
+def input_spec(given: Mapping[str, Any], alphabet: Sequence[str] = ()) -> InputSpec:
+    """An input as JSON has it: {"kind", "shape", "mean", "std"}; alphabet: of a text.
+
+    Raises:
+        ModelError: a part of it is missing or of another type.
+    """
+    try:
+        return TypeAdapter(InputSpec).validate_python({**given, "alphabet": tuple(alphabet)})
+    except (TypeError, ValidationError) as error:
+        raise ModelError(
+            f"The input is not described by its kind, shape, mean and std: {sandbox.described(error)}.",
+            'Give for instance {"kind": "image", "shape": [3, 32, 32], "mean": [0, 0, 0], "std": [1, 1, 1]}.',
+        ) from error
 
 
 def _finished(
     module: nn.Module, architecture: Architecture, input: InputSpec, classes: tuple[str, ...], task: Task
 ) -> Model:
     """Check the input and the outputs by running once, then trace."""
+    _check(module, input, classes, task)
+    index, support = trace(module, input.example(2))
+    return Model(module, architecture, input, task, classes, index, support)
+
+
+def _check(module: nn.Module, input: InputSpec, classes: tuple[str, ...], task: Task) -> None:
+    """Refuse an input that no sample can have, and classes that are not those of the outputs; runs the network once."""
     _check_input(input)
     example = input.example(2)
     _check_outputs(_outputs(module, example), classes, task)
@@ -136,8 +187,6 @@ def _finished(
             f"The model reads {len(input.alphabet)} characters and names {len(classes)} others that may follow.",
             "Give the same alphabet for both, in the order of the weights.",
         )
-    index, support = trace(module, example)
-    return Model(module, architecture, input, task, classes, index, support)
 
 
 def _fitting(tensors: Mapping[str, Tensor], architecture: Architecture, wanted: Expected) -> dict[str, Tensor]:
@@ -188,6 +237,11 @@ def _check_input(input: InputSpec) -> None:
             f"The input shape {list(input.shape)} of a model for {input.kind}s is not allowed.",
             "Give channels, height and width, or the number of features or of characters.",
         )
+    if math.prod(input.shape) > LARGEST_SAMPLE:
+        raise ModelError(
+            f"One sample of the shape {list(input.shape)} has more than {LARGEST_SAMPLE:,} values.",
+            "Give the size that the network was trained on.",
+        )
     if input.kind == "text":
         return
     if not len(input.mean) == len(input.std) == input.shape[0]:
@@ -209,9 +263,12 @@ def _outputs(module: nn.Module, example: Tensor) -> Tensor:
     try:
         with torch.no_grad():
             out = module(example)
-    except _REFUSALS as error:
+    except SurgeryError:
+        raise
+    except Exception as error:  # whatever a network raises on an input that it does not like
+        reason = "there is not enough memory" if "allocate" in str(error) else sandbox.described(error)
         raise ModelError(
-            f"The network does not run on an input of shape {list(example.shape[1:])}: {error}.",
+            f"The network does not run on an input of shape {list(example.shape[1:])}: {reason}.",
             "Correct the input shape.",
         ) from error
     out = out[0] if isinstance(out, tuple | list) and out else out

@@ -76,7 +76,8 @@ def expected(architecture: Architecture) -> Expected:
         ModelError: it cannot be built.
     """
     definition = architectures.definition(architecture.name)
-    return _expected(definition, architecture.name, json.dumps(dict(architecture.arguments), sort_keys=True))
+    arguments = architectures.allowed(architecture).arguments
+    return _expected(definition, architecture.name, json.dumps(dict(arguments), sort_keys=True))
 
 
 def prefix(names: Mapping[str, object], wanted: Expected) -> str:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from surgery.errors import ModelFileError
+from surgery.network.store import restoring
 
 MEANS, HEAD, PROOF = "means", "head", "proof"
 LIST, TENSORS = "parts.json", "parts.safetensors"
@@ -112,9 +111,7 @@ def load(folder: Path) -> tuple[Part, ...]:
     """
     if not (folder / LIST).exists():
         return ()
-    try:
+    with restoring(f"The parts in {folder}"):
         held = load_file(folder / TENSORS) if (folder / TENSORS).exists() else {}
         rows = json.loads((folder / LIST).read_text(encoding="utf-8"))
         return tuple(Part.from_json(row, {own: held[n] for own, n in row.get("tensors", {}).items()}) for row in rows)
-    except (SafetensorError, OSError, KeyError, ValueError, IndexError) as error:
-        raise ModelFileError(f"The parts in {folder} are damaged: {error}.", "Restore them from a backup.") from error

@@ -1,30 +1,25 @@
 """A file somebody brought -> tensors, without ever running anything from it.
 
-What it is, is told by its content. safetensors are read directly. Files of torch.save are pickles: a child process
-with limits on memory, time and file size reads them with `weights_only=True` and writes safetensors, which is what
-comes back. Everything that would have to run code is refused, with the lines that convert it on the user's side.
+What it is, is told by its content. safetensors are read directly, once their header is in order. Files of torch.save
+are pickles: a child process with limits on memory, time and file size reads them with `weights_only=True` and writes
+safetensors, which is what comes back. Everything that would have to run code is refused, with the lines that convert it
+on the user's side. Whatever a reader raises becomes a `ModelFileError` that names the file.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from surgery import temporary
+from surgery import sandbox, temporary
 from surgery.errors import ModelFileError
 from surgery.network import read_child
 from surgery.network.description import HEADER
+from surgery.network.header import metadata_of
 
 # What a file begins with when it is something else: (bytes, offset, what it is).
 _STRANGERS: tuple[tuple[bytes, int, str], ...] = (
@@ -40,10 +35,6 @@ _STRANGERS: tuple[tuple[bytes, int, str], ...] = (
     (b"version https://git-lfs", 0, "a Git LFS pointer, not the file itself (run `git lfs pull`)"),
     (b"<", 0, "a web page or XML"),
 )
-_KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR")
-
-_PATIENCE = 2  # wall time allowed per second of processor time allowed
-
 _SAVE = """\
 from safetensors.torch import save_file
 save_file({name: value.contiguous().clone() for name, value in weights.items()}, "model.safetensors")"""
@@ -65,11 +56,13 @@ class Weights:
 
     notes: what was left out or changed, one sentence each.
     description: the text of architecture.json, if the file was saved by this product.
+    file: where it lies; a message shows its last name.
     """
 
     tensors: dict[str, Tensor]
     notes: tuple[str, ...] = ()
     description: str | None = None
+    file: Path = Path("the file")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -85,10 +78,11 @@ def read(path: Path) -> Weights:
             exceeds the limits, or holds values that are not finite.
     """
     kind = sniff(path)
-    weights = _read_safetensors(path) if kind == "safetensors" else _read_in_child(path)
-    if not weights.tensors:
-        raise ModelFileError(f"{path.name} holds no tensors.", _converter("plain", path))
-    _check_finite(path, weights.tensors)
+    with sandbox.reading(path.name, ModelFileError):
+        weights = _read_safetensors(path) if kind == "safetensors" else _read_in_child(path)
+        if not weights.tensors:
+            raise ModelFileError(f"{path.name} holds no tensors.", _converter("plain", path))
+        _check_finite(path, weights.tensors)
     return weights
 
 
@@ -102,8 +96,9 @@ def sniff(path: Path) -> str:
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(512)
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
+    except (OSError, ValueError) as error:  # a path can hold a null character
+        reason = getattr(error, "strerror", None) or sandbox.described(error)
+        raise ModelFileError(f"{path} cannot be read: {reason}.", "Check the path.") from error
     if not head:
         raise ModelFileError(f"{path.name} is empty (0 bytes).", "Upload it again.")
     header = int.from_bytes(head[:8], "little")
@@ -128,70 +123,38 @@ def _is_onnx(head: bytes, path: Path) -> bool:
 
 def _read_safetensors(path: Path) -> Weights:
     """Read safetensors; the tensors stay mapped to the file."""
-    try:
-        tensors = load_file(path)
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ModelFileError(f"{path.name} is truncated or damaged: {error}.", "Upload it again.") from error
-    return Weights(tensors, description=header.get(HEADER))
+    description = metadata_of(path, path.name).get(HEADER)
+    return Weights(load_file(path), description=description, file=path)
 
 
 def _read_in_child(path: Path) -> Weights:
     """Let the child convert `path`, and read what it wrote."""
     with temporary.folder("read") as folder:
         target = folder / "converted.safetensors"
-        answer = _run_child(path, target)
+        answer = sandbox.call(
+            "surgery.network.read_child:answer",
+            {"source": str(path.resolve()), "target": str(target)},
+            limits_for(path.stat().st_size),
+            name=path.name,
+            error=ModelFileError,
+            imports=("torch", "safetensors.torch"),
+            readable=(path,),
+            writable=(folder,),
+        )
         if "error" in answer:
             raise _refusal(path, answer["error"], answer["detail"])
+        metadata_of(target, path.name)
         tensors = load_file(target)  # mapped: stays readable when the folder is gone
     ordered = {name: tensors[name] for name in answer["names"]}
     ignored = answer["ignored"]
     note = f"Ignored {len(ignored)} entries that are not weights: {', '.join(ignored[:8])}."
-    return Weights(ordered, notes=(note,) if ignored else ())
+    return Weights(ordered, notes=(note,) if ignored else (), file=path)
 
 
-def _seconds(size: int) -> int:
-    """How many seconds of processor time reading a file of `size` bytes may take."""
-    return 60 + size // 20_000_000
-
-
-def _run_child(source: Path, target: Path) -> dict[str, Any]:
-    """Run `read_child` under its limits; its answer, or an answer made of how it ended."""
-    size = source.stat().st_size
-    seconds = _seconds(size)
+def limits_for(size: int) -> sandbox.Limits:
+    """What reading a file of `size` bytes in a child may take."""
     written = read_child.EXPANSION * size + read_child.SLACK
-    # By file name and with -P: only torch and safetensors are imported, nothing from a working directory.
-    command = [sys.executable, "-P", str(Path(read_child.__file__)), str(source.resolve()), str(target)]
-    environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
-    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
-    try:
-        done = subprocess.run(
-            [*command, str(seconds), str(written)],
-            cwd=target.parent,
-            env=environment,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_PATIENCE * seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": "time", "detail": f"{_PATIENCE * seconds} s"}
-    return _answer(done)
-
-
-def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The child's last line, or what its end means."""
-    if done.returncode == 0 and done.stdout.strip():
-        answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        return answer
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        meaning = {"SIGXCPU": "time", "SIGKILL": "memory", "SIGABRT": "memory"}
-        return {"error": meaning.get(name, "crashed"), "detail": name}
-    lines = done.stderr.strip().splitlines()
-    return {"error": "crashed", "detail": lines[-1][:300] if lines else f"exit code {done.returncode}"}
+    return sandbox.Limits(60 + size // 20_000_000, (read_child.EXPANSION + 2) * size + read_child.SLACK, written)
 
 
 def _refusal(path: Path, code: str, detail: str) -> ModelFileError:
@@ -206,9 +169,7 @@ def _refusal(path: Path, code: str, detail: str) -> ModelFileError:
         "content": f"{name} holds no state_dict, but {detail}.",
         "tensor": f"{name} holds {detail!r}, which is sparse or quantized; weights must be dense.",
         "expands": f"{name} describes far more than it holds ({detail}).",
-        "memory": f"Reading {name} needs far more memory than its size explains, and was stopped.",
-        "time": f"Reading {name} took longer than allowed ({detail}), and was stopped.",
-        "crashed": f"Reading {name} failed ({detail}).",
+        "name": f"{name} holds a tensor of the name {detail}, which is empty, too long or not printable.",
     }[code]
     if code == "damaged":
         return ModelFileError(what, "Upload it again.")

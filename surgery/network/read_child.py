@@ -1,13 +1,10 @@
-"""Turn one .pt file into safetensors, in a process of its own with hard limits; started by `read`, by file name.
+"""Turn one .pt file into safetensors: what `read` lets `sandbox` run in a process of its own with hard limits.
 
-Knows nothing of the rest of the product. The last line on stdout is JSON: {"names", "ignored"}, or {"error", "detail"}.
+Knows nothing of the rest of the product: torch and safetensors alone are imported.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
-import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,13 +28,22 @@ class RefusedError(Exception):
         self.detail = detail
 
 
+def answer(argument: Mapping[str, str]) -> dict[str, Any]:
+    """Convert the file `source` into the file `target`: {"names", "ignored"}, or {"error", "detail"} of a refusal."""
+    source, target = Path(argument["source"]), Path(argument["target"])
+    try:
+        return convert(source, target, mapped=is_archive(source))
+    except RefusedError as refused:
+        return {"error": refused.code, "detail": refused.detail[:300]}
+
+
 def convert(source: Path, target: Path, *, mapped: bool) -> dict[str, Any]:
     """Read `source` without running anything from it and write its tensors to `target`.
 
     mapped: leave the tensors in the file until they are needed; only the zip layout allows it.
 
     Raises:
-        RefusedError: it is no plain state_dict.
+        RefusedError: it is no plain state_dict. MemoryError: it asks for more than it may.
     """
     import torch
     from safetensors.torch import save_file
@@ -46,8 +52,8 @@ def convert(source: Path, target: Path, *, mapped: bool) -> dict[str, Any]:
         with source.open("rb") as file:  # torch trusts a name that ends with .safetensors more than the content
             by_name = mapped and source.suffix != ".safetensors"
             loaded = torch.load(source if by_name else file, map_location="cpu", weights_only=True, mmap=by_name)
-    except MemoryError as error:
-        raise RefusedError("memory") from error
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a hostile file provokes: it is told, and this process ends
         raise _reason(error) from error
     tensors, ignored = _state_dict(loaded)
@@ -83,42 +89,13 @@ def is_archive(source: Path) -> bool:
     return True
 
 
-def limit_memory(size: int) -> None:
-    """Allow what is in use once torch is loaded, the file and its copies, and some slack.
-
-    Windows and macOS do not enforce it.
-    """
-    importlib.import_module("torch")
-    try:
-        import resource
-
-        import psutil
-    except ImportError:
-        return
-    allowed = psutil.Process().memory_info().vms + (EXPANSION + 2) * size + SLACK
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (allowed if hard < 0 else min(allowed, hard), hard))
-
-
-def limit_time_and_files(seconds: int, written: int) -> None:
-    """End this process after `seconds` of CPU time or once a file exceeds `written` bytes; no core dumps."""
-    try:
-        import resource
-    except ImportError:  # Windows: the parent's wall time remains
-        return
-    # The gentle CPU limit ends the process with a signal that says why; the hard one would look like an out-of-memory.
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _reason(error: Exception) -> RefusedError:
+def _reason(error: Exception) -> Exception:
     """What torch's refusal means."""
     text = str(error)
     if "GLOBAL " in text:
         return RefusedError("objects", text.partition("GLOBAL ")[2].split()[0])
-    if "allocate" in text or "Cannot allocate memory" in text:
-        return RefusedError("memory", text)
+    if "allocate" in text:
+        return MemoryError(text)
     if "Weights only load failed" in text:  # what follows advises to load it without protection
         return RefusedError("damaged", "it is no pickle of weights")
     return RefusedError("damaged", text)
@@ -135,7 +112,7 @@ def _state_dict(loaded: Any) -> tuple[dict[str, Tensor], list[str]]:
     inner = next((name for name in WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
     if inner is not None:
         tensors, ignored = _state_dict(loaded[inner])
-        return tensors, [*ignored, *(str(name)[:60] for name in loaded if name != inner)]
+        return tensors, [*ignored, *(_short(name) for name in loaded if name != inner)]
     tensors, ignored = _split(loaded)
     if not tensors:
         raise RefusedError("content", f"a dict of {', '.join(ignored[:5]) or 'nothing'}")
@@ -149,12 +126,20 @@ def _split(loaded: Mapping[Any, Any]) -> tuple[dict[str, Tensor], list[str]]:
     tensors, ignored = {}, []
     for name, value in loaded.items():
         if isinstance(name, str) and isinstance(value, torch.Tensor):
+            if not name or len(name) > 500 or not name.isprintable() or name == "__metadata__":
+                raise RefusedError("name", ascii(name[:80]))
             if value.layout != torch.strided or value.is_quantized or value.is_meta:
                 raise RefusedError("tensor", name)
             tensors[name] = value.detach()
         else:
-            ignored.append(str(name)[:60])
+            ignored.append(_short(name))
     return tensors, ignored
+
+
+def _short(name: Any) -> str:
+    """What an entry is called, printable; a key can be anything that a pickle may hold."""
+    text = name if isinstance(name, str) else type(name).__name__ if not isinstance(name, (int, float)) else str(name)
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
 
 
 def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -173,23 +158,3 @@ def _owned(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         alone = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
         seen.add(storage.data_ptr())
         yield name, tensor if alone else tensor.contiguous().clone()
-
-
-def main(arguments: list[str]) -> int:
-    """SOURCE TARGET CPU_SECONDS WRITTEN_BYTES."""
-    source, target = map(Path, arguments[:2])
-    limit_time_and_files(*map(int, arguments[2:]))
-    try:
-        mapped = is_archive(source)
-        limit_memory(source.stat().st_size)
-        answer = convert(source, target, mapped=mapped)
-    except RefusedError as refused:
-        answer = {"error": refused.code, "detail": refused.detail[:300]}
-    except MemoryError:
-        answer = {"error": "memory", "detail": ""}
-    print(json.dumps(answer))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 PARTS = ("codes", "bits", "exponent", "layout")  # of a weight in few bits
+EXPANSION = 512  # decoded weights may be at most this many times larger than their file …
+SLACK = 64 << 20  # … and so many bytes: rows of no bits take none
 
 
 def load(folder: str | Path = Path(__file__).parent) -> nn.Module:
@@ -40,11 +43,43 @@ def load(folder: str | Path = Path(__file__).parent) -> nn.Module:
 
 
 def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All tensors of a file under their own names, those of few bits decoded: `NAME.codes` and its companions."""
+    """All tensors of a file under their own names, those of few bits decoded: `NAME.codes` and its companions.
+
+    Raises:
+        ValueError: a companion is missing or they do not belong together; or they describe far more weights than the
+            file's size explains (rows of no bits need no bytes), or values that are not finite.
+    """
     packed = sorted(name.removesuffix(".codes") for name in tensors if name.endswith(".codes"))
     own = {f"{name}.{part}" for name in packed for part in PARTS}
+    if missing := own - tensors.keys():
+        raise ValueError(f"a weight in few bits lacks its tensor {min(missing)!r}")
     found = {name: tensor for name, tensor in tensors.items() if name not in own}
-    return {**found, **{name: decoded(*(tensors[f"{name}.{part}"] for part in PARTS)) for name in packed}}
+    left = EXPANSION * sum(tensor.nbytes for tensor in tensors.values()) + SLACK
+    for name in packed:
+        codes, bits, exponent, layout = (tensors[f"{name}.{part}"] for part in PARTS)
+        try:
+            left -= 4 * _rows_of(bits, exponent, layout)[1].numel()
+            if left < 0:
+                raise ValueError("it describes far more weights than the file's size explains")
+            found[name] = decoded(codes, bits, exponent, layout)
+        except ValueError as error:
+            raise ValueError(f"the weight in few bits {name!r} cannot be decoded: {error}") from error
+    return found
+
+
+def _rows_of(bits: Tensor, exponent: Tensor, layout: Tensor) -> tuple[int, torch.Size]:
+    """The axis of the rows and the sizes with that axis in front, if they can be those of a weight."""
+    numbers = (bits, torch.uint8), (exponent, torch.float16), (layout, torch.int32)
+    if any(tensor.dim() != 1 or tensor.dtype != wanted for tensor, wanted in numbers):
+        raise ValueError("bits, exponents or layout are not lists of the types that are written")
+    axis, *sizes = layout.tolist() or [-1]
+    if not 0 <= axis < len(sizes) <= 8 or min(sizes) < 0:
+        raise ValueError(f"the layout {layout.tolist()[:10]} is none")
+    if len(bits) != sizes[0] or len(exponent) != sizes[0] or bool((bits > 16).any()):
+        raise ValueError("bits and exponents do not fit the layout")
+    if not math.prod(sizes) < 2**40:
+        raise ValueError("the layout has impossible sizes")
+    return axis, torch.Size(sizes)
 
 
 def decoded(codes: Tensor, bits: Tensor, exponent: Tensor, layout: Tensor) -> Tensor:
@@ -54,23 +89,26 @@ def decoded(codes: Tensor, bits: Tensor, exponent: Tensor, layout: Tensor) -> Te
     bits: uint8[rows], 0–16; exponent: float16[rows]; layout: the axis of the rows, then the sizes with it in front.
 
     Raises:
-        ValueError: they do not belong together.
+        ValueError: they do not belong together, or a value is not finite.
     """
-    axis, count, *sizes = layout.tolist()
-    each, widths = int(torch.Size(sizes).numel()), bits.long()
-    if len(bits) != count or len(exponent) != count or bool((widths > 16).any()):
-        raise ValueError("bits and exponents do not fit the layout")
-    if -(-int(widths.sum()) * each // 8) != len(codes):
+    axis, sizes = _rows_of(bits, exponent, layout)
+    count, each, widths = sizes[0], math.prod(sizes[1:]), bits.long()
+    if codes.dim() != 1 or codes.dtype != torch.uint8 or -(-int(widths.sum()) * each // 8) != len(codes):
         raise ValueError("the codes are not as long as bits and layout say")
-    stream = ((codes.long()[:, None] >> torch.arange(8)) & 1).flatten()
+    stream = ((codes[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).flatten()
     flat, at = torch.zeros(count, each), 0
     for width in sorted(set(widths.tolist()) - {0}):
         rows = (widths == width).nonzero()[:, 0]
         end = at + len(rows) * each * width
-        numbers = (stream[at:end].view(len(rows), each, width) << torch.arange(width)).sum(2) - 2 ** (width - 1)
+        digits = stream[at:end].view(len(rows), each, width)
+        numbers = torch.full((len(rows), each), -(2 ** (width - 1)), dtype=torch.int32)
+        for place in range(width):
+            numbers += digits[:, :, place].int() << place
         flat[rows] = numbers.float() * torch.exp2(exponent[rows].double()).float()[:, None]
         at = end
-    return flat.view(count, *sizes).movedim(0, axis).contiguous()
+    if not bool(flat.isfinite().all()):
+        raise ValueError("it holds values that are not finite")
+    return flat.view(sizes).movedim(0, axis).contiguous()
 
 
 def put(
@@ -89,13 +127,15 @@ def put(
     """
     missing = module.state_dict().keys() - tensors.keys() - tied.keys()
     if missing:
-        raise ValueError(f"no tensor for {', '.join(sorted(missing))}")
+        raise ValueError(f"no tensor for {', '.join(sorted(missing)[:5])}")
     for path, values in attributes.items():
         for name, value in values.items():
             _set_attribute(_submodule(module, path), f"{path}.{name}", value)
     for name, tensor in tensors.items():
         _set_tensor(module, name, tensor)
     for alias, name in tied.items():
+        if name not in tensors:
+            raise ValueError(f"{alias!r} is tied to {name!r}, which is no tensor of the file")
         owner, _, leaf = name.rpartition(".")
         _set_tensor(module, alias, getattr(_submodule(module, owner), leaf))
 
@@ -122,11 +162,13 @@ def _set_tensor(module: nn.Module, name: str, tensor: Tensor) -> None:
     """Put a tensor where the module has a parameter, a buffer, or room for one (`bias=None`)."""
     path, _, leaf = name.rpartition(".")
     owner = _submodule(module, path)
-    current = getattr(owner, leaf, "absent")
-    if leaf in dict(owner.named_buffers(recurse=False)):
+    current = {**owner._parameters, **owner._buffers}.get(leaf, owner)
+    if current is owner:
+        raise ValueError(f"the architecture has no tensor {name!r}")
+    if isinstance(current, Tensor) and current.dim() != tensor.dim():
+        raise ValueError(f"the tensor {name!r} has {tensor.dim()} axes, the architecture {current.dim()}")
+    if leaf in owner._buffers:
         setattr(owner, leaf, tensor)
-    elif current is None or isinstance(current, nn.Parameter):
+    else:
         parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, tensor.is_floating_point())
         setattr(owner, leaf, parameter)
-    else:
-        raise ValueError(f"the architecture has no tensor {name!r}")

@@ -12,10 +12,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from surgery.errors import ModelError, ModelFileError
+from surgery.sandbox import described, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "architecture.json"
 INDEX = "index.safetensors"
+_FIX = "Restore it from a backup."
 
 
 def save(model: Model, folder: Path) -> str:
@@ -59,7 +63,6 @@ def load(folder: Path) -> Model:
         ModelFileError: a file is missing or damaged.
         ModelError: its architecture is not known here.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from surgery.network.architectures import filled
@@ -69,12 +72,10 @@ def load(folder: Path) -> Model:
     from surgery.network.restore import unpacked
 
     description = _description(folder)
-    try:
+    with restoring(f"The model in {folder}"):
         tensors = load_file(folder / WEIGHTS)
         module = filled(description.architecture, unpacked(tensors), description.attributes, description.tied)
         index = read_index(folder / INDEX) if (folder / INDEX).exists() else None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ModelFileError(f"The model in {folder} is damaged: {error}.", "Restore it from a backup.") from error
     return Model(
         module=module,
         architecture=description.architecture,
@@ -86,6 +87,20 @@ def load(folder: Path) -> Model:
         origins=description.origins,
         held=packings(tensors),
     )
+
+
+@contextmanager
+def restoring(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a stored file is read into one error; what: it, for the message.
+
+    Raises:
+        ModelFileError: the file is missing or damaged. SurgeryError: as it was raised.
+    """
+    try:
+        with reading(what, ModelFileError, _FIX):
+            yield
+    except OSError as error:
+        raise ModelFileError(f"{what} cannot be read: {described(error)}.", _FIX) from error
 
 
 def digest(folder: Path) -> str:
@@ -100,7 +115,7 @@ def digest(folder: Path) -> str:
             with (folder / name).open("rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
-            raise ModelFileError(f"{folder / name} cannot be read: {error}.", "Restore it from a backup.") from error
+            raise ModelFileError(f"{folder / name} cannot be read: {error}.", _FIX) from error
     return f"sha256:{total.hexdigest()}"
 
 
@@ -113,7 +128,7 @@ def inspect(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelFileError(f"{folder / DESCRIPTION} cannot be read: {error}.", "Restore it from a backup.") from error
+        raise ModelFileError(f"{folder / DESCRIPTION} cannot be read: {error}.", _FIX) from error
     return found
 
 
@@ -138,12 +153,12 @@ def export(folder: Path, target: Path, kind: Literal["safetensors", "onnx"]) -> 
 
 def _description(folder: Path) -> Description:
     """The checked description of a stored model."""
-    from surgery.network.description import Description
+    from surgery.network.description import checked
 
     try:
-        return Description.model_validate(inspect(folder))
+        return checked(inspect(folder))
     except ValueError as error:
-        raise ModelFileError(f"{folder / DESCRIPTION} is not valid: {error}.", "Restore it from a backup.") from error
+        raise ModelFileError(f"{folder / DESCRIPTION} is not valid: {error}.", _FIX) from error
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:

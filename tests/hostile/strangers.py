@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -43,6 +44,19 @@ def abort(argument: dict[str, Any]) -> None:
 
 def write(argument: dict[str, Any]) -> None:
     Path(argument["path"]).write_bytes(bytes(argument["size"]))
+
+
+def make(argument: dict[str, Any]) -> None:
+    Path(argument["path"]).mkdir()
+
+
+def remove(argument: dict[str, Any]) -> None:
+    Path(argument["path"]).unlink()
+
+
+def clear(argument: dict[str, Any]) -> None:
+    (Path(argument["path"]) / "file").touch()
+    shutil.rmtree(argument["path"])
 
 
 def read(argument: dict[str, Any]) -> str:

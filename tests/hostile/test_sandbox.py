@@ -83,6 +83,19 @@ def test_files_are_read_in_the_named_folder_alone(tmp_path: Path) -> None:
             ask("read", path=str(path), readable=[tmp_path / "inside"])
 
 
+def test_nothing_is_made_or_removed_outside_the_named_folder(tmp_path: Path) -> None:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "kept").write_text("yes")
+    ask("make", path=str(tmp_path / "inside" / "made"), writable=[tmp_path / "inside"])
+    assert (tmp_path / "inside" / "made").is_dir()
+    ask("clear", path=str(tmp_path / "inside" / "made"), writable=[tmp_path / "inside"])
+    assert not (tmp_path / "inside" / "made").exists()
+    for function, path in (("make", tmp_path / "made"), ("remove", tmp_path / "kept")):
+        with pytest.raises(ModelFileError, match="outside its own folder is not allowed"):
+            ask(function, path=str(path), readable=[tmp_path], writable=[tmp_path / "inside"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inside", "kept"]
+
+
 @pytest.mark.parametrize("function", ["start", "connect"])
 def test_no_program_is_started_and_nothing_connected(function: str) -> None:
     with pytest.raises(ModelFileError, match="not allowed"):

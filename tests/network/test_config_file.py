@@ -14,15 +14,35 @@ def test_what_a_network_takes_and_tells_apart() -> None:
     assert classes_of(config) == ["a", "b, the second", "c"]
 
 
-@pytest.mark.parametrize("labels", [None, ["a"], {"a": "b"}, "x"])
+@pytest.mark.parametrize(
+    "labels", [None, ["a"], {"a": "b"}, "x", {"²": "a"}, {"9" * 5000: "a"}, {"0": {"a": 1}}, {"0": None}]
+)
 def test_what_is_not_said_is_left_open(labels: object) -> None:
     assert classes_of({"id2label": labels}) == []
     assert input_of({"image_size": [16, 16]}) is None
 
 
 @pytest.mark.parametrize(
+    "sizes", [{"num_channels": 10**12}, {"num_channels": 0}, {"image_size": -1}, {"image_size": True}]
+)
+def test_an_impossible_input_is_left_open(sizes: dict[str, object]) -> None:
+    assert input_of({"image_size": 16, **sizes}) is None
+
+
+def test_a_configuration_of_very_many_bytes_is_refused() -> None:
+    with pytest.raises(ModelFileError, match=r"has 5,000,000 bytes, more than 4,000,000"):
+        architecture(b" " * 5_000_000, "config.json")
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
-    [("{", "is no JSON"), ("[]", "holds no configuration"), ("\x80", "JSON"), ("[" * 100_000, "JSON")],
+    [
+        ("{", "is no JSON"),
+        ("[]", "holds no configuration"),
+        ("\x80", "JSON"),
+        ("[" * 100_000, "JSON"),
+        ('{"a": 1, "a": 2}', "twice"),
+    ],
 )
 def test_a_file_that_is_no_configuration_is_named(content: str, words: str) -> None:
     with pytest.raises(ModelFileError, match=f"config.json .*{words}"):

@@ -74,5 +74,5 @@ def test_a_folder_without_parts_has_none(tmp_path: Path) -> None:
 def test_damaged_parts_are_refused_by_name(tmp_path: Path) -> None:
     files.save([some_part()], tmp_path)
     (tmp_path / files.TENSORS).write_bytes(b"no tensors")
-    with pytest.raises(ModelFileError, match="are damaged"):
+    with pytest.raises(ModelFileError, match="cannot be read"):
         files.load(tmp_path)

@@ -235,9 +235,9 @@ def test_the_digest_is_of_the_bytes(tmp_path: Path, name: str) -> None:
     [
         ("architecture.json", b"{", "cannot be read"),
         ("architecture.json", b'{"name": "mlp"}', "is not valid"),
-        ("model.safetensors", b"", "is damaged"),
-        ("model.safetensors", None, "is damaged"),
-        ("index.safetensors", b"\x02", "is damaged"),
+        ("model.safetensors", b"", "cannot be read"),
+        ("model.safetensors", None, "cannot be read"),
+        ("index.safetensors", b"\x02", "cannot be read"),
     ],
 )
 def test_a_damaged_model_is_told(tmp_path: Path, name: str, content: bytes | None, complaint: str) -> None:
