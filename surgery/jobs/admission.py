@@ -108,9 +108,11 @@ def must_keep(ws: Workspace, project: str, task: Task, given: forms.OfMustKeep) 
     if sum(given.shares.values()) <= 0:
         raise SelectionError("No kind of case has a share.", "Give hard, typical or diverse cases a share above 0.")
     classes = len(data.classes) if data.task == "classification" and data.kind != "text" else 0
-    if classes * given.least > given.size:
+    before = next(iter(ws.must_keep(given.dataset)), None)
+    pinned = len(before.pinned) if before else 0
+    if classes * given.least > given.size or pinned > given.size:
         raise SelectionError(
-            f"{given.size} cases have no room for {given.least} of each of {classes} classes.",
+            f"{given.size} cases have no room for {pinned} pinned ones and {given.least} of each of {classes} classes.",
             "Ask for more cases in all, or fewer of each class.",
         )
     if not len(data.without_test().ids("val")):

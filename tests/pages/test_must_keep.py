@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from surgery.data.dataset import Dataset
 from surgery.errors import DataError
 from surgery.ui.must_keep import read_ids
 from surgery.ui.running import missed
-from surgery.workspace import Workspace
+from surgery.workspace import Workspace, queue
 from tests.pages.conftest import failures
 from tests.pages.patients import Patient, admit, answer_in_place
 from tests.pages.test_change import button, texts
@@ -104,18 +103,25 @@ def test_cases_are_pinned_below_the_samples_of_a_neuron(
     assert ws.must_keep(patient.dataset.id)[0].pinned == tuple(sorted(chosen))
 
 
-def test_a_draw_that_failed_says_why_and_can_be_tried_again(
+def test_a_draw_that_cannot_be_is_refused_where_it_is_asked_for(
     open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
 ) -> None:
     page = open_page("must_keep", **patient.link)
     page.number_input[0].set_value(1)
-    button(page, "Draw cases").click().run()
-    (job,) = jobs.jobs(patient.ws, patient.project.id)
-    while jobs.status(patient.ws, job.id).active:
-        time.sleep(0.2)
-    assert jobs.status(patient.ws, job.id).state == "failed"
-    page = open_page("must_keep", **patient.link)
+    page = button(page, "Draw cases").click().run()
     assert any("1 cases have no room for 0 pinned ones and 1 of each of 3 classes" in said for said in failures(page))
+    assert jobs.jobs(patient.ws, patient.project.id) == []
+
+
+def test_a_draw_that_failed_says_why_and_can_be_tried_again(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]]
+) -> None:
+    store, task = patient.ws.store, {"kind": "must_keep", "dataset": patient.dataset.id}
+    job = queue.add(store, task, project=patient.project.id, title="Draw", lane="short", device="", limit=60)
+    with store.write() as db:
+        queue.end(store, db, job.id, "failed", "The disk became full.")
+    page = open_page("must_keep", **patient.link)
+    assert any("The disk became full" in said for said in failures(page))
     assert button(page, "Draw cases"), "no dead end"
 
 
