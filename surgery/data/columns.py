@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from surgery.data.dataset import Task
 from surgery.data.findings import Findings
 from surgery.data.tablefile import Column, Table
 from surgery.errors import DataError
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Task
 
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 TRUTH = {"true": 1.0, "false": 0.0}
@@ -55,6 +56,8 @@ def numbers(values: Column) -> NDArray[np.float64]:
     """float64[k]; NaN where a value is missing or is not a number. "true" and "false" count as 1 and 0."""
     if values.dtype.kind in "biuf":
         return values.astype(np.float64)
+    import pandas as pd  # late: images do not need it
+
     found = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(np.float64, copy=True)
     for place in np.flatnonzero(np.isnan(found)).tolist():
         found[place] = TRUTH.get(str(values[place]).strip().lower(), np.nan)
