@@ -12,7 +12,6 @@ from surgery.data.portions import Opening, Options, Place, Reader
 from surgery.data.recognise import sniff
 from surgery.data.tablefile import open_table
 from surgery.data.tables import peek_table, read_table
-from surgery.data.texts import peek_text
 from surgery.errors import DataError
 from surgery.sandbox import reading
 
@@ -47,6 +46,8 @@ def peek(path: Path, limit: int = 12, *, target: str | None = None) -> list[Prev
         if kind in ("csv", "parquet"):
             return [*peek_table(open_table(path, parquet=kind == "parquet"), limit, target)]
         if kind == "text":
+            from surgery.data.texts import peek_text  # late: nothing else needs what texts import
+
             return peek_text(path, limit)
         with open_files(path) as files:
             return [*peek_images(files, limit)]

@@ -20,10 +20,11 @@ from streamlit.testing.v1 import AppTest
 
 from surgery import jobs
 from surgery.data.dataset import Dataset
+from surgery.data.pixels import enlarged
 from surgery.errors import ModelError
 from surgery.network.architectures import build
 from surgery.network.model import Architecture
-from surgery.ui import data_import, model_form, uploads
+from surgery.ui import model_form, uploads
 from surgery.workspace import Project, Workspace, queue
 from tests.pages.conftest import OpenPage, failures, perceptron
 
@@ -331,11 +332,11 @@ def test_class_names_must_differ() -> None:
 
 def test_small_pictures_are_enlarged_without_blur() -> None:
     small = png(np.eye(8, dtype=np.uint8) * 255)
-    with Image.open(io.BytesIO(data_import.enlarged(small))) as image:
+    with Image.open(io.BytesIO(enlarged(small))) as image:
         assert image.size == (72, 72)
         assert set(np.asarray(image).ravel().tolist()) == {0, 255}
     large = png(np.zeros((100, 100), dtype=np.uint8))
-    assert data_import.enlarged(large) == large
+    assert enlarged(large) == large
 
 
 def inspected(ws: Workspace, project: Project, *, outputs: int, suggestions: bool = True, **more: Any) -> None:
