@@ -225,8 +225,9 @@ def _write_items(items: Iterator[tuple[Any, Sequence[Any]]], limits: Limits, ans
             answer["sizes"] = [memoryview(one).nbytes for one in buffers]
         head = json.dumps(answer).encode()
         answers.write(len(head).to_bytes(8, "little") + head)
-        for one in buffers:
-            answers.write(memoryview(one).cast("B"))
+        for one, size in zip(buffers, answer.get("sizes", ()), strict=True):
+            if size:
+                answers.write(memoryview(one).cast("B"))
         answers.flush()
         if answer.get("result") is None:
             return

@@ -56,26 +56,31 @@ def look(path: Path, limit: int = 12, *, target: str | None = None, last: bool =
     Raises:
         DataError: the file cannot be read, or an import of it needs more memory than there is.
     """
-    argument = {"path": str(path.resolve()), "limit": limit, "target": target, "last": last}
+    argument = {"path": str(path.absolute()), "limit": limit, "target": target, "last": last}
     seen: dict[str, Any] = {"columns": [], "target": target}
     samples: list[Preview] = []
     began = time.monotonic()
-    try:
-        for facts, _ in _stream("look", path, argument, LOOK):
-            if "sample" in facts:
-                sample = facts["sample"]
-                samples.append((base64.b64decode(sample) if isinstance(sample, str) else sample, str(facts["label"])))
-            else:
-                seen |= facts
-            if time.monotonic() - began > PATIENCE:
-                break
-    except streaming.Stopped as stop:
-        if "found" not in seen:
-            raise stop.error from None
+    with sandbox.reading(f"{path.name!r}", DataError):
+        try:
+            for facts, _ in _stream("look", path, argument, LOOK):
+                if "sample" in facts:
+                    samples.append((_opened(facts["sample"]), str(facts["label"])))
+                else:
+                    seen |= facts
+                if time.monotonic() - began > PATIENCE:
+                    break
+        except streaming.Stopped as stop:
+            if "found" not in seen:
+                raise stop.error from None
     found = Recognised(**seen["found"])
     if found.kind != "text":
         limits.check(path.name, found.entries)
     return Look(found, [ColumnInfo(**column) for column in seen["columns"]], samples, seen["target"])
+
+
+def _opened(sample: str | dict[str, object]) -> bytes | dict[str, object]:
+    """A picture as bytes, or a row."""
+    return base64.b64decode(sample) if isinstance(sample, str) else sample
 
 
 def import_data(
@@ -114,7 +119,7 @@ def portions(path: Path, options: Options) -> Reader:
     place, stops = Place(), 0
     opening: Opening | None = None
     while True:
-        argument = {"path": str(path.resolve()), "options": asdict(options), "place": asdict(place)}
+        argument = {"path": str(path.absolute()), "options": asdict(options), "place": asdict(place)}
         try:
             for facts, buffers in _stream("portions", path, argument, IMPORT):
                 given = unpacked(facts, buffers)
@@ -138,7 +143,7 @@ def portions(path: Path, options: Options) -> Reader:
 
 def _left_out(path: Path, options: Options, place: Place, opening: Opening, error: SurgeryError) -> Portion:
     """No samples, but a problem that names the part at `place`."""
-    argument = {"path": str(path.resolve()), "options": asdict(options), "start": place.start}
+    argument = {"path": str(path.absolute()), "options": asdict(options), "start": place.start}
     part = sandbox.call(
         "surgery.data.child:part_at",
         argument,

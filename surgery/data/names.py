@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 # Control characters, line and paragraph separators, overrides of the reading direction, halves of a character, and
 # what no text may hold. Joiners and marks that words of real scripts need are not among them.
-_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def visible(text: str) -> str:
