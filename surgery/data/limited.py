@@ -30,6 +30,7 @@ from surgery.sandbox import Limits
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset, Task
 
+CHILD = "surgery.data.child"
 IMPORT = Limits(seconds=15, memory=768 << 20)  # the seconds are those of one image, row group or block
 LOOK = Limits(seconds=10, memory=512 << 20)
 PATIENCE = 20.0  # seconds after which the samples that are ready are shown
@@ -145,7 +146,7 @@ def _left_out(path: Path, options: Options, place: Place, opening: Opening, erro
     """No samples, but a problem that names the part at `place`."""
     argument = {"path": str(path.absolute()), "options": asdict(options), "start": place.start}
     part = sandbox.call(
-        "surgery.data.child:part_at",
+        f"{CHILD}:part_at",
         argument,
         IMPORT,
         name=f"{path.name!r}",
@@ -161,7 +162,7 @@ def _left_out(path: Path, options: Options, place: Place, opening: Opening, erro
 
 def _stream(function: str, path: Path, argument: dict[str, Any], allowed: Limits) -> Iterator[tuple[Any, list[bytes]]]:
     return streaming.stream(
-        f"surgery.data.child:{function}",
+        f"{CHILD}:{function}",
         argument,
         allowed,
         name=f"{path.name!r}",

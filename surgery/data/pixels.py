@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from surgery.data.limits import figure
 from surgery.errors import DataError
@@ -94,7 +94,8 @@ def enlarged(png: bytes, side: int = 72) -> bytes:
 def _refused(what: str, error: BaseException) -> DataError:
     if isinstance(error, MemoryError):
         return DataError(f"{what}: it needs more memory than an image may have.", "Save it smaller.")
-    return DataError(f"{what}: {described(error)}.", "Save it again as PNG or JPEG.")
+    why = "it is of no known format" if isinstance(error, UnidentifiedImageError) else described(error)
+    return DataError(f"{what}: {why}.", "Save it again as PNG or JPEG.")
 
 
 def _opened(data: bytes, wanted: tuple[int, int] | None = None) -> Image.Image:

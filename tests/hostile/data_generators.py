@@ -444,7 +444,7 @@ def parquet_of_a_large_dictionary(random: random.Random, folder: Path) -> Path:
 
 @family
 def parquet_of_many_rows(random: random.Random, folder: Path) -> Path:
-    rows = random.choice((200_000, 3_000_000))
+    rows = random.choice((200_000, 1_000_000))
     made = pa.table({"a": np.zeros(rows, np.float32), "y": np.zeros(rows, np.int8)})
     return parquet(folder / "t.parquet", made, compression="zstd", row_group_size=rows)
 

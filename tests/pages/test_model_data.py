@@ -21,7 +21,7 @@ from streamlit.testing.v1 import AppTest
 from surgery import jobs
 from surgery.data.dataset import Dataset
 from surgery.data.pixels import enlarged
-from surgery.errors import ModelError
+from surgery.errors import DataError, ModelError
 from surgery.network.architectures import build
 from surgery.network.model import Architecture
 from surgery.ui import model_form, uploads
@@ -188,6 +188,37 @@ def test_a_zip_of_pictures_becomes_a_dataset(
     assert (row.classes, row.samples) == (("dark", "light"), 40)
     assert app.expander[-1].label == "1 problem"
     assert "broken\\.png" in app.table[-1].value.to_string()
+
+
+def test_class_names_that_are_alike_are_merged_on_request(
+    open_page: OpenPage, ws: Workspace, empty: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    rows = "".join(f"{n},{n % 7},{('cat', 'Cat', 'dog')[n % 3]}\n" for n in range(60))
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[1].upload("pets.csv", f"length,width,kind\n{rows}".encode(), "text/csv").run()
+    next(box for box in app.checkbox if box.label == "Merge similar class names").check()
+    button(app, "Import dataset").click().run()
+    come_to_rest(app)
+    assert failures(app) == []
+    (row,) = ws.datasets(empty.id)
+    assert row.classes == ("cat", "dog")
+
+
+def test_a_file_that_cannot_be_read_is_looked_at_once(
+    open_page: OpenPage, empty: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+
+    def look(path: Path, **_: Any) -> None:
+        looks.append(path)
+        raise DataError("It took too long.", "Save it smaller.")
+
+    monkeypatch.setattr("surgery.data.limited.look", look)
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[1].upload("slow.zip", b"PK", "application/zip").run()
+    app.run()
+    assert "It took too long" in failures(app)[0]
+    assert len(looks) == 1, "each look may take many seconds"
 
 
 def test_a_table_asks_for_its_target(
