@@ -13,7 +13,7 @@ import logging
 import queue
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,7 +43,7 @@ def stream(
     error: type[SurgeryError],
     imports: Sequence[str] = (),
     readable: Sequence[Path] = (),
-) -> Iterator[tuple[Any, list[bytes]]]:
+) -> Generator[tuple[Any, list[bytes]], None, None]:
     """Yield what the generator function `target` of ours yields for `argument`: (JSON, buffers), one item at a time.
 
     `limits.seconds` is the processor time of one item. The child ends with the generator. Otherwise as `sandbox.call`.

@@ -196,7 +196,7 @@ def test_compare_and_jobs(home: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_class_names_that_are_alike_are_named_or_merged(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = "".join(f"{n},{n % 7},{('cat', 'Cat', 'dog')[n % 3]}\n" for n in range(60))
+    rows = "".join(f"{n},{n % 7},{('cat', 'Cat', 'dog', 'cat')[n % 4]}\n" for n in range(60))
     (home / "pets.csv").write_text(f"length,width,kind\n{rows}")
     command = ["import-data", str(home / "pets.csv"), "--project", "pets", "--target", "kind"]
     assert main(command) == 0

@@ -29,9 +29,9 @@ def portions(argument: Mapping[str, Any]) -> Items:
         yield packed(given)
 
 
-def part_at(argument: Mapping[str, Any]) -> str:
+def part_at(argument: Mapping[str, Any]) -> Items:
     """Name a part of a file, see `source.part_at`."""
-    return source.part_at(Path(argument["path"]), Options(**argument["options"]), argument["start"])
+    yield source.part_at(Path(argument["path"]), Options(**argument["options"]), argument["start"]), []
 
 
 def look(argument: Mapping[str, Any]) -> Items:

@@ -26,6 +26,7 @@ HARMLESS_BYTES = 100 * 10**6  # an archive that unpacks to less may have any rat
 MAX_FILE = 256 * 10**6  # bytes of one file
 HEAD = 262_144  # bytes in which the head of an image lies
 MAX_DIRECTORY = 256 * 10**6  # bytes of the list of entries at the end of a zip
+TAIL = 66_000  # bytes at the end of a zip, in which the place of that list is said
 DRIVE = re.compile(r"[A-Za-z]:/")
 JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -181,19 +182,25 @@ def report_twice(archive: zipfile.ZipFile, findings: Findings) -> None:
             )
 
 
-def _check_directory(path: Path) -> None:
-    """Refuse a list of entries that is too long, before it is read: each entry takes about a kilobyte of memory."""
+def directory(path: Path) -> tuple[int, int]:
+    """(entries, bytes) of the list of entries of a zip, as its last lines declare them; (0, 0) where there are none."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - 66_000))
-        tail = file.read(66_000)
+        file.seek(max(0, size - TAIL))
+        tail = file.read(TAIL)
     at, wide = tail.rfind(b"PK\x05\x06"), tail.rfind(b"PK\x06\x06")
     if at < 0 or len(tail) < at + 22:
-        return  # zipfile says what is wrong
+        return 0, 0  # zipfile says what is wrong
     count, length = struct.unpack_from("<HI", tail, at + 10)
     if wide >= 0 and len(tail) >= wide + 56:
         count, length = struct.unpack_from("<QQ", tail, wide + 32)
-    if count > MAX_ENTRIES or min(length, size) > MAX_DIRECTORY:
+    return count, min(length, size)
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse a list of entries that is too long, before it is read: each entry takes about a kilobyte of memory."""
+    count, length = directory(path)
+    if count > MAX_ENTRIES or length > MAX_DIRECTORY:
         raise _too_many(count, path)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from surgery import sandbox, streaming
 from surgery.context import Context
 from surgery.data import limits
 from surgery.data.columns import ColumnInfo
+from surgery.data.files import directory
 from surgery.data.findings import Findings
 from surgery.data.labels import SameNames
 from surgery.data.portions import Opening, Options, Place, Portion, Reader, unpacked
@@ -34,6 +37,8 @@ CHILD = "surgery.data.child"
 IMPORT = Limits(seconds=15, memory=768 << 20)  # the seconds are those of one image, row group or block
 LOOK = Limits(seconds=10, memory=512 << 20)
 PATIENCE = 20.0  # seconds after which the samples that are ready are shown
+DIRECTORY = 16  # bytes of memory for each byte of a zip's list of entries
+FILE = 1_500  # bytes of memory for each file of a folder
 MOST_STOPS = 10  # parts of a file over which a reader may be stopped
 QUIET = Context()
 Preview = tuple[bytes | dict[str, object], str]
@@ -145,30 +150,26 @@ def portions(path: Path, options: Options) -> Reader:
 def _left_out(path: Path, options: Options, place: Place, opening: Opening, error: SurgeryError) -> Portion:
     """No samples, but a problem that names the part at `place`."""
     argument = {"path": str(path.absolute()), "options": asdict(options), "start": place.start}
-    part = sandbox.call(
-        f"{CHILD}:part_at",
-        argument,
-        IMPORT,
-        name=f"{path.name!r}",
-        error=DataError,
-        imports=_imports(path),
-        readable=_readable(path),
-    )
+    with closing(_stream("part_at", path, argument, IMPORT)) as items:
+        part, _ = next(items)
     findings = Findings()
     findings.skip(str(part), error.what, "Save it again, or remove it.")
     kind = np.uint8 if opening.kind == "images" else np.float64
     return Portion(samples=np.empty((0, *opening.row), kind), where=[], findings=findings)
 
 
-def _stream(function: str, path: Path, argument: dict[str, Any], allowed: Limits) -> Iterator[tuple[Any, list[bytes]]]:
+def _stream(
+    function: str, path: Path, argument: dict[str, Any], allowed: Limits
+) -> Generator[tuple[Any, list[bytes]], None, None]:
+    readable, names = _readable(path)
     return streaming.stream(
         f"{CHILD}:{function}",
         argument,
-        allowed,
+        replace(allowed, memory=allowed.memory + min(limits.memory(), names)),
         name=f"{path.name!r}",
         error=DataError,
         imports=_imports(path),
-        readable=_readable(path),
+        readable=readable,
     )
 
 
@@ -184,11 +185,16 @@ def _imports(path: Path) -> tuple[str, ...]:
     return {b"PK\x03\x04": (), b"PAR1": ("pandas", "surgery.data.parquetfile")}.get(head, ("pandas",))
 
 
-def _readable(path: Path) -> list[Path]:
-    """The path, and the folders to which links in a folder lead: who owns the folder has put them there."""
+def _readable(path: Path) -> tuple[list[Path], int]:
+    """What the child may open, and the bytes of memory that its list of files takes.
+
+    Of a folder also the folders to which links in it lead: who owns the folder has put them there.
+    """
     if not path.is_dir():
-        return [path]
-    linked = set()
+        is_zip = path.is_file() and zipfile.is_zipfile(path)
+        return [path], DIRECTORY * directory(path)[1] if is_zip else 0
+    linked, count = set(), 0
     for folder, _, files in os.walk(path):
         linked |= {one.resolve().parent for name in files if (one := Path(folder, name)).is_symlink()}
-    return [path, *sorted(linked)]
+        count += len(files)
+    return [path, *sorted(linked)], FILE * count

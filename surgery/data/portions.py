@@ -123,7 +123,8 @@ def unpacked(facts: Mapping[str, Any], buffers: Sequence[bytes]) -> Given:
             facts[name] = tuple(facts[name])
         return Opening(**facts, findings=findings)
     shape, dtype, has_numbers = (facts.pop(name) for name in ("shape", "dtype", "numbers"))
-    if dtype not in ("|u1", "<f8") or len(facts["where"]) != shape[0]:
+    fits = len(facts["where"]) == shape[0] and len(facts["words"] or facts["where"]) == shape[0]
+    if dtype not in ("|u1", "<f8") or not fits:
         raise DataError("The reader gave samples of an unknown form.", "The log has the details.")
     samples = np.frombuffer(buffers[0], dtype).reshape(shape)
     numbers = np.frombuffer(buffers[1], "<f8") if has_numbers else None

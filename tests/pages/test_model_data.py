@@ -193,7 +193,7 @@ def test_a_zip_of_pictures_becomes_a_dataset(
 def test_class_names_that_are_alike_are_merged_on_request(
     open_page: OpenPage, ws: Workspace, empty: Project, come_to_rest: Callable[[AppTest], AppTest]
 ) -> None:
-    rows = "".join(f"{n},{n % 7},{('cat', 'Cat', 'dog')[n % 3]}\n" for n in range(60))
+    rows = "".join(f"{n},{n % 7},{('cat', 'Cat', 'dog', 'cat')[n % 4]}\n" for n in range(60))
     app = open_page("model_data", project=empty.id)
     app.file_uploader[1].upload("pets.csv", f"length,width,kind\n{rows}".encode(), "text/csv").run()
     next(box for box in app.checkbox if box.label == "Merge similar class names").check()
