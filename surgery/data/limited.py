@@ -63,7 +63,7 @@ def look(path: Path, limit: int = 12, *, target: str | None = None, last: bool =
         DataError: the file cannot be read, or an import of it needs more memory than there is.
     """
     argument = {"path": str(path.absolute()), "limit": limit, "target": target, "last": last}
-    seen: dict[str, Any] = {"columns": [], "target": target}
+    seen: dict[str, Any] = {"columns": []}
     samples: list[Preview] = []
     began = time.monotonic()
     with sandbox.reading(f"{path.name!r}", DataError):
@@ -73,10 +73,10 @@ def look(path: Path, limit: int = 12, *, target: str | None = None, last: bool =
                     samples.append((_opened(facts["sample"]), str(facts["label"])))
                 else:
                     seen |= facts
-                if time.monotonic() - began > PATIENCE:
+                if "target" in seen and time.monotonic() - began > PATIENCE:
                     break
         except streaming.Stopped as stop:
-            if "found" not in seen:
+            if "target" not in seen:  # it comes before the samples
                 raise stop.error from None
     found = Recognised(**seen["found"])
     if found.kind != "text":

@@ -504,7 +504,7 @@ def parquet_of_many_columns(random: random.Random, folder: Path) -> Path:
 
 @family
 def parquet_of_many_row_groups(random: random.Random, folder: Path) -> Path:
-    return parquet(folder / "t.parquet", table(2_000), row_group_size=random.choice((1, 7)))
+    return parquet(folder / "t.parquet", table(400), row_group_size=random.choice((1, 7)))
 
 
 # Texts and anything else

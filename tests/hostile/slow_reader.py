@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from surgery.data import child, images, tables
-from surgery.data.child import look, part_at
+from surgery.data.child import part_at
 
 __all__ = ["look", "part_at", "portions"]
 
@@ -26,6 +26,15 @@ def usable(where: Any, names: Any, values: Any, *given: Any) -> Any:
     if (values == 666.0).any():
         os.kill(os.getpid(), 11)
     return _usable(where, names, values, *given)
+
+
+def look(argument: Mapping[str, Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """Look into a file, and crash before the columns, or at the third sample, as its name says."""
+    name = argument["path"].rsplit("/")[-1]
+    for number, item in enumerate(child.look(argument)):
+        if number == (1 if name.startswith("early") else 4):
+            os.kill(os.getpid(), 11)
+        yield item
 
 
 def portions(argument: Mapping[str, Any]) -> Iterator[tuple[Any, list[Any]]]:

@@ -92,6 +92,17 @@ def test_samples_that_are_not_ready_are_not_waited_for(tmp_path: Path, monkeypat
     assert found.samples == []
 
 
+def test_a_look_that_crashes_over_a_sample_shows_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strange: None
+) -> None:
+    monkeypatch.setattr(limited, "CHILD", "slow_reader")
+    found = limited.look(images(tmp_path))
+    assert (found.found.entries, len(found.samples)) == (10, 2)
+    (tmp_path / "early.csv").write_text("a,b\n" + "1,2\n" * 20)
+    with pytest.raises(DataError, match=r"Reading 'early\.csv' crashed"):
+        limited.look(tmp_path / "early.csv")
+
+
 def test_an_import_in_the_child_is_the_same(tmp_path: Path, frame: pd.DataFrame) -> None:
     frame.to_csv(tmp_path / "t.csv", index=False)
     frame.to_parquet(tmp_path / "t.parquet")
