@@ -103,6 +103,11 @@ def _bring(add: Add) -> None:
     sub.add_argument("--target", help="target column of a table")
     sub.add_argument("--context", type=int, help="characters of a window of text")
     sub.add_argument("--task", choices=("classification", "regression"))
+    sub.add_argument(
+        "--same-names",
+        choices=("keep", "merge"),
+        help="classes whose names differ only in Unicode form, case or blanks: keep them apart (default) or merge them",
+    )
 
     sub = add("drift", drift, "make a changed copy of a dataset, for trials")
     sub.add_argument("dataset")

@@ -13,13 +13,13 @@ def import_data(options: argparse.Namespace) -> None:
     ws, path = workspace(), existing(options.path)
     project = project_of(ws, options.project, default=options.project or path.stem)
     task = {"kind": "import_data", "path": str(path), "name": path.stem}
-    task |= {name: value for name in ("target", "task", "context") if (value := getattr(options, name))}
+    task |= {name: value for name in ("target", "task", "context", "same_names") if (value := getattr(options, name))}
     row = ws.dataset_row(wait(ws, task, project=project, title=f"Import {path.name}").result["dataset"])
     data = ws.dataset(row.id)
     sizes = ", ".join(f"{role} {len(data.ids(role)):,}" for role in ("train", "val", "test") if len(data.ids(role)))
     print(f"dataset {row.id}  {row.task}, {len(row.classes)} classes, {sizes}")
     for problem in data.problems:
-        print(f"  left out {problem.where}: {problem.reason} {problem.fix}")
+        print(f"  {problem.where}: {problem.reason} {problem.fix}")
 
 
 def train_mlp(options: argparse.Namespace) -> None:

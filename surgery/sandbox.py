@@ -5,6 +5,9 @@
 The function takes and returns JSON. Whatever it raises, and however its process ends, the caller gets a `SurgeryError`
 that names the file. The limits are the operating system's; the audit hook that keeps the child to its own files is a
 second line, not a boundary. Windows and macOS do not enforce every limit; the wall time holds everywhere.
+
+`surgery.streaming` is the same for a generator function: what it yields comes back while it runs, and every item has
+the seconds of the limits to itself.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from surgery.errors import SurgeryError, from_json, to_json
 
@@ -41,6 +45,8 @@ _ADDED = {
 }
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG: safe here, because the thread that starts the child waits for its end
 _SYSTEM = ("/proc/self", "/sys", "/dev/null", "/dev/urandom")  # what libraries look at while they work
+COMMAND = (sys.executable, "-P", "-m", "surgery.sandbox")
+TAIL = 4000  # characters of what a child printed that go into the log
 _FORBIDDEN = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "socket.connect", "pty.")
 _CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 
@@ -75,7 +81,35 @@ def call(
     Raises:
         SurgeryError: what the function raised; or `error`: it exceeded a limit, crashed, or failed in another way.
     """
-    request = {
+    request = request_of(target, argument, limits, imports, readable, writable)
+    try:
+        done = subprocess.run(
+            COMMAND,
+            input=json.dumps(request),
+            env=environment(),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=limits.patience * limits.seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise over(name, "time", limits, error) from None
+    if done.stderr.strip():
+        _log.warning("reading %s: %s", name, done.stderr.strip()[-TAIL:])
+    return _result(done, name, limits, error)
+
+
+def request_of(
+    target: str,
+    argument: Mapping[str, Any],
+    limits: Limits,
+    imports: Sequence[str],
+    readable: Sequence[Path],
+    writable: Sequence[Path],
+) -> dict[str, Any]:
+    """What the child is told, as JSON."""
+    return {
         "target": target,
         "argument": dict(argument),
         "limits": asdict(limits),
@@ -84,23 +118,11 @@ def call(
         "writable": [str(path.resolve()) for path in writable],
         "parent": os.getpid(),
     }
-    environment = {key: os.environ[key] for key in (*_KEPT, *_OPERATOR) if key in os.environ} | _ADDED
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "surgery.sandbox"],
-            input=json.dumps(request),
-            env=environment,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=limits.patience * limits.seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise _over(name, "time", limits, error) from None
-    if done.stderr.strip():
-        _log.warning("reading %s: %s", name, done.stderr.strip()[-4000:])
-    return _result(done, name, limits, error)
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child: nothing but what programs need, and the operator's constructors."""
+    return {key: os.environ[key] for key in (*_KEPT, *_OPERATOR) if key in os.environ} | _ADDED
 
 
 @contextmanager
@@ -139,22 +161,33 @@ def _result(done: subprocess.CompletedProcess[str], name: str, limits: Limits, e
     if done.returncode == 0 and lines:
         answer: dict[str, Any] = json.loads(lines[-1])
         if "limit" in answer:
-            raise _over(name, answer["limit"], limits, error)
-        if "unexpected" in answer:
-            raise error(f"{name} cannot be read: {answer['unexpected']}.", "Save the file again, or convert it.")
-        if "error" in answer:
-            raise from_json(answer["error"])
-        return answer["result"]
-    if done.returncode < 0:
-        sign = signal.Signals(-done.returncode).name
+            raise over(name, answer["limit"], limits, error)
+        return opened(answer, name, error)
+    raise ended(done.returncode, name, limits, error)
+
+
+def opened(answer: Mapping[str, Any], name: str, error: type[SurgeryError]) -> Any:
+    """What a function returned, or the error that it raised."""
+    if "unexpected" in answer:
+        raise error(f"{name} cannot be read: {answer['unexpected']}.", "Save the file again, or convert it.")
+    if "error" in answer:
+        raise from_json(answer["error"])
+    return answer["result"]
+
+
+def ended(code: int, name: str, limits: Limits, error: type[SurgeryError]) -> SurgeryError:
+    """What the exit code of a child that gave no answer means."""
+    if code < 0:
+        sign = signal.Signals(-code).name
         limit = {"SIGXCPU": "time", "SIGKILL": "memory", "SIGABRT": "memory"}.get(sign)
         if limit:
-            raise _over(name, limit, limits, error)
-        raise error(f"Reading {name} crashed ({sign}).", "The file is damaged or hostile; save it again.")
-    raise error(f"Reading {name} failed (exit code {done.returncode}).", "The log has the details.")
+            return over(name, limit, limits, error)
+        return error(f"Reading {name} crashed ({sign}).", "The file is damaged or hostile; save it again.")
+    return error(f"Reading {name} failed (exit code {code}).", "The log has the details.")
 
 
-def _over(name: str, limit: str, limits: Limits, error: type[SurgeryError]) -> SurgeryError:
+def over(name: str, limit: str, limits: Limits, error: type[SurgeryError]) -> SurgeryError:
+    """The error for a limit that was exceeded: "time", "memory" or "written"."""
     what = {
         "time": f"took longer than {limits.seconds} s",
         "memory": f"needs more than {limits.memory / 1e6:,.0f} MB of memory",
@@ -170,16 +203,51 @@ def main() -> int:
     """Read the request from standard input, answer in the last line of standard output."""
     request = json.loads(sys.stdin.read())
     _die_with(request["parent"])
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print does not mix with the answer
     module, _, function = request["target"].partition(":")
     for needed in (*request["imports"], module):
         importlib.import_module(needed)
-    _limit(Limits(**request["limits"]))
+    limits, streams = Limits(**request["limits"]), request.get("stream", False)
+    _limit(limits, each=streams)
     _keep_to(request["readable"], request["writable"])
-    answers.write(json.dumps(_answer(getattr(importlib.import_module(module), function), request["argument"])) + "\n")
+    work = getattr(importlib.import_module(module), function)
+    if streams:
+        _write_items(work(request["argument"]), limits, answers)
+    else:
+        answers.write(json.dumps(_answer(work, request["argument"])).encode() + b"\n")
     answers.flush()
     return 0
+
+
+def _write_items(items: Iterator[tuple[Any, Sequence[Any]]], limits: Limits, answers: IO[bytes]) -> None:
+    """Write every item, each in the time of its own; the last answer has no result, or says what went wrong."""
+    while True:
+        _renew(limits.seconds)
+        answer = _answer(partial(next, items), None)
+        buffers: Sequence[Any] = ()
+        if answer.get("result") is not None:
+            answer["result"], buffers = answer["result"]
+            answer["sizes"] = [memoryview(one).nbytes for one in buffers]
+        head = json.dumps(answer).encode()
+        answers.write(len(head).to_bytes(8, "little") + head)
+        for one, size in zip(buffers, answer.get("sizes", ()), strict=True):
+            if size:
+                answers.write(memoryview(one).cast("B"))
+        answers.flush()
+        if answer.get("result") is None:
+            return
+
+
+def _renew(seconds: int) -> None:
+    """Allow `seconds` of processor time from now on."""
+    try:
+        import resource
+    except ImportError:  # Windows: the parent's wall time remains
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, hard))
 
 
 def _answer(function: Any, argument: Any) -> dict[str, Any]:
@@ -206,7 +274,8 @@ def _die_with(parent: int) -> None:
         sys.exit(1)  # it went before we asked
 
 
-def _limit(limits: Limits) -> None:
+def _limit(limits: Limits, *, each: bool) -> None:
+    """each: the seconds are those of an item of a stream, see `_renew`."""
     try:
         import resource
     except ImportError:  # Windows: the parent's wall time remains
@@ -214,7 +283,8 @@ def _limit(limits: Limits) -> None:
     import psutil
 
     # The gentle CPU limit ends the process with a signal that says why; the hard one would look like out of memory.
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds + 5))
+    if not each:
+        resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.written, limits.written))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     allowed = psutil.Process().memory_info().vms + limits.memory

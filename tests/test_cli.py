@@ -201,6 +201,18 @@ def test_compare_and_jobs(home: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "Compare" in capsys.readouterr().out
 
 
+def test_class_names_that_are_alike_are_named_or_merged(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{n},{n % 7},{('cat', 'Cat', 'dog', 'cat')[n % 4]}\n" for n in range(60))
+    (home / "pets.csv").write_text(f"length,width,kind\n{rows}")
+    command = ["import-data", str(home / "pets.csv"), "--project", "pets", "--target", "kind"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "3 classes" in out
+    assert "class 'Cat': It differs from 'cat' in case only, and was kept apart." in out
+    assert main([*command, "--same-names", "merge"]) == 0
+    assert "2 classes" in capsys.readouterr().out
+
+
 def test_errors_are_said_and_not_thrown(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import-data", str(home / "nothing.zip")]) == 1
     assert "does not exist" in capsys.readouterr().err

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from surgery.data.dataset import Task
 from surgery.data.findings import Findings
 from surgery.data.tablefile import Column, Table
 from surgery.errors import DataError
 
+if TYPE_CHECKING:
+    from surgery.data.dataset import Task
+
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 TRUTH = {"true": 1.0, "false": 0.0}
 SAMPLE = 10_000  # rows that are looked at
+WORD = 40  # characters; no word for a missing or a true value is longer
+DIGITS = 400  # characters of a number that are read: with more before its point it is not finite at any rate
 FEW = 50  # different whole numbers that still look like classes
 Dtype = Literal["integer", "number", "boolean", "text", "empty"]
 
@@ -55,15 +58,24 @@ def numbers(values: Column) -> NDArray[np.float64]:
     """float64[k]; NaN where a value is missing or is not a number. "true" and "false" count as 1 and 0."""
     if values.dtype.kind in "biuf":
         return values.astype(np.float64)
-    found = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(np.float64, copy=True)
+    import pandas as pd  # late: images do not need it
+
+    cells = [value[:DIGITS] if isinstance(value, str) else value for value in values.tolist()]
+    found = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce").to_numpy(np.float64, copy=True)
     for place in np.flatnonzero(np.isnan(found)).tolist():
-        found[place] = TRUTH.get(str(values[place]).strip().lower(), np.nan)
+        found[place] = TRUTH.get(_word(values[place]), np.nan)
     return found
 
 
 def is_missing(value: object) -> bool:
     """Whether nothing was filled in."""
-    return value is None or str(value).strip().lower() in MISSING
+    return value is None or _word(value) in MISSING
+
+
+def _word(value: object) -> str:
+    """A value as a word to compare; of a long text its beginning, because it may have megabytes."""
+    text = str(value)
+    return (text.strip() if len(text) < WORD or text.isspace() else text[:WORD]).lower()
 
 
 def usable(
@@ -100,7 +112,7 @@ def _judge(name: str, values: Column, place: int) -> ColumnInfo:
     dtype: Dtype = "number"
     if 2 * len(known) < len(present):
         dtype = "text"
-    elif all(str(value).strip().lower() in TRUTH for value in present):
+    elif all(_word(value) in TRUTH for value in present):
         dtype = "boolean"
     elif np.all(known == np.round(known)):
         dtype = "integer"

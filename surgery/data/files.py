@@ -7,13 +7,16 @@ first file is read, and no file is read beyond the size its entry declares.
 from __future__ import annotations
 
 import os
+import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from surgery.data.findings import Findings
 from surgery.errors import DataError
 
 MAX_ENTRIES = 1_000_000
@@ -21,6 +24,10 @@ MAX_BYTES = 500 * 10**9  # unpacked, in all
 MAX_RATIO = 200  # unpacked ÷ packed, in all; photographs reach 2, simple drawings 50
 HARMLESS_BYTES = 100 * 10**6  # an archive that unpacks to less may have any ratio
 MAX_FILE = 256 * 10**6  # bytes of one file
+HEAD = 262_144  # bytes in which the head of an image lies
+MAX_DIRECTORY = 256 * 10**6  # bytes of the list of entries at the end of a zip
+TAIL = 66_000  # bytes at the end of a zip, in which the place of that list is said
+DRIVE = re.compile(r"[A-Za-z]:/")
 JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
@@ -31,6 +38,7 @@ class Files:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.found = Findings()  # what is left out, or doubtful
         self.names: Sequence[str] = self._list()
 
     def __enter__(self) -> Files:
@@ -46,18 +54,43 @@ class Files:
             DataError: it is unreadable or larger than MAX_FILE.
         """
         try:
-            self._check_size(name, (self.path / name).stat().st_size)
-            return (self.path / name).read_bytes()
+            with (self.path / name).open("rb") as file:
+                self._check_size(name, os.fstat(file.fileno()).st_size)
+                return file.read(MAX_FILE + 1)
         except OSError as error:
-            raise DataError(f"It cannot be read: {error.strerror}.", "Check the file, or remove it.") from error
+            raise _unreadable(error) from error
+
+    def head(self, name: str) -> bytes:
+        """The first HEAD bytes of a file.
+
+        Raises:
+            DataError: it is unreadable.
+        """
+        try:
+            with (self.path / name).open("rb") as file:
+                return file.read(HEAD)
+        except OSError as error:
+            raise _unreadable(error) from error
 
     def _list(self) -> list[str]:
         found: list[str] = []
-        for folder, inner, files in os.walk(self.path):
+        for folder, inner, files in os.walk(self.path, onerror=self._unopened):
             inner[:] = sorted(name for name in inner if not _is_junk(name))
-            base = Path(folder).relative_to(self.path).as_posix()
-            found += [name if base == "." else f"{base}/{name}" for name in files if not _is_junk(name)]
+            base = os.path.relpath(folder, self.path).replace(os.sep, "/")
+            for name in files:
+                if _is_junk(name):
+                    continue
+                if Path(folder, name).is_file():  # follows links; a pipe or device would block for ever
+                    found.append(name if base == "." else f"{base}/{name}")
+                else:
+                    self.found.skip(f"{base}/{name}", "It is no regular file.", "Remove it, or mend the link.")
+            if len(found) > MAX_ENTRIES:
+                raise DataError(f"{self.path.name!r} has more than {MAX_ENTRIES:,} files.", "Import a part of it.")
         return found
+
+    def _unopened(self, error: OSError) -> None:
+        reason = f"The folder cannot be opened: {error.strerror or error}."
+        self.found.skip(str(error.filename), reason, "Check its permissions.")
 
     @staticmethod
     def _check_size(name: str, size: int) -> None:
@@ -74,6 +107,7 @@ class ZipFiles(Files):
         self._zip = open_zip(path)
         self._entries = {_name(entry): entry for entry in self._zip.infolist() if not entry.is_dir()}
         super().__init__(path)
+        report_twice(self._zip, self.found)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._zip.close()
@@ -87,6 +121,18 @@ class ZipFiles(Files):
         self._check_size(name, self._entries[name].file_size)
         try:
             return self._zip.read(self._entries[name])
+        except BROKEN as error:
+            raise DataError(f"It is damaged inside the zip: {error}.", "Make the zip again.") from error
+
+    def head(self, name: str) -> bytes:
+        """The first HEAD bytes of a file.
+
+        Raises:
+            DataError: it is damaged or packed in an unusual way.
+        """
+        try:
+            with self._zip.open(self._entries[name]) as file:
+                return file.read(HEAD)
         except BROKEN as error:
             raise DataError(f"It is damaged inside the zip: {error}.", "Make the zip again.") from error
 
@@ -110,6 +156,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         DataError: it is broken, or an entry is unsafe.
     """
     try:
+        _check_directory(path)
         archive = zipfile.ZipFile(path)
     except BROKEN as error:
         raise DataError(f"{path.name!r} is not a complete zip file: {error}.", "Make or upload it again.") from error
@@ -123,13 +170,55 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     return archive
 
 
+def report_twice(archive: zipfile.ZipFile, findings: Findings) -> None:
+    """Name the entries that a zip holds more than once."""
+    seen: dict[str, int] = {}
+    for entry in archive.infolist():
+        seen[_name(entry)] = seen.get(_name(entry), 0) + 1
+    for name, count in seen.items():
+        if count > 1 and not name.endswith("/"):
+            findings.warn(
+                name, f"The zip holds {count} entries of this name; the last one was read.", "Give each its own name."
+            )
+
+
+def directory(path: Path) -> tuple[int, int]:
+    """(entries, bytes) of the list of entries of a zip, as its last lines declare them; (0, 0) where there are none."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - TAIL))
+        tail = file.read(TAIL)
+    at, wide = tail.rfind(b"PK\x05\x06"), tail.rfind(b"PK\x06\x06")
+    if at < 0 or len(tail) < at + 22:
+        return 0, 0  # zipfile says what is wrong
+    count, length = struct.unpack_from("<HI", tail, at + 10)
+    if wide >= 0 and len(tail) >= wide + 56:
+        count, length = struct.unpack_from("<QQ", tail, wide + 32)
+    return count, min(length, size)
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse a list of entries that is too long, before it is read: each entry takes about a kilobyte of memory."""
+    count, length = directory(path)
+    if count > MAX_ENTRIES or length > MAX_DIRECTORY:
+        raise _too_many(count, path)
+
+
+def _too_many(count: int, path: Path) -> DataError:
+    return DataError(
+        f"{path.name!r} has {count:,} entries; at most {MAX_ENTRIES:,} are read.",
+        "Unpack it and import the folder with the command line.",
+    )
+
+
+def _unreadable(error: OSError) -> DataError:
+    return DataError(f"It cannot be read: {error.strerror or error}.", "Check the file, or remove it.")
+
+
 def _check_size(archive: zipfile.ZipFile, path: Path) -> None:
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
-        raise DataError(
-            f"{path.name!r} has {len(entries):,} entries; at most {MAX_ENTRIES:,} are read.",
-            "Unpack it and import the folder with the command line.",
-        )
+        raise _too_many(len(entries), path)
     total = sum(entry.file_size for entry in entries)
     ratio = total / max(1, path.stat().st_size)
     if total > MAX_BYTES or (total > HARMLESS_BYTES and ratio > MAX_RATIO):
@@ -142,7 +231,7 @@ def _check_size(archive: zipfile.ZipFile, path: Path) -> None:
 def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
     name = _name(entry)
     where = f"The entry {name[:200]!r} of {path.name!r}"
-    if name.startswith("/") or ":" in name.split("/")[0] or ".." in name.split("/"):
+    if name.startswith("/") or DRIVE.match(name) or ".." in name.split("/"):
         raise DataError(f"{where} leads outside the archive.", "Make the zip again from inside its folder.")
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise DataError(f"{where} is a link.", "Put the file itself into the zip.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from surgery.data.names import visible
 from surgery.errors import Problem
 
 LIMIT = 1000
@@ -26,9 +27,23 @@ class Findings:
     def warn(self, where: str, reason: str, fix: str) -> None:
         """Something is used although it is doubtful."""
         if len(self.named) < LIMIT:
-            self.named.append(Problem(where, reason, fix))
+            self.named.append(Problem(visible(where), visible(reason), visible(fix)))
         else:
             self.unnamed += 1
+
+    def drained(self) -> Findings:
+        """All that was found since the last time, to be passed on."""
+        found = Findings(self.named, self.notes, self.skipped, self.unnamed)
+        self.named, self.notes, self.skipped, self.unnamed = [], [], 0, 0
+        return found
+
+    def add(self, other: Findings) -> None:
+        """Take over what another found."""
+        for problem in other.named:
+            self.warn(problem.where, problem.reason, problem.fix)
+        self.notes += [note for note in other.notes if note not in self.notes]
+        self.skipped += other.skipped
+        self.unnamed += other.unnamed
 
     def problems(self) -> tuple[Problem, ...]:
         """All that were named, and one that counts the others."""

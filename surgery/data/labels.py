@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surgery.data.findings import Findings
+from surgery.data.limits import NAME
+from surgery.data.names import alike, difference, visible
 from surgery.errors import DataError
 
+SameNames = Literal["keep", "merge"]
 MAX_CLASSES = 10_000
 
 
-def natural(text: str) -> tuple[tuple[int, int, str], ...]:
+def natural(text: str) -> tuple[tuple[int, int, str, str], ...]:
     """A sort key under which "2" comes before "10" and "b2" before "b10"."""
     parts = re.findall(r"[0-9]+|[^0-9]+", text)
-    return tuple((0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts)
+    return tuple(_number(part) if part[0] in "0123456789" else (1, 0, part, part) for part in parts)
+
+
+def _number(digits: str) -> tuple[int, int, str, str]:
+    """Sorts by value without making it: a name may have more digits than a number can."""
+    plain = digits.lstrip("0")
+    return 0, len(plain), plain, digits
 
 
 class Coder:
@@ -25,14 +35,25 @@ class Coder:
 
     def __init__(self) -> None:
         self.codes: dict[str, int] = {}
+        self.changed = False  # whether a label had characters that cannot be seen
 
     def code(self, label: str) -> int:
-        """The number of a label.
+        """The number of a label; characters that cannot be seen are written as their codes.
 
         Raises:
-            DataError: there are more classes than anybody could look at.
+            DataError: it is too long, or there are more classes than anybody could look at.
         """
-        number = self.codes.setdefault(label, len(self.codes))
+        known = self.codes.get(label)
+        if known is not None:
+            return known
+        if len(label) > NAME:
+            raise DataError(
+                f"The label {label[:40]!r} … has {len(label):,} characters; the name of a class may have {NAME:,}.",
+                "Choose a column of classes as the target, or shorten the names.",
+            )
+        shown = visible(label)
+        self.changed = self.changed or shown != label
+        number = self.codes.setdefault(shown, len(self.codes))
         if number >= MAX_CLASSES:
             raise DataError(
                 f"There are more than {MAX_CLASSES:,} different labels, the last one {label[:40]!r}.",
@@ -47,6 +68,31 @@ class Coder:
         for position, label in enumerate(classes):
             place[self.codes[label]] = position
         return tuple(classes), place
+
+
+def settled(
+    classes: tuple[str, ...], labels: NDArray[np.int64], same_names: SameNames, findings: Findings
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Classes and labels int64[n], where names are equal but for Unicode form, case or blanks: named, or put together.
+
+    Those that are put together get the name that most samples have.
+    """
+    groups = alike(classes)
+    place = np.arange(len(classes))
+    counts = np.bincount(labels, minlength=len(classes))
+    for group in groups:
+        main = max(group, key=lambda one: (counts[one], -one))
+        for other in (one for one in group if one != main):
+            how = difference(classes[main], classes[other])
+            what = f"It differs from {classes[main]!r} in {how} only"
+            if same_names == "merge":
+                findings.warn(f"class {classes[other]!r}", f"{what}, and was put together with it.", "")
+                place[other] = main
+            else:
+                fix = "Import it again with such classes merged, or rename one of them."
+                findings.warn(f"class {classes[other]!r}", f"{what}, and was kept apart.", fix)
+    kept = np.unique(place)
+    return tuple(classes[one] for one in kept.tolist()), np.searchsorted(kept, place)[labels]
 
 
 def check_classes(classes: Sequence[str], labels: NDArray[np.int64], findings: Findings) -> None:

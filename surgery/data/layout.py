@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from surgery.data.dataset import Task
 from surgery.data.findings import Findings
 from surgery.errors import DataError
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Task
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),

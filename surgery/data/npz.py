@@ -6,27 +6,29 @@ is stretched, and a note says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from surgery.context import Context
-from surgery.data.columns import FEW, usable
-from surgery.data.dataset import Dataset, Heading, Kind, Task
+from surgery.data.columns import FEW, is_missing, usable
 from surgery.data.findings import Findings
 from surgery.data.labels import MAX_CLASSES
-from surgery.data.npzfile import Npz
-from surgery.data.pixels import to_png
+from surgery.data.npzfile import Npz, Rows, texts
+from surgery.data.pixels import MAX_PIXELS, to_png
+from surgery.data.portions import Opening, Options, Portion, Reader
 from surgery.data.splits import spread
 from surgery.data.tablefile import MAX_COLUMNS
-from surgery.data.targets import Targets
-from surgery.data.writer import Writer
 from surgery.errors import DataError
 
+if TYPE_CHECKING:
+    from surgery.data.dataset import Kind
+
+AT_ONCE = 1 << 20  # pixels that are brought to bytes at once
 PARTS = {"x_test": "test", "x_val": "val", "x": "train"}  # in the order in which a Writer wants them
 BYTE = (0.0, 255.0)
 
@@ -51,42 +53,47 @@ class Form:
         pixels = block.transpose(0, 2, 3, 1) if self.channels_first else block.reshape(-1, *self.row)
         if pixels.dtype == np.uint8:
             return pixels
+        bytes_ = np.empty(pixels.shape, np.uint8)
+        flat, target = pixels.reshape(-1), bytes_.reshape(-1)
         low, high = self.span
-        scaled = (np.nan_to_num(pixels.astype(np.float64)) - low) * (255 / (high - low))
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        for start in range(0, len(flat), AT_ONCE):
+            some = np.nan_to_num(flat[start : start + AT_ONCE].astype(np.float64))
+            target[start : start + AT_ONCE] = np.clip(np.rint((some - low) * (255 / (high - low))), 0, 255)
+        return bytes_
 
 
-def import_npz(npz: Npz, folder: Path, *, name: str, task: Task | None, ctx: Context, seed: int) -> Dataset:
-    """Import the arrays of an .npz; without y they are unlabelled.
+def read_npz(npz: Npz, options: Options) -> Reader:
+    """Give the arrays of an .npz; without y they are unlabelled.
 
     Raises:
-        DataError: x has an unknown shape, a task is asked for without y, or nothing is usable.
-        DiskFullError: the samples do not fit on the disk.
+        DataError: x has an unknown shape, a task is asked for without y, or an array is damaged.
     """
-    findings = Findings()
-    form = _form(npz, findings)
+    findings = npz.found
+    form = _form(npz)
+    if form.kind == "images" and npz.members["x"].dtype != np.uint8:
+        low, high = np.inf, -np.inf
+        for part in (part for part in PARTS if part in npz.members):
+            for block in npz.blocks(part):
+                low, high = _widened(low, high, block)
+                yield None
+        form = replace(form, span=_span(low, high, findings))
     parts = [part for part in PARTS if part in npz.members]
-    targets, classes = _targets(npz, task, images=form.kind == "images")
-    with Writer(folder, form.row) as writer:
-        writer.reserve(sum(npz.members[part].shape[0] for part in parts))
-        for part in parts:
-            role = "" if part == "x" and "x_val" not in npz.members else PARTS[part]
-            blocks = _blocks(npz, part, form, targets, classes, findings)
-            for samples, y, where in ctx.track(
-                blocks, f"reading {npz.members[part].name}", total=npz.count_blocks(part)
-            ):
-                writer.add(samples, y, where, role=role, findings=findings)
-        decided, labels, final = targets.finish(writer.targets(), classes)
-        heading = Heading(name=name, kind=form.kind, task=decided, classes=labels, features=_features(npz, form))
-        return writer.finish(heading, findings, targets=final, seed=seed)
+    features, opening = _features(npz, form), _opening(npz, form, options)
+    yield replace(opening, features=features, findings=findings.drained())
+    for part in parts:
+        role = "" if part == "x" and "x_val" not in npz.members else PARTS[part]
+        for portion in _portions(npz, part, form, opening, findings):
+            yield replace(portion, role=role, findings=findings.drained())
 
 
 def peek_npz(npz: Npz, limit: int) -> list[tuple[bytes | dict[str, object], str]]:
     """(PNG or row, label) of a few of the first samples, in turn from every label."""
+    form = _form(npz)
     block = next(npz.blocks("x"), None)
     if block is None:
         return []
-    form = _form(npz, Findings(), first=block)
+    if form.kind == "images" and block.dtype != np.uint8:
+        form = replace(form, span=_span(*_widened(np.inf, -np.inf, block), Findings()))
     labels = _words(npz, len(block))
     features = _features(npz, form)
     shown = spread(np.unique(labels, return_inverse=True)[1], limit, 0, even=True)
@@ -95,8 +102,8 @@ def peek_npz(npz: Npz, limit: int) -> list[tuple[bytes | dict[str, object], str]
     return [(row, labels[place]) for row, place in zip(rows, shown.tolist(), strict=True)]
 
 
-def _form(npz: Npz, findings: Findings, first: NDArray[Any] | None = None) -> Form:
-    """The form of x; the range is taken from `first` when given, else from everything."""
+def _form(npz: Npz) -> Form:
+    """The form of x, by its shape."""
     member = npz.members["x"]
     shape = member.shape[1:]
     if len(shape) == 1 and 0 < shape[0] <= MAX_COLUMNS:
@@ -113,19 +120,19 @@ def _form(npz: Npz, findings: Findings, first: NDArray[Any] | None = None) -> Fo
         )
     if 0 in row:
         raise DataError(f"{member.name!r} holds empty images: {list(member.shape)}.", "Save images with pixels.")
-    if member.dtype == np.uint8:
-        return Form(row, channels_first)
-    blocks = (block for part in PARTS if part in npz.members for block in npz.blocks(part))
-    return Form(row, channels_first, _span([first] if first is not None else blocks, findings))
+    if math.prod(row) > MAX_PIXELS:
+        raise DataError(f"{member.name!r} holds images of {math.prod(row):,} values.", "Save smaller images.")
+    return Form(row, channels_first)
 
 
-def _span(blocks: Iterable[NDArray[Any]], findings: Findings) -> tuple[float, float]:
+def _widened(low: float, high: float, block: NDArray[Any]) -> tuple[float, float]:
+    """The range of values with that of one more block."""
+    finite = block[np.isfinite(block)]
+    return (min(low, float(finite.min())), max(high, float(finite.max()))) if finite.size else (low, high)
+
+
+def _span(low: float, high: float, findings: Findings) -> tuple[float, float]:
     """What becomes black and white."""
-    low, high = np.inf, -np.inf
-    for block in blocks:
-        finite = block[np.isfinite(block)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     if low >= 0 and 128 <= high <= 255:
@@ -136,36 +143,62 @@ def _span(blocks: Iterable[NDArray[Any]], findings: Findings) -> tuple[float, fl
     return low, high
 
 
-def _targets(npz: Npz, task: Task | None, *, images: bool) -> tuple[Targets, tuple[str, ...]]:
+def _opening(npz: Npz, form: Form, options: Options) -> Opening:
     """What y means, and the names of the classes where the file gives them."""
+    parts = [part for part in PARTS if part in npz.members]
+    opening = Opening(
+        kind=form.kind,
+        row=form.row,
+        count=sum(npz.members[part].shape[0] for part in parts),
+        steps=sum(map(npz.count_blocks, parts)),
+        stage=f"reading {npz.members['x'].name}",
+    )
     if "y" not in npz.members:
-        if task not in (None, "unlabelled"):
+        if options.task not in (None, "unlabelled"):
             raise DataError(f"{npz.path.name!r} holds no labels 'y'.", "Save y too, or import it as unlabelled.")
-        return Targets("", "unlabelled", text=False), ()
+        return opening
+    if options.task == "unlabelled":
+        return opening
     member = npz.members["y"]
-    few = MAX_CLASSES if images and member.dtype.kind in "biu" else FEW
-    classes = () if task in ("unlabelled", "regression") else _strings(npz, "classes")
-    return Targets(member.name, task, text=member.dtype.kind in "US", few=few), classes
+    return replace(
+        opening,
+        target=member.name,
+        labels="words" if member.dtype.kind in "US" else "numbers",
+        few=MAX_CLASSES if form.kind == "images" and member.dtype.kind in "biu" else FEW,
+        named=() if options.task == "regression" else npz.words("classes"),
+    )
 
 
-def _blocks(
-    npz: Npz, part: str, form: Form, targets: Targets, classes: Sequence[str], findings: Findings
-) -> Iterator[tuple[NDArray[Any], NDArray[np.float64] | None, list[str]]]:
-    """(samples, provisional targets, where) of the usable rows."""
-    name = npz.members[part].name
-    labels = _labels(npz, part.replace("x", "y")) if targets.task != "unlabelled" else None
+def _portions(npz: Npz, part: str, form: Form, opening: Opening, findings: Findings) -> Iterator[Portion]:
+    """The usable rows, block by block, each with its labels."""
+    name, features = npz.members[part].name, _features(npz, form)
     start = 0
-    for block in npz.blocks(part):
-        where = [f"{name}[{start + row}]" for row in range(len(block))]
-        good = _finite(block, form, _features(npz, form), where, findings)
-        y = None
-        if labels is not None:
-            given = labels[start : start + len(block)]
-            y = targets.take(given)
-            good &= _fitting(y, given, classes, where, findings)
-        kept = np.flatnonzero(good)
-        yield form.samples(block[kept]), None if y is None else y[kept], [where[row] for row in kept.tolist()]
-        start += len(block)
+    with nullcontext() if opening.labels == "none" else npz.rows(part.replace("x", "y")) as labels:
+        for block in npz.blocks(part):
+            where = [f"{name}[{start + row}]" for row in range(len(block))]
+            start += len(block)
+            good = _finite(block, form, features, where, findings)
+            given, y = _labels(labels, len(block), findings)
+            if y is not None:
+                good &= _fitting(y, given, opening, where, findings)
+            kept = np.flatnonzero(good).tolist()
+            yield Portion(
+                samples=form.samples(block[kept]),
+                where=[where[row] for row in kept],
+                words=[str(given[row]).strip() for row in kept] if opening.labels == "words" else None,
+                numbers=y[kept] if y is not None and opening.labels == "numbers" else None,
+            )
+
+
+def _labels(rows: Rows | None, count: int, findings: Findings) -> tuple[Sequence[Any], NDArray[np.float64] | None]:
+    """The next labels as they stand, and as numbers: of texts 0, or NaN where there is none."""
+    if rows is None:
+        return [], None
+    values = rows.take(count).reshape(-1)
+    if values.dtype.kind not in "US":
+        return values.tolist(), values.astype(np.float64)
+    given = texts(values, findings)
+    return given, np.array([np.nan if is_missing(value) else 0.0 for value in given])
 
 
 def _finite(
@@ -185,10 +218,10 @@ def _finite(
 
 
 def _fitting(
-    y: NDArray[np.float64], given: NDArray[Any], classes: Sequence[str], where: Sequence[str], findings: Findings
+    y: NDArray[np.float64], given: Sequence[Any], opening: Opening, where: Sequence[str], findings: Findings
 ) -> NDArray[np.bool_]:
     """bool[k]: the rows whose label means something; others are named."""
-    fits = np.isfinite(y)
+    fits, classes = np.isfinite(y), opening.named
     if classes:
         fits &= (y >= 0) & (y < len(classes)) & (y == np.round(y))
     for row in np.flatnonzero(~fits).tolist():
@@ -199,29 +232,20 @@ def _fitting(
     return fits
 
 
-def _labels(npz: Npz, part: str) -> NDArray[Any]:
-    """One array of targets, flat; bytes become text."""
-    values = npz.whole(part).reshape(-1)
-    return values.astype("U") if values.dtype.kind == "S" else values
-
-
 def _words(npz: Npz, count: int) -> list[str]:
     """The labels of the first `count` samples as words."""
     if "y" not in npz.members:
         return [""] * count
-    classes = dict(enumerate(_strings(npz, "classes")))
-    return [str(classes.get(value, value)) for value in _labels(npz, "y")[:count].tolist()]
-
-
-def _strings(npz: Npz, part: str) -> tuple[str, ...]:
-    return tuple(str(value) for value in _labels(npz, part).tolist()) if part in npz.members else ()
+    classes = dict(enumerate(npz.words("classes")))
+    with npz.rows("y") as rows:
+        return [str(classes.get(value, value)) for value in texts(rows.take(count), Findings())]
 
 
 def _features(npz: Npz, form: Form) -> tuple[str, ...]:
     """The names of the columns of a table."""
     if form.kind == "images":
         return ()
-    names = _strings(npz, "features")
+    names = npz.words("features")
     if len(names) == form.row[0] and len(set(names)) == len(names):
         return names
     return tuple(f"feature {number + 1}" for number in range(form.row[0]))

@@ -11,6 +11,7 @@ from surgery.data.files import Files, ZipFiles
 from surgery.data.npzfile import Npz
 from surgery.data.tablefile import CsvTable, open_table
 from surgery.errors import DataError
+from surgery.sandbox import described
 
 Source = Literal["image zip", "image folder", "npz", "csv", "parquet", "text"]
 WORDS = {
@@ -24,6 +25,7 @@ WORDS = {
 HEAD = 65_536  # bytes that are looked at
 NUMBERS = 0.25  # share of the cells of a table, at least, that are numbers
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+TABLES = (".csv", ".parquet", ".npz", ".txt", ".tsv")
 ACCEPTED = "Give a zipped folder of images, an .npz with x and y, a CSV, a Parquet or a .txt file."
 OTHERS = {
     b"\x1f\x8b": ("a gzip archive", "Unpack it, and zip the folder instead."),
@@ -58,8 +60,7 @@ def sniff(path: Path) -> Recognised:
         DataError: it does not exist, is empty, damaged or of no known kind.
     """
     if path.is_dir():
-        names = Files(path).names
-        return _recognised("image folder", len(names), sum((path / name).stat().st_size for name in names))
+        return _folder(path)
     head = _head(path)
     size = path.stat().st_size
     if head.startswith(b"PK"):
@@ -71,11 +72,30 @@ def sniff(path: Path) -> Recognised:
             raise DataError(f"{path.name!r} is {words}.", fix)
     if head[257:262] == b"ustar":
         raise DataError(f"{path.name!r} is a tar archive.", "Unpack it, and zip the folder instead.")
+    if _is_wide(head):
+        raise DataError(f"{path.name!r} looks like UTF-16 text without its mark.", "Save it as UTF-8.")
     if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path.name!r} is of no known kind.", ACCEPTED)
     if path.suffix.lower() == ".txt" and not _in_columns(head):
         return _recognised("text", size, size)
     return _recognised("csv", CsvTable(path).count_rows(), size)
+
+
+def _folder(path: Path) -> Recognised:
+    names = Files(path).names
+    images = sum(name.lower().endswith(IMAGES) for name in names)
+    if names and not images and path.suffix.lower() in TABLES:
+        raise DataError(f"{path.name!r} is a folder, not a file.", "Give the file inside it.")
+    return _recognised("image folder", len(names), sum((path / name).stat().st_size for name in names))
+
+
+def _is_wide(head: bytes) -> bool:
+    """Whether every second byte is 0, as in Western text of two bytes a letter."""
+    if len(head) < 8 or head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return False
+    even, odd = head[::2], head[1::2]
+    few, many = sorted((even.count(0) / len(even), odd.count(0) / len(odd)))
+    return many > 0.7 and few < 0.05
 
 
 def _in_columns(head: bytes) -> bool:
@@ -126,10 +146,15 @@ def _recognised(kind: Source, entries: int, size: int) -> Recognised:
 
 def _head(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # a pipe or device would block for ever
+            raise DataError(f"{path.name!r} is no regular file.", ACCEPTED)
         with path.open("rb") as file:
             head = file.read(HEAD)
-    except OSError as error:
-        raise DataError(f"{path.name!r} cannot be opened: {error.strerror}.", "Check the path.") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        raise DataError(
+            f"{path.name!r} cannot be opened: {getattr(error, 'strerror', None) or described(error)}.",
+            "Check the path.",
+        ) from error
     if not head:
         raise DataError(f"{path.name!r} is empty.", "Upload it again.")
     return head

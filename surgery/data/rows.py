@@ -7,6 +7,7 @@ at one batch, however large the dataset is. The file is opened per read, so a re
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surgery.errors import DataError
+from surgery.sandbox import described
 
+MOST_AXES = 32
 Ids = NDArray[np.int64]
 
 
@@ -89,11 +92,20 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of the .npy stream `file`, which is left at the first row.
 
     Raises:
-        ValueError: not an .npy stream, Python objects inside, or stored column by column.
+        ValueError: not an .npy stream, Python objects inside, an impossible shape, or stored column by column.
     """
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a header of Python 2
+            shape, fortran, dtype = read(file)
+    except ValueError as error:
+        raise ValueError(described(error)) from error
+    except (Exception, MemoryError) as error:  # the parser raises what it likes, for instance of too deep a nesting
+        raise ValueError(f"its header cannot be understood ({type(error).__name__})") from error
+    if not all(type(side) is int and side >= 0 for side in shape) or len(shape) > MOST_AXES:
+        raise ValueError(f"its shape {list(shape[:8])} is impossible")
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are never read because they could run code")
     if fortran and len(shape) > 1:

@@ -11,21 +11,23 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from surgery.data import limits
 from surgery.data.findings import Findings
+from surgery.data.names import visible
+from surgery.data.portions import Place
 from surgery.errors import DataError
 
 MAX_COLUMNS = 10_000
 MAX_LINE = 4_000_000  # characters of the first line of a CSV
+MAX_ROW = 16_000_000  # characters of one row of a CSV, whose quoted values may span lines
 CELLS = 500_000  # values held at once
+COUNTED = 512 * 10**6  # bytes of a CSV in which lines are counted; beyond, their number is estimated
 DELIMITERS = ",;\t|"
 ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
@@ -38,6 +40,8 @@ class Block:
 
     where: list[str]
     columns: dict[str, Column]
+    next: int = 0  # where reading goes on: a row group of a Parquet file
+    done: int = 0  # rows from there that were given already
 
     def value(self, row: int, name: str) -> object:
         """One value as it stands in the file."""
@@ -48,6 +52,7 @@ class Table(ABC):
     """A table in a file, read in blocks of about CELLS values."""
 
     names: tuple[str, ...]
+    in_parts = False  # whether reading can begin within it
 
     @property
     def rows_at_once(self) -> int:
@@ -59,8 +64,17 @@ class Table(ABC):
         return -(-self.count_rows() // self.rows_at_once)
 
     @abstractmethod
-    def blocks(self, findings: Findings) -> Iterator[Block]:
-        """The rows, some at a time; unusable lines are named in `findings`."""
+    def blocks(
+        self, findings: Findings, *, columns: Sequence[str] | None = None, place: Place | None = None
+    ) -> Iterator[Block]:
+        """The rows, some at a time; unusable lines are named in `findings`.
+
+        columns: only these; of a CSV all are read at any rate. place: where to begin, in a file of parts.
+        """
+
+    def part_at(self, start: int) -> str:
+        """Name the part at a place."""
+        return "the table"
 
     @abstractmethod
     def count_rows(self) -> int:
@@ -79,34 +93,51 @@ class CsvTable(Table):
         self.encoding = _encoding(path)
         first = self._first_line()
         self.delimiter = max(DELIMITERS, key=first.count)
-        self.names = _names(next(csv.reader([first], delimiter=self.delimiter), []), path)
+        self.names = column_names(self._header(first), path)
 
-    def blocks(self, findings: Findings) -> Iterator[Block]:
+    def blocks(
+        self, findings: Findings, *, columns: Sequence[str] | None = None, place: Place | None = None
+    ) -> Iterator[Block]:
         """The rows; lines with another number of fields are skipped and named.
 
         Raises:
-            DataError: a quoted field has no end.
+            DataError: a quoted field has no end, or a row is too long.
         """
         with self.path.open(encoding=self.encoding, errors="replace", newline="") as file:
-            reader = csv.reader(file, delimiter=self.delimiter)
-            next(reader)
-            rows = self._rows(reader, findings)
-            while part := list(islice(rows, self.rows_at_once)):
+            lines = _Lines(file, self.path.name)
+            reader = csv.reader(lines, delimiter=self.delimiter)
+            rows = self._rows(reader, lines, findings)
+            next(rows, None)
+            while part := self._part(rows, lines):
                 cells = np.array([row for _, row in part], dtype=object)
                 yield Block([where for where, _ in part], {name: cells[:, i] for i, name in enumerate(self.names)})
 
     def count_rows(self) -> int:
         """The lines below the header."""
-        lines, last = 0, b"\n"
+        lines, last, seen, size = 0, b"\n", 0, self.path.stat().st_size
         with self.path.open("rb") as file:
-            while part := file.read(1 << 20):
-                lines, last = lines + part.count(b"\n"), part[-1:]
-        return max(0, lines - (last in b"\n\0"))
+            while seen < COUNTED and (part := file.read(1 << 20)):
+                lines, last, seen = lines + part.count(b"\n"), part[-1:], seen + len(part)
+        counted = max(0, lines - (last in b"\n\0"))
+        return counted if seen >= size else counted * size // seen
 
-    def _rows(self, reader: Any, findings: Findings) -> Iterator[tuple[str, list[str]]]:
+    def _part(self, rows: Iterator[tuple[str, list[str]]], lines: _Lines) -> list[tuple[str, list[str]]]:
+        """As many rows as are held at once: of CELLS values, and of BLOCK_BYTES characters."""
+        part: list[tuple[str, list[str]]] = []
+        end = lines.read + limits.BLOCK_BYTES
+        for row in rows:
+            part.append(row)
+            if len(part) == self.rows_at_once or lines.read > end:
+                break
+        return part
+
+    def _rows(self, reader: Any, lines: _Lines, findings: Findings) -> Iterator[tuple[str, list[str]]]:
+        """(where, fields) of the header and of every row that has as many."""
+        first = True
         try:
             for row in reader:
-                if len(row) == len(self.names):
+                lines.row_begins = lines.read
+                if first or len(row) == len(self.names):
                     yield f"line {reader.line_num}", row
                 elif row:
                     findings.skip(
@@ -114,6 +145,7 @@ class CsvTable(Table):
                         f"It has {len(row)} fields, the header has {len(self.names)}.",
                         "Quote values that contain the delimiter, or complete the line.",
                     )
+                first = False
         except csv.Error as error:
             raise DataError(
                 f"Line {reader.line_num} of {self.path.name!r} cannot be read: {error}.",
@@ -130,41 +162,35 @@ class CsvTable(Table):
             )
         return line.rstrip("\r\n")
 
-
-class ParquetTable(Table):
-    """A Parquet file.
-
-    Raises:
-        DataError: it is damaged or has too many columns.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def _header(self, first: str) -> list[str]:
         try:
-            self._file = pq.ParquetFile(path)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path.name!r} is not a complete Parquet file: {error}.", "Save it again.") from error
-        self.names = _names(self._file.schema_arrow.names, path)
+            return next(csv.reader([first], delimiter=self.delimiter), [])
+        except csv.Error as error:
+            raise DataError(
+                f"The first line of {self.path.name!r} cannot be read: {error}.", "Give the columns shorter names."
+            ) from error
 
-    def blocks(self, findings: Findings) -> Iterator[Block]:
-        """The rows.
 
-        Raises:
-            DataError: a page is damaged.
-        """
-        seen = 0
-        try:
-            for batch in self._file.iter_batches(self.rows_at_once):
-                where = [f"row {seen + number + 1}" for number in range(batch.num_rows)]
-                seen += batch.num_rows
-                columns = [_plain(column) for column in batch.columns]
-                yield Block(where, dict(zip(self.names, columns, strict=True)))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.path.name!r} is damaged near row {seen + 1}: {error}.", "Save it again.") from error
+class _Lines:
+    """The lines of a text, none longer than MAX_LINE and no more than MAX_ROW for one row."""
 
-    def count_rows(self) -> int:
-        """What the file's own summary says."""
-        return int(self._file.metadata.num_rows)
+    def __init__(self, file: TextIO, name: str) -> None:
+        self._file = file
+        self._name = name
+        self.read = 0  # characters
+        self.row_begins = 0
+
+    def __iter__(self) -> Iterator[str]:
+        number = 0
+        while line := self._file.readline(MAX_LINE):
+            number += 1
+            self.read += len(line)
+            if len(line) == MAX_LINE or self.read - self.row_begins > MAX_ROW:
+                raise DataError(
+                    f"Line {number:,} of {self._name!r} belongs to a row of more than {MAX_LINE:,} characters.",
+                    "Save a table with one line per row, and close every quoted value.",
+                )
+            yield line
 
 
 def open_table(path: Path, *, parquet: bool) -> Table:
@@ -173,24 +199,14 @@ def open_table(path: Path, *, parquet: bool) -> Table:
     Raises:
         DataError: it cannot be read.
     """
-    return ParquetTable(path) if parquet else CsvTable(path)
+    if parquet:
+        from surgery.data.parquetfile import ParquetTable  # late: a CSV does not need pyarrow
+
+        return ParquetTable(path)
+    return CsvTable(path)
 
 
-def _plain(column: pa.Array) -> Column:
-    """Numbers as they are; everything that is no number becomes text."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        values: Column = column.to_numpy(zero_copy_only=False)
-        return values
-    if pa.types.is_boolean(column.type) and not column.null_count:
-        return np.array([str(value) for value in column.to_pylist()], dtype=object)
-    return np.array([None if value is None else str(value) for value in column.to_pylist()], dtype=object)
-
-
-def _names(header: Sequence[str], path: Path) -> tuple[str, ...]:
+def column_names(header: Sequence[str], path: Path) -> tuple[str, ...]:
     """Column names; one without a name is called by its place.
 
     Raises:
@@ -212,7 +228,14 @@ def _names(header: Sequence[str], path: Path) -> tuple[str, ...]:
             f"The first line of {path.name!r} holds numbers ({', '.join(header[:4])} …), not column names.",
             "Add a first line that names the columns.",
         )
-    names = tuple(name.strip() or f"column {place}" for place, name in enumerate(header, 1))
+    for place, name in enumerate(header, 1):
+        if len(name) > limits.NAME:
+            raise DataError(
+                f"The name of column {place} of {path.name!r} has {len(name):,} characters; "
+                f"a name may have {limits.NAME:,}.",
+                "Add a first line with short names of the columns.",
+            )
+    names = tuple(visible(name.strip()) or f"column {place}" for place, name in enumerate(header, 1))
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise DataError(f"{path.name!r} has two columns named {twice!r}.", "Give every column its own name.")

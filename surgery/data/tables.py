@@ -4,54 +4,73 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surgery.context import Context
-from surgery.data.columns import ColumnInfo, inspect, numbers, usable
-from surgery.data.dataset import Dataset, Heading, Task
+from surgery.data.columns import FEW, ColumnInfo, inspect, is_missing, numbers, usable
 from surgery.data.findings import Findings
+from surgery.data.portions import Opening, Options, Place, Portion, Reader
 from surgery.data.splits import spread
-from surgery.data.tablefile import Table
-from surgery.data.targets import Targets
-from surgery.data.writer import Writer
+from surgery.data.tablefile import Block, Column, Table
 from surgery.errors import DataError
 
+if TYPE_CHECKING:
+    from surgery.data.dataset import Task
 
-def import_table(
-    table: Table,
-    folder: Path,
-    *,
-    name: str,
-    target: str | None,
-    task: Task | None,
-    drop: Sequence[str],
-    ctx: Context,
-    seed: int,
-) -> Dataset:
-    """Import a table with the column `target`, leaving out the columns `drop`.
+
+def read_table(table: Table, options: Options, place: Place) -> Reader:
+    """Give the rows of a table as numbers, without the columns that are dropped.
 
     Raises:
-        DataError: the target is missing, a feature is text or empty, or no row can be used.
-        DiskFullError: the rows do not fit on the disk.
+        DataError: the target is missing, a feature is text or empty, or the file is damaged.
     """
     findings = Findings()
     infos = {info.name: info for info in inspect(table)}
-    goal = _goal(infos, target, task)
-    features = _features(infos, [*drop, *goal], findings)
-    text = any(infos[column].dtype in ("text", "boolean") for column in goal)
-    targets = Targets("".join(goal), task, text=text)
-    with Writer(folder, (len(features),)) as writer:
-        for block in ctx.track(table.blocks(findings), "reading rows", total=table.count_blocks()):
-            taken = [targets.take(block.columns[column]) for column in goal]
-            values = np.column_stack([*(numbers(block.columns[feature]) for feature in features), *taken])
-            good = usable(block.where, (*features, *goal), values, block.value, findings)
-            y = values[good, -1] if goal else None
-            writer.add(values[good, : len(features)], y, [block.where[row] for row in good.tolist()])
-        decided, classes, final = targets.finish(writer.targets())
-        heading = Heading(name=name, kind="table", task=decided, classes=classes, features=tuple(features))
-        return writer.finish(heading, findings, targets=final, seed=seed)
+    goal = _goal(infos, options.target, options.task)
+    features = _features(infos, [*options.drop, *goal], findings)
+    words = any(infos[column].dtype in ("text", "boolean") for column in goal)
+    opening = Opening(
+        kind="table",
+        row=(len(features),),
+        count=table.count_rows(),
+        exact=table.in_parts,
+        stage="reading rows",
+        few=FEW,
+    )
+    yield replace(
+        opening,
+        steps=table.count_blocks(),
+        target="".join(goal),
+        labels="none" if not goal else "words" if words else "numbers",
+        features=tuple(features),
+        parts=table.in_parts,
+        findings=findings.drained(),
+    )
+    for block in table.blocks(findings, columns=[*features, *goal], place=place):
+        yield _portion(block, features, goal, findings, words=words)
+
+
+def _portion(block: Block, features: Sequence[str], goal: Sequence[str], findings: Findings, *, words: bool) -> Portion:
+    """The usable rows of a block."""
+    given = [_present(block.columns[column]) if words else numbers(block.columns[column]) for column in goal]
+    values = np.column_stack([*(numbers(block.columns[feature]) for feature in features), *given])
+    good = usable(block.where, (*features, *goal), values, block.value, findings)
+    return Portion(
+        samples=values[good, : len(features)],
+        where=[block.where[row] for row in good.tolist()],
+        words=[str(value).strip() for value in block.columns[goal[0]][good].tolist()] if words else None,
+        numbers=values[good, -1] if goal and not words else None,
+        next=block.next,
+        done=block.done,
+        findings=findings.drained(),
+    )
+
+
+def _present(values: Column) -> Column:
+    """float64[k]: 0, or NaN where a label is missing."""
+    return np.array([np.nan if is_missing(value) else 0.0 for value in values.tolist()], dtype=np.float64)
 
 
 def peek_table(table: Table, limit: int, target: str | None) -> list[tuple[dict[str, object], str]]:

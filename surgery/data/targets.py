@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from surgery.data.columns import FEW, is_missing, numbers
-from surgery.data.dataset import Task
+from surgery.data.columns import FEW
 from surgery.data.labels import MAX_CLASSES, Coder
 from surgery.data.tablefile import Column
 from surgery.errors import DataError
+
+if TYPE_CHECKING:
+    from surgery.data.dataset import Task
 
 
 class Targets:
@@ -27,15 +30,14 @@ class Targets:
         self.name = name
         self.task = task
         self.few = few
-        self._coder = Coder() if text else None
+        self.coder = Coder() if text else None
 
-    def take(self, values: Column) -> NDArray[np.float64]:
-        """float64[k]: a provisional number per target, NaN where it is missing or unusable."""
-        if self._coder is None:
-            return numbers(values)
-        return np.array(
-            [np.nan if is_missing(value) else self._coder.code(str(value).strip()) for value in values.tolist()]
-        )
+    def take(self, words: Sequence[str] | None, numbers: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        """float64[k]: a provisional number per target; None where there are none."""
+        if self.coder is None or words is None:
+            return numbers
+        code = self.coder.code
+        return np.array([code(word) for word in words], dtype=np.float64)
 
     def finish(self, taken: NDArray[np.float64], named: Sequence[str] = ()) -> tuple[Task, tuple[str, ...], Column]:
         """(task, classes or the name of the target, final targets) of what `take` gave.
@@ -47,8 +49,8 @@ class Targets:
         """
         if self.task == "unlabelled":
             return "unlabelled", (), taken
-        if self._coder is not None:
-            classes, places = self._coder.finish()
+        if self.coder is not None:
+            classes, places = self.coder.finish()
             return "classification", classes, places[taken.astype(np.int64)]
         if named:
             return "classification", tuple(named), taken.astype(np.int64)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from surgery.context import Context
 from surgery.data.dataset import Dataset, Heading
 from surgery.data.findings import Findings
+from surgery.data.limits import check as check_memory
 from surgery.data.rows import Ids
 from surgery.data.splits import SHARES
 from surgery.data.writer import Writer
@@ -30,6 +31,7 @@ BLOCK = 16  # windows that share a role
 FEWEST = 20  # blocks, so that every role gets some
 MOST = 512  # different characters
 BYTES = 50 * 10**6
+LETTERS = 1 << 22  # characters that are numbered together
 AT_ONCE = 4_096  # windows that are written together
 
 # What a class is called where a character cannot be seen.
@@ -56,20 +58,20 @@ def from_text(text: str, folder: Path, *, name: str, context: int | None, ctx: C
     size = CONTEXT if context is None else context
     if not 2 <= size <= LONGEST:
         raise DataError(f"Windows of {size:,} characters are not possible.", f"Ask for 2 to {LONGEST:,}.")
-    letters = np.frombuffer(text.encode("utf-32-le"), "<u4")
-    alphabet = np.unique(letters)
+    alphabet = _alphabet(text)
     if len(alphabet) > MOST:
         raise DataError(
             f"{name!r} has {len(alphabet):,} different characters; a model of characters takes at most {MOST}.",
             "Replace rare characters, for instance accents and symbols, and import it again.",
         )
-    windows = (len(letters) - 1) // size
+    windows = (len(text) - 1) // size
     if windows < BLOCK * FEWEST:
         raise DataError(
-            f"{name!r} has {len(letters):,} characters: {windows:,} windows of {size}, not {BLOCK * FEWEST}.",
+            f"{name!r} has {len(text):,} characters: {windows:,} windows of {size}, not {BLOCK * FEWEST}.",
             "Give a longer text, or ask for shorter windows.",
         )
-    codes = np.searchsorted(alphabet, letters).astype(np.uint16)
+    check_memory(name, windows)
+    codes = _codes(text, alphabet)
     x, y = codes[: windows * size].reshape(windows, size), codes[size : windows * size + 1 : size]
     roles = _roles(windows, seed)
     findings = Findings()
@@ -85,9 +87,30 @@ def from_text(text: str, folder: Path, *, name: str, context: int | None, ctx: C
             places = [f"from character {size * number + 1:,}" for number in range(windows)[own]]
             writer.add(x[own], y[own], places, role=roles[own].tolist())
         heading = Heading(
-            name=name, kind="text", task="classification", classes=tuple(named(chr(one)) for one in alphabet)
+            name=name, kind="text", task="classification", classes=tuple(named(chr(one)) for one in alphabet.tolist())
         )
         return writer.finish(heading, findings, targets=y, seed=seed)
+
+
+def _letters(text: str) -> Iterator[NDArray[np.uint32]]:
+    """The characters as numbers, some millions at a time: all at once would take many times the text."""
+    for start in range(0, len(text), LETTERS):
+        yield np.frombuffer(text[start : start + LETTERS].encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _alphabet(text: str) -> NDArray[np.int64]:
+    """The different characters, in order."""
+    found = np.zeros(sys.maxunicode + 1, dtype=bool)
+    for letters in _letters(text):
+        found[letters] = True
+    return np.flatnonzero(found)
+
+
+def _codes(text: str, alphabet: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """uint16[characters]: the place of each in the alphabet."""
+    place = np.zeros(sys.maxunicode + 1, dtype=np.uint16)
+    place[alphabet] = np.arange(len(alphabet))
+    return np.concatenate([place[letters] for letters in _letters(text)])
 
 
 def read(path: Path) -> str:

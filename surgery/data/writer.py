@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from surgery.data.dataset import FORMAT, Dataset, Heading, check_roles
 from surgery.data.findings import Findings
 from surgery.data.labels import check_classes
+from surgery.data.names import visible
 from surgery.data.splits import SHARES, quintiles, split
 from surgery.errors import DataError, DiskFullError
 
@@ -39,6 +40,10 @@ def disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise DiskFullError(
+                f"The system allows no larger files in {folder}.", "Raise the limit (ulimit -f), then import again."
+            ) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DiskFullError(
@@ -120,7 +125,7 @@ class Writer:
         self.count += len(samples)
         self._content.append(b"".join(content))
         self._targets.append(np.zeros(len(samples)) if targets is None else np.asarray(targets, np.float64))
-        self._sources.append(pa.array(sources, pa.string()))
+        self._sources.append(pa.array(map(visible, sources), pa.string()))
         self._roles.append(np.broadcast_to(np.asarray(role, dtype="U10"), len(samples)))
 
     def targets(self) -> NDArray[np.float64]:
@@ -147,7 +152,8 @@ class Writer:
             check_classes(heading.classes, targets, findings)
         roles = self._deal(heading, targets, seed)
         self._conclude(heading, targets, roles, findings)
-        heading = replace(heading, notes=tuple(findings.notes), problems=findings.problems())
+        notes = tuple(map(visible, findings.notes))
+        heading = replace(heading, name=visible(heading.name), notes=notes, problems=findings.problems())
         with disk(self.folder):
             self._file.seek(0)
             self._header()

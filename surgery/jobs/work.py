@@ -262,11 +262,12 @@ def projection(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
 
 def import_data(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Import a dataset. Task: path, name, and optionally target, task, size, drop, context, seed."""
-    from surgery.data.load import import_data
+    """Import a dataset. Task: path, name, and optionally target, task, size, drop, context, same_names, seed."""
+    from surgery.data.limited import import_data
 
     path = Path(job.task["path"])
-    options = {name: job.task[name] for name in ("target", "task", "drop", "context", "seed") if name in job.task}
+    given = ("target", "task", "drop", "context", "same_names", "seed")
+    options = {name: job.task[name] for name in given if name in job.task}
     if size := job.task.get("size"):
         options["size"] = tuple(size)
     name = job.task["name"]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
-from PIL import Image
 
 from surgery import jobs
-from surgery.data import load
+from surgery.data import limited
+from surgery.data.columns import ColumnInfo
 from surgery.data.texts import CONTEXT, LONGEST
+from surgery.errors import DataError
 from surgery.ui import format, panels, progress, shell, uploads
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
@@ -85,19 +86,26 @@ def _settle(view: View, path: Path) -> None:
     """The file is here: show what it holds, ask what it cannot say, then import it."""
     st.markdown(f"**{plain(path.name)}**")
     with panels.panel():
-        found = _look(str(path))
+        look = _look(path, last=True)
+        found = look.found
         st.caption(f"{found.label}, {found.entries:,} · {format.size(found.bytes)}")
-        options = _options(view, path, found.kind)
-        _previews(str(path), options.get("target"))
-        _send(view, path, options)
+        options = _options(view, look)
+        target = options.get("target")
+        _previews(look if target in (None, look.target) else _look(path, target))
+        _send(view, path, options, labelled=found.kind != "text" and options.get("task") != "regression")
     if st.button(_("Discard this file"), icon=":material/delete:", type="tertiary", key="discard_data"):
         uploads.discard(view.workspace, path)
         shell.look_at(**view.query)
 
 
-def _send(view: View, path: Path, options: Mapping[str, Any]) -> None:
+def _send(view: View, path: Path, options: Mapping[str, Any], *, labelled: bool) -> None:
     with st.form("import_data", border=False):
         name = st.text_input(_("Name of the dataset"), value=path.stem[:120], max_chars=120)
+        if labelled and st.checkbox(
+            _("Merge similar class names"),
+            help=_("Classes whose names differ only in Unicode form, case or blanks become one class."),
+        ):
+            options = {**options, "same_names": "merge"}
         sent = st.form_submit_button(_("Import dataset"), type="primary", icon=":material/download_done:")
     if sent and view.project is not None:
         task = {"kind": "import_data", "path": str(path), "name": name, **options}
@@ -105,27 +113,36 @@ def _send(view: View, path: Path, options: Mapping[str, Any]) -> None:
         shell.look_at(**view.query)
 
 
-@st.cache_data(show_spinner=False, max_entries=8)
-def _look(path: str) -> load.Recognised:
-    """What the file holds; an upload lies under a name of its own and never changes."""
-    return load.sniff(Path(path))
+def _look(path: Path, target: str | None = None, *, last: bool = False) -> limited.Look:
+    """What the file holds, with samples labelled by `target` or by the last column.
 
-
-@st.cache_data(show_spinner=False, max_entries=8)
-def _columns(path: str) -> list[load.ColumnInfo]:
-    return load.columns(Path(path))
+    Raises:
+        DataError: it cannot be read.
+    """
+    facts = path.stat()
+    found = _looked(str(path), (facts.st_size, facts.st_mtime_ns), target, last)
+    if isinstance(found, DataError):
+        raise found
+    return found
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
-def _peek(path: str, target: str | None) -> list[tuple[bytes | dict[str, object], str]]:
-    return load.peek(Path(path), target=target)
+def _looked(path: str, state: tuple[int, int], target: str | None, last: bool) -> limited.Look | DataError:
+    """Look once at a file of this size and time, also at one that cannot be read: a look may take many seconds."""
+    try:
+        return limited.look(Path(path), target=target, last=last)
+    except DataError as error:
+        return error
 
 
-def _previews(path: str, target: str | None) -> None:
-    """Twelve samples with their labels, before anything runs."""
-    found = _peek(path, target)
-    pictures = [(enlarged(sample), label) for sample, label in found if isinstance(sample, bytes)]
-    rows = [({_("Label"): label} if label else {}) | sample for sample, label in found if not isinstance(sample, bytes)]
+def _previews(found: limited.Look) -> None:
+    """Twelve samples with their labels, before anything runs. A picture is passed on as it is, never opened here."""
+    pictures = [(_address(sample), label) for sample, label in found.samples if isinstance(sample, bytes)]
+    rows = [
+        ({_("Label"): label} if label else {}) | sample
+        for sample, label in found.samples
+        if not isinstance(sample, bytes)
+    ]
     with st.container(horizontal=True, gap="small"):
         for picture, label in pictures:
             st.image(picture, caption=plain(label) or None, width=72, alt=_("A sample of {label}").format(label=label))
@@ -133,20 +150,12 @@ def _previews(path: str, target: str | None) -> None:
         st.dataframe(pd.DataFrame(rows).iloc[:, :12], hide_index=True, height=180, alt=_("First rows of the table"))
 
 
-def enlarged(picture: bytes, side: int = 72) -> bytes:
-    """Blow a small picture up by whole factors, so that its pixels stay sharp."""
-    with Image.open(io.BytesIO(picture)) as image:
-        factor = side // max(image.size)
-        if factor < 2:
-            return picture
-        target = io.BytesIO()
-        image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(target, "PNG")
-    return target.getvalue()
+def _address(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _table_options(path: Path) -> dict[str, Any]:
+def _table_options(table: Sequence[ColumnInfo]) -> dict[str, Any]:
     """Which column is to be predicted, and as what; which columns are left out."""
-    table = _columns(str(path))
     names = [column.name for column in table]
     nothing = _("(no target: unlabelled)")
     with st.expander(_("Columns"), icon=":material/table:"):
@@ -163,10 +172,11 @@ def _table_options(path: Path) -> dict[str, Any]:
     return chosen | {"target": target} | ({"task": task} if task else {})
 
 
-def _options(view: View, path: Path, kind: str) -> dict[str, Any]:
+def _options(view: View, look: limited.Look) -> dict[str, Any]:
     """What a file of this kind cannot say itself."""
+    kind = look.found.kind
     if kind in ("csv", "parquet"):
-        return _table_options(path)
+        return _table_options(look.columns)
     return _context(view) if kind == "text" else _size(view, kind)
 
 

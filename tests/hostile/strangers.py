@@ -6,7 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +71,27 @@ def start(argument: dict[str, Any]) -> None:
 
 def connect(argument: dict[str, Any]) -> None:
     socket.create_connection(("127.0.0.1", 9))
+
+
+def count(argument: dict[str, Any]) -> Iterator[tuple[dict[str, int], list[bytes]]]:
+    """Yield numbers; at `bad` do what `then` names."""
+    for number in range(argument["first"], argument["last"]):
+        if number == argument.get("bad"):
+            globals()[argument["then"]](argument)
+        yield {"number": number}, [bytes([number]) * 3, b""]
+
+
+def work(argument: dict[str, Any]) -> Iterator[tuple[int, list[bytes]]]:
+    """Spend a second of processor time on each of four items."""
+    for number in range(4):
+        end = time.process_time() + 1.0
+        while time.process_time() < end:
+            pass
+        yield number, []
+
+
+def talk(argument: dict[str, Any]) -> Iterator[tuple[int, list[bytes]]]:
+    """Print more than a pipe holds."""
+    sys.stderr.write("x" * 300_000 + "\n")
+    print("y" * 300_000)
+    yield 1, []

@@ -21,10 +21,11 @@ from streamlit.testing.v1 import AppTest
 
 from surgery import jobs
 from surgery.data.dataset import Dataset
-from surgery.errors import ModelError
+from surgery.data.pixels import enlarged
+from surgery.errors import DataError, ModelError
 from surgery.network.architectures import build
 from surgery.network.model import Architecture
-from surgery.ui import data_import, model_form, uploads
+from surgery.ui import model_form, uploads
 from surgery.workspace import Project, Workspace, queue
 from tests.pages.conftest import OpenPage, failures, perceptron
 
@@ -190,6 +191,37 @@ def test_a_zip_of_pictures_becomes_a_dataset(
     assert "broken\\.png" in app.table[-1].value.to_string()
 
 
+def test_class_names_that_are_alike_are_merged_on_request(
+    open_page: OpenPage, ws: Workspace, empty: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    rows = "".join(f"{n},{n % 7},{('cat', 'Cat', 'dog', 'cat')[n % 4]}\n" for n in range(60))
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[1].upload("pets.csv", f"length,width,kind\n{rows}".encode(), "text/csv").run()
+    next(box for box in app.checkbox if box.label == "Merge similar class names").check()
+    button(app, "Import dataset").click().run()
+    come_to_rest(app)
+    assert failures(app) == []
+    (row,) = ws.datasets(empty.id)
+    assert row.classes == ("cat", "dog")
+
+
+def test_a_file_that_cannot_be_read_is_looked_at_once(
+    open_page: OpenPage, empty: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+
+    def look(path: Path, **_: Any) -> None:
+        looks.append(path)
+        raise DataError("It took too long.", "Save it smaller.")
+
+    monkeypatch.setattr("surgery.data.limited.look", look)
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[1].upload("slow.zip", b"PK", "application/zip").run()
+    app.run()
+    assert "It took too long" in failures(app)[0]
+    assert len(looks) == 1, "each look may take many seconds"
+
+
 def test_a_table_asks_for_its_target(
     open_page: OpenPage, ws: Workspace, empty: Project, come_to_rest: Callable[[AppTest], AppTest]
 ) -> None:
@@ -333,11 +365,11 @@ def test_class_names_must_differ() -> None:
 
 def test_small_pictures_are_enlarged_without_blur() -> None:
     small = png(np.eye(8, dtype=np.uint8) * 255)
-    with Image.open(io.BytesIO(data_import.enlarged(small))) as image:
+    with Image.open(io.BytesIO(enlarged(small))) as image:
         assert image.size == (72, 72)
         assert set(np.asarray(image).ravel().tolist()) == {0, 255}
     large = png(np.zeros((100, 100), dtype=np.uint8))
-    assert data_import.enlarged(large) == large
+    assert enlarged(large) == large
 
 
 def inspected(ws: Workspace, project: Project, *, outputs: int, suggestions: bool = True, **more: Any) -> None:
