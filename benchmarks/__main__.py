@@ -36,6 +36,7 @@ NAMES = (
         "similarity",
         "share",
         "faults",
+        "hostile",
     ),
 )
 

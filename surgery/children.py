@@ -37,10 +37,10 @@ def born(pid: int) -> float:
 
 @dataclass(frozen=True)
 class Identity:
-    """A process of this machine. created: its start, what `born` says."""
+    """A process of this machine. born: its start, what the function `born` says."""
 
     pid: int
-    created: float
+    born: float
 
     @property
     def living(self) -> bool:
@@ -49,7 +49,7 @@ class Identity:
         While threads of a killed process are still ending, it looks like a zombie already but holds its memory.
         """
         try:
-            same = abs(born(self.pid) - self.created) < _NEAR
+            same = abs(born(self.pid) - self.born) < _NEAR
             process = psutil.Process(self.pid)
             return same and not (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
         except psutil.NoSuchProcess:

@@ -56,7 +56,7 @@ def abandoned(found: Path) -> bool:
         if not stat.S_ISDIR(about.st_mode) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
             return False
         mark = json.loads((found / MARK).read_text(encoding="utf-8"))
-        owner = Identity(int(mark["pid"]), float(mark["created"]))
+        owner = Identity(int(mark["pid"]), float(mark["born"]))
         return bool(mark["host"] == host()) and not owner.living
     except (OSError, ValueError, KeyError, TypeError):
         return False  # not surely ours

@@ -48,6 +48,11 @@ def drawn(folder: Path, count: int = 60) -> Dataset:
 @pytest.fixture(scope="session")
 def pico_more(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """60 drawings as `pico_images`, of two other classes: a cross and a frame."""
+    return drawn_more(tmp_path_factory.mktemp("data") / "more")
+
+
+def drawn_more(folder: Path) -> Dataset:
+    """What `pico_more` holds."""
     generator = np.random.default_rng(4)
     clean = np.zeros((2, 8, 8, 1))
     clean[0, 3:5], clean[0, :, 3:5] = 180, 180
@@ -55,26 +60,33 @@ def pico_more(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     clean[1, 2:6, 2:6] = 0
     y = np.arange(60) % 2
     x = (clean[y] + generator.uniform(0, 60, (60, 8, 8, 1))).astype(np.uint8)
-    folder = tmp_path_factory.mktemp("data") / "more"
     return from_arrays(folder, x, y, classes=("cross", "frame"), name="further drawings", task="classification")
 
 
 @pytest.fixture(scope="session")
 def pico_table(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """90 rows of four features in three classes; the class is the largest of the first three features."""
+    return boxed(tmp_path_factory.mktemp("data") / "table")
+
+
+def boxed(folder: Path) -> Dataset:
+    """What `pico_table` holds."""
     x = np.random.default_rng(1).normal(5.0, 2.0, (90, 4)).astype(np.float32)
     y = x[:, :3].argmax(1)
     features = ("length", "width", "height", "noise")
-    folder = tmp_path_factory.mktemp("data") / "table"
     return from_arrays(folder, x, y, classes=SIDES, name="boxes", task="classification", features=features)
 
 
 @pytest.fixture(scope="session")
 def pico_targets(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """90 rows of four features with one number to predict: a weighted sum."""
+    return summed(tmp_path_factory.mktemp("data") / "targets")
+
+
+def summed(folder: Path) -> Dataset:
+    """What `pico_targets` holds."""
     x = np.random.default_rng(2).normal(0.0, 1.0, (90, 4)).astype(np.float32)
     y = (x @ np.array([1.0, -2.0, 0.5, 0.0])).astype(np.float32)
-    folder = tmp_path_factory.mktemp("data") / "targets"
     return from_arrays(folder, x, y, classes=("sum",), name="sums", task="regression")
 
 

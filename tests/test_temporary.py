@@ -48,7 +48,7 @@ def test_what_is_not_surely_ours_stays(place: Path) -> None:
     for folder in (unmarked, broken, elsewhere):
         folder.mkdir()
     (broken / temporary.MARK).write_text("{")
-    (elsewhere / temporary.MARK).write_text(json.dumps({"host": "another", "pid": 2**22 - 1, "created": 1.0}))
+    (elsewhere / temporary.MARK).write_text(json.dumps({"host": "another", "pid": 2**22 - 1, "born": 1.0}))
     (place / "other").mkdir()
     ours = left(place, "sg-")
     (place / "sg-link").symlink_to(ours)
@@ -59,7 +59,7 @@ def test_what_is_not_surely_ours_stays(place: Path) -> None:
 def test_a_number_that_belongs_to_another_process_by_now_keeps_nothing(place: Path) -> None:
     folder = place / "sg-old"
     folder.mkdir()
-    (folder / temporary.MARK).write_text(json.dumps({"host": temporary.host(), "pid": me().pid, "created": 1.0}))
+    (folder / temporary.MARK).write_text(json.dumps({"host": temporary.host(), "pid": me().pid, "born": 1.0}))
     assert temporary.sweep() == 1 and not folder.exists()
 
 

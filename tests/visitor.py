@@ -34,10 +34,11 @@ def ask(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     source: str = "127.0.0.1",
+    patience: float = PATIENCE,
 ) -> Answer:
     """Send one request from a loopback address; Host is the server's own unless `headers` has another."""
     given = {"Host": f"127.0.0.1:{port}", **(headers or {})}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE, source_address=(source, 0))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience, source_address=(source, 0))
     try:
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         if body is not None:

@@ -123,7 +123,7 @@ def _start(ws: Workspace, folder: Path, version_id: str, dataset_id: str, device
     sweep(ws.home / "probes")
     _make_room(ws)
     names = ["--home", str(ws.home), "--version", version_id, "--dataset", dataset_id, "--device", device]
-    names += ["--asker", str(me().pid), str(me().created)]
+    names += ["--asker", str(me().pid), str(me().born)]
     with (folder / "stderr.txt").open("wb") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "surgery.jobs.probe", *names],

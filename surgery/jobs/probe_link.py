@@ -37,7 +37,7 @@ class Card:
     address: str
     key: str  # hex
     pid: int
-    created: float  # start of the process, what `children.born` says
+    born: float  # start of the process, what `children.born` says
 
     @classmethod
     def of(cls, folder: Path) -> Card | None:
@@ -51,7 +51,7 @@ class Card:
     @property
     def living(self) -> bool:
         """Whether its process still runs."""
-        return Identity(self.pid, self.created).living
+        return Identity(self.pid, self.born).living
 
     def publish(self, folder: Path) -> bool:
         """Put the card into `folder` unless a living probe has its own there; whether it was put."""
@@ -85,7 +85,7 @@ def listening() -> Iterator[tuple[Listener, Card]]:
     folder = temporary.create(temporary.SHORT, short_place()) if hasattr(socket, "AF_UNIX") else None
     try:
         with Listener(str(folder / "s") if folder else None, authkey=key) as listener:
-            yield listener, Card(str(listener.address), key.hex(), process.pid, process.created)
+            yield listener, Card(str(listener.address), key.hex(), process.pid, process.born)
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
@@ -101,7 +101,7 @@ def sweep(probes: Path) -> None:
     temporary.sweep(short_place())
     for card in probes.glob(f"*/{CARD}*"):
         try:
-            found = Identity(**{key: json.loads(card.read_text("utf-8"))[key] for key in ("pid", "created")})
+            found = Identity(**{key: json.loads(card.read_text("utf-8"))[key] for key in ("pid", "born")})
             if not found.living and time.time() - card.stat().st_mtime > FRESH:
                 card.unlink(missing_ok=True)
         except (OSError, ValueError, KeyError, TypeError):
@@ -110,14 +110,14 @@ def sweep(probes: Path) -> None:
 
 def signed(request: Mapping[str, Any]) -> dict[str, Any]:
     """A request with the process that asks: a probe lives no longer than those who ask it."""
-    return {**request, ASKER: [me().pid, me().created]}
+    return {**request, ASKER: [me().pid, me().born]}
 
 
 def asker_of(request: dict[str, Any]) -> Identity | None:
     """Take the process that asks out of a request; None when it does not say."""
     match request.pop(ASKER, None):
-        case [int(pid), int() | float() as created]:
-            return Identity(pid, float(created))
+        case [int(pid), int() | float() as born]:
+            return Identity(pid, float(born))
     return None
 
 

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from surgery.errors import JobError
+from surgery.errors import JobError, SurgeryError
 from surgery.jobs.devices import candidates, devices
 from surgery.jobs.kinds import KINDS
 from surgery.jobs.local import LOCAL
-from surgery.jobs.obituary import cause_of_death, overdue
+from surgery.jobs.obituary import cause_of_death, explained, overdue
 from surgery.workspace import Workspace, queue
 from surgery.workspace.queue import Worker
 
@@ -119,6 +119,7 @@ def _start(ws: Workspace, db: Connection, row: Row, busy: set[str], present: Seq
             require_disk(ws.home, KINDS[row["kind"]].disk(ws, row["task"]))
             queue.claim(ws.store, db, row, fitting[0], lambda: engine.launch(ws.home, row["id"]))
             busy.add(queue.slot(row["lane"], fitting[0]))
-    except (JobError, OSError) as error:
-        queue.end(ws.store, db, row["id"], "failed", f"It could not be started: {error}")
+    except (SurgeryError, OSError) as error:
+        said = explained(error, row["device"], "starting it")
+        queue.end(ws.store, db, row["id"], "failed", f"It could not be started: {said}")
         queue.release(db, row["id"])

@@ -30,7 +30,7 @@ class Diary:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(descriptor, f"{job_id}\n".encode())
         os.close(descriptor)
-        return Worker(os.getpid(), me().created, liveness.here(), None)
+        return Worker(os.getpid(), me().born, liveness.here(), None)
 
     def alive(self, worker: Worker) -> bool:
         """All racers live to the end."""

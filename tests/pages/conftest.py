@@ -119,7 +119,7 @@ def running(ws: Workspace) -> Callable[..., Job]:
                     device="cpu",
                     slot="long:cpu",
                     pid=os.getpid(),
-                    pid_created=me().created,
+                    pid_created=me().born,
                     created=time.time(),
                     started=time.time() - 5,
                     limit=3600.0,
