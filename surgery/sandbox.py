@@ -296,7 +296,8 @@ def _limit(limits: Limits, *, each: bool) -> None:
 def _keep_to(readable: Sequence[str], writable: Sequence[str]) -> None:
     """Refuse, from here on, to open other files, to connect anywhere or to start programs."""
     installed = {path for path in (*sys.path, *sysconfig.get_paths().values(), sys.base_prefix, sys.prefix) if path}
-    inside = [str(Path(path).resolve()) for path in installed]
+    ours = Path(__file__).parent  # where an editable install has it, no folder of sys.path does
+    inside = [str(Path(path).resolve()) for path in (*installed, ours)]
     allowed_to_read = (*inside, *_SYSTEM, *readable, *writable)
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -309,6 +310,7 @@ def _keep_to(readable: Sequence[str], writable: Sequence[str]) -> None:
             writes = bool(set(str(mode or "")) & set("wax+")) or bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
             path = os.path.realpath(os.fsdecode(arguments[0]))
             if not _within(path, writable if writes else allowed_to_read):
+                logging.warning("%s was asked for", path)
                 raise PermissionError("a file outside its own folder was asked for")
 
     sys.addaudithook(watch)

@@ -199,6 +199,7 @@ class OfData(Form):
     size: Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
     drop: list[str] = Field(default_factory=list)
     context: Annotated[int, Field(ge=2, le=LONGEST, strict=True)] | None = None
+    same_names: Literal["keep", "merge"] = "keep"
     seed: Seed = 0
 
 

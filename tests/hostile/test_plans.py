@@ -200,7 +200,7 @@ def tasks(own: dict[str, str], path: Path) -> dict[str, Task]:
         "build_large": {"dataset": own["table"], "name": "L", "width": 8, "depth": 2, "epochs": 1.0, "seed": 0},
         "import_data": {
             "path": str(path), "name": "D", "target": "y", "task": "classification", "drop": ["a"], "seed": 1,
-            "size": [8, 8], "context": 12,
+            "size": [8, 8], "context": 12, "same_names": "merge",
         },
         "inspect_model": {"path": str(path), "architecture": architecture},
         "check_model": pair,

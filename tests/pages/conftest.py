@@ -117,7 +117,7 @@ def running(ws: Workspace) -> Callable[..., Job]:
                     lane="long",
                     state="running",
                     device="cpu",
-                    slot="long:cpu",
+                    slot=queue.slot("long", "cpu"),
                     pid=os.getpid(),
                     pid_created=me().born,
                     created=time.time(),
