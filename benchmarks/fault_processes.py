@@ -138,7 +138,7 @@ def apps_killed(chance: random.Random, count: int, folder: Path) -> Outcome:
     environment = {**os.environ, "SURGERY_HOME": str(ws.home)}
     for number in range(count):
         command = [sys.executable, "-m", "surgery.cli", "--port", str(18_500 + number), "--no-browser"]
-        app = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        app = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(chance.uniform(0.5, 6.0))
         app.kill()
         app.wait(60)

@@ -296,7 +296,7 @@ def _limit(limits: Limits, *, each: bool) -> None:
 def _keep_to(readable: Sequence[str], writable: Sequence[str]) -> None:
     """Refuse, from here on, to open other files, to connect anywhere or to start programs."""
     installed = {path for path in (*sys.path, *sysconfig.get_paths().values(), sys.base_prefix, sys.prefix) if path}
-    ours = Path(__file__).parent  # where an editable install has it, no folder of sys.path does
+    ours = str(Path(__file__).parent)  # where an editable install has it, no folder of sys.path does
     inside = [str(Path(path).resolve()) for path in (*installed, ours)]
     allowed_to_read = (*inside, *_SYSTEM, *readable, *writable)
 
