@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.context import Context
 from surgery.errors import JobError
-from surgery.workspace import Workspace
+from surgery.workspace import Workspace, queue
 from surgery.workspace.rows import Job
 
 if TYPE_CHECKING:
@@ -206,7 +206,8 @@ def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
 
 
 def forget_old_exports(ws: Workspace) -> None:
-    """Exported files are copies: they go after a day."""
-    for folder in ws.exports.iterdir():
-        if time.time() - folder.stat().st_mtime > DAY:
+    """Exported files are copies: they go after a day; what else lies there stays."""
+    for job in queue.listing(ws.store, None):
+        folder = ws.exports / job.id
+        if folder.is_dir() and time.time() - folder.stat().st_mtime > DAY:
             shutil.rmtree(folder, ignore_errors=True)
