@@ -27,6 +27,6 @@ if trashed:
     label = plural("Trash: {count} version", "Trash: {count} versions", len(trashed))
     with st.expander(label, icon=":material/delete:"), panels.panel():
         versions.trash(ws, project, trashed)
-with st.expander(_("Events"), icon=":material/history:"), panels.panel():
+with st.expander(_("Activity log"), icon=":material/history:"), panels.panel():
     versions.events(ws, project)
 st.caption(_("{name} uses {size} on disk.").format(name=plain(project.name), size=format.size(ws.disk_use(project.id))))

@@ -244,7 +244,7 @@ def _events(ws: Workspace, project: str, fleet: Fleet) -> None:
     """What happened to it."""
     own = [event for event in ws.events(project, limit=500) if event.subject == fleet.id]
     rows: Sequence[Mapping[str, str]] = [{_("When"): format.ago(one.when), _("What"): plain(one.what)} for one in own]
-    with st.expander(_("Events"), icon=":material/history:", expanded=bool(fleet.back)):
+    with st.expander(_("Activity log"), icon=":material/history:", expanded=bool(fleet.back)):
         st.table(pd.DataFrame(rows), border="horizontal", hide_index=True)
 
 

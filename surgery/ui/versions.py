@@ -243,4 +243,4 @@ def events(ws: Workspace, project: Project) -> None:
         }
         for event in ws.events(project.id, 200)
     ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, alt=_("Events of this project"))
+    st.dataframe(pd.DataFrame(rows), hide_index=True, alt=_("Activity log of this project"))
