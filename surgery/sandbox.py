@@ -34,7 +34,10 @@ from surgery.errors import SurgeryError, from_json, to_json
 
 _log = logging.getLogger(__name__)
 _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR", "HOME")
-_OPERATOR = ("SURGERY_ARCHITECTURES",)  # the file of constructors that whoever started the product named
+_OPERATOR = (
+    "SURGERY_ARCHITECTURES",
+    "SURGERY_DATA_MEMORY",
+)  # the file of constructors that whoever started the product named
 _ADDED = {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
@@ -58,7 +61,7 @@ class Limits:
     seconds: int = 30  # of processor time
     memory: int = 512 << 20
     written: int = 0
-    patience: int = 2  # wall time allowed per second of processor time
+    patience: int = 4  # wall time allowed per second of processor time: the machine may be busy
 
 
 def call(

@@ -6,13 +6,11 @@ Samples themselves are read in blocks: what grows with a file is the bookkeeping
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-import psutil
-
+from surgery import machine
 from surgery.errors import DataError
 
-VARIABLE = "SURGERY_DATA_MEMORY"  # MB that one import may hold, instead of a share of the machine's
+VARIABLE = "SURGERY_DATA_MEMORY"  # what one import may hold ("8GB"), instead of a share of the machine's
 SHARE = 4  # an import may hold one part in so many of the machine's memory
 LEAST = 512 * 10**6
 PER_SAMPLE = 300  # bytes: hash, target, role and source of a sample, and what dealing roles needs
@@ -20,17 +18,17 @@ BLOCK_BYTES = 32 * 10**6  # values that are held at once, where one row alone is
 ROW_BYTES = 128 * 10**6  # one row or sample
 CELL = 131_072  # characters of one value of a table
 NAME = 1_000  # characters of a column's or class's name
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def memory() -> int:
-    """Bytes that one import may hold at once."""
-    if given := os.environ.get(VARIABLE, ""):
-        return int(float(given) * 1e6)
-    total = psutil.virtual_memory().total
-    if _CGROUP.is_file() and (allowed := _CGROUP.read_text().strip()).isdigit():  # a container's own limit
-        total = min(total, int(allowed))
-    return max(LEAST, total // SHARE)
+    """Bytes that one import may hold at once.
+
+    Raises:
+        DataError: SURGERY_DATA_MEMORY is no size.
+    """
+    if given := os.environ.get(VARIABLE, "").strip():
+        return machine.size(given, VARIABLE, DataError)
+    return max(LEAST, machine.memory() // SHARE)
 
 
 def check(name: str, samples: int) -> None:
@@ -44,7 +42,7 @@ def check(name: str, samples: int) -> None:
         raise DataError(
             f"{name!r} declares {samples:,} samples; importing them needs {figure(need)} of memory, "
             f"the limit is {figure(memory())}.",
-            f"Import a part of it, or raise the limit: set {VARIABLE} to more MB.",
+            f"Import a part of it, or raise the limit: set {VARIABLE}, for instance to 16GB.",
         )
 
 

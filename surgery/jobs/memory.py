@@ -18,6 +18,7 @@ from threading import Event, Thread
 
 import psutil
 
+from surgery import machine
 from surgery.errors import DeviceMemoryError, JobError
 
 VARIABLE = "SURGERY_MEMORY"
@@ -27,7 +28,6 @@ EVERY = 0.2  # seconds between two looks
 PATIENCE = 5.0  # seconds that a process has to give memory back after it was told
 FAR = 1.1  # times the limit: no patience beyond
 OVER = "Memory limit exceeded:"  # how the line begins that a process leaves in its log when it ends itself
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def limit_for(use: str) -> int:
@@ -37,37 +37,8 @@ def limit_for(use: str) -> int:
         JobError: SURGERY_MEMORY is no size.
     """
     if given := os.environ.get(VARIABLE, "").strip():
-        return parsed(given)
-    return max(min(LEAST, total()), int(SHARES[use] * total()))
-
-
-def parsed(text: str) -> int:
-    """ "8GB", "512 MB", "2GiB" or a plain number of bytes, in bytes.
-
-    Raises:
-        JobError: it is none of these, or less than 100 MB.
-    """
-    found = re.fullmatch(r"(\d{1,12}(?:\.\d+)?)\s*([KMGT]?)(I?)B?", text.strip().upper())
-    size = 0.0
-    if found is not None:
-        power = "_KMGT".index(found[2] or "_")
-        size = float(found[1]) * (1024 if found[3] else 1000) ** power
-    if not 10**8 <= size < 2**60:
-        raise JobError(f"{VARIABLE} is {text[:40]!r}, which is no size.", "Write for instance 8GB; the least is 100MB.")
-    return int(size)
-
-
-def total() -> int:
-    """The memory of this machine, or of the container that this process is in, in bytes."""
-    found = psutil.virtual_memory().total
-    for name in _CGROUPS:
-        try:
-            text = Path(name).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdigit():  # "max": no limit
-            found = min(found, int(text))
-    return found
+        return machine.size(given, VARIABLE, JobError)
+    return max(min(LEAST, machine.memory()), int(SHARES[use] * machine.memory()))
 
 
 def own() -> int:

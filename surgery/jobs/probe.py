@@ -35,7 +35,7 @@ from surgery.workspace import Workspace
 if TYPE_CHECKING:
     from surgery.jobs.probe_server import Oracle
 
-START = 30.0  # seconds within which a new probe must listen; it does so before it imports torch
+START = 60.0  # seconds within which a new probe must listen; it does so before it imports torch
 ANSWER = 120.0  # seconds for an answer, warming up included
 GRACE = 2.0  # seconds from asking a probe to end to killing it
 LIVE = 3  # probes at a time: each holds a model and its frontiers in memory

@@ -78,7 +78,7 @@ def attempt(path: Path, folder: Path) -> str:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give an image three seconds of processor time, so that those that take for ever take less of ours."""
-    monkeypatch.setattr(limited, "IMPORT", replace(limited.IMPORT, seconds=3))
+    monkeypatch.setattr(limited, "IMPORT", replace(limited.IMPORT, seconds=3, patience=30))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+from surgery import machine
 from surgery.errors import JobError
 from surgery.jobs import memory
 from tests.jobs.conftest import held
@@ -35,11 +36,11 @@ def test_what_is_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) 
 
 def test_without_one_it_is_a_share_of_the_machine_or_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SURGERY_MEMORY", raising=False)
-    monkeypatch.setattr(memory, "_CGROUPS", ())
-    assert memory.total() == psutil.virtual_memory().total
+    monkeypatch.setattr(machine, "_GROUPS", ())
+    assert machine.memory() == psutil.virtual_memory().total
     (tmp_path / "memory.max").write_text("max\n")
-    monkeypatch.setattr(memory, "_CGROUPS", (str(tmp_path / "memory.max"), str(tmp_path / "absent")))
-    assert memory.total() == psutil.virtual_memory().total
+    monkeypatch.setattr(machine, "_GROUPS", (str(tmp_path / "memory.max"), str(tmp_path / "absent")))
+    assert machine.memory() == psutil.virtual_memory().total
     (tmp_path / "memory.max").write_text("6000000000\n")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=10**11))
     assert memory.limit_for("long") == 3 * 10**9
