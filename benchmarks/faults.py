@@ -22,9 +22,13 @@ QUICK = 25  # faults of files of each family are divided by this in the quick fo
 
 def measure(*, quick: bool) -> dict[str, Any]:
     """How many faults were made, and what went wrong in all of them together."""
-    logging.getLogger("surgery").setLevel(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)
+    try:
+        found = [*_files(quick), *_processes(quick)]
+    finally:
+        logging.disable(logging.NOTSET)
     rows, total, made = [], Verdict(), 0
-    for name, count, verdict in [*_files(quick), *_processes(quick)]:
+    for name, count, verdict in found:
         rows.append(_row(name, count, verdict))
         if count is not None:
             made += count

@@ -79,6 +79,18 @@ def abandoned(home: Path) -> list[tuple[str, Path]]:
     return found
 
 
+def forget_locks(home: Path) -> None:
+    """Remove locks of this machine's dead that had no time to make their folder.
+
+    One that is taken at this very moment is removed at worst, and its folder is then taken for somebody else's.
+    """
+    for lock in (home / "staging").glob(f"*{_LOCK}"):
+        name = _STAGED.fullmatch(lock.name.removesuffix(_LOCK))
+        alone = not lock.with_name(lock.name.removesuffix(_LOCK)).exists()
+        if name and liveness.ours(name[2]) and alone and liveness.held(lock) is False:
+            lock.unlink(missing_ok=True)
+
+
 def remove_staging(folder: Path) -> None:
     """Remove a staging folder with its lock."""
     shutil.rmtree(folder, ignore_errors=True)

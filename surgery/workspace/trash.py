@@ -64,6 +64,7 @@ def sweep(store: Store) -> int:
         _set_aside(store, id)
         freed += files.size(folder)
         files.remove_staging(folder)
+    files.forget_locks(store.home)
     with store.read() as db:
         dead = fetch(db, select(tombstones))
     if dead and not liveness.held(store.home / BACKUP_LOCK):

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from surgery.errors import DiskFullError
 from surgery.network import store as models
-from surgery.workspace import Project, Workspace, files
+from surgery.workspace import Project, Workspace, files, liveness
 from tests.hostile import committer
 from tests.patients import mlp
 
@@ -177,3 +177,12 @@ def test_two_processes_commit_and_sweep_at_once(ws, project):
     assert [child.exitcode for child in children] == [0, 0]
     assert committer.corrupt(ws.store) == []
     assert [version.number for version in ws.versions(project.id)] == list(range(1, 18))
+
+
+def test_a_lock_whose_owner_had_no_time_for_its_folder_goes(ws, project):
+    left = ws.home / "staging" / f"{'0' * 10}.{liveness.here()}.lock"
+    left.touch()
+    with files.staging(ws.home, "abc123") as staged:
+        lock = staged.parent.with_name(f"{staged.parent.name}.lock")
+        Workspace(ws.home)
+        assert not left.exists() and lock.exists()

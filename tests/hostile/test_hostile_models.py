@@ -28,7 +28,7 @@ from tests.hostile.model_generators import (
 
 pytestmark = pytest.mark.hostile
 ROOT = Path(__file__).parents[2]
-SEEDS = 6  # of each family; the benchmark takes hundreds
+SEEDS = 3  # of each family; the benchmark takes hundreds
 SLOW = {"pickle: stream", "pickle: entries", "file: truncated", "file: bytes changed"}  # may start a process each
 PICTURES = "hf/image-classification"
 
