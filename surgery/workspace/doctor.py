@@ -53,7 +53,8 @@ def examine(home: Path) -> list[Finding]:
     store = _open(home)
     try:
         rows = _rows(store)
-        return [*_identity(store, rows), *_damaged(store, rows), *_unknown(home, rows), *_strangers(home)]
+        missing = [Finding(what, "the catalogue has lost it", "it is put back") for what in rebuild.lost(store)]
+        return [*_identity(store, rows), *missing, *_damaged(store, rows), *_unknown(home, rows), *_strangers(home)]
     finally:
         store.engine.dispose()
 
@@ -71,6 +72,7 @@ def repair(home: Path) -> list[str]:
     store = _open(home)
     try:
         done += _agree(store)
+        done += rebuild.put_back(store)
         rows = _rows(store)
         for kind, row in rows.values():
             done += _settle(store, kind, row)

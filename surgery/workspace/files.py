@@ -17,9 +17,10 @@ from pathlib import Path
 from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 
-from surgery.errors import DiskFullError
+from surgery.errors import DiskFullError, WorkspaceError
 from surgery.workspace import liveness
 
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_WORDS = ("no space left", "storagefull", "os error 28", "os error 27", "os error 122", "disk is full")
 _STAGED = re.compile(r"([0-9a-f]+)\.([0-9a-f]+\.[0-9a-f]+)")
@@ -28,14 +29,19 @@ _LOCK = ".lock"
 
 @contextmanager
 def full_disk_refused(what: str) -> Iterator[None]:
-    """Turn every way in which a full disk shows itself into one error.
+    """Turn every way in which a full disk shows itself into one error; and what may not be written, into words.
 
     Raises:
-        DiskFullError: naming `what` could not be written.
+        DiskFullError: naming `what` could not be written. WorkspaceError: the disk is read-only, or a right is missing.
     """
     try:
         yield
     except (OSError, SafetensorError, OperationalError) as error:
+        if isinstance(error, OSError) and error.errno in _FORBIDDEN:
+            raise WorkspaceError(
+                f"Nothing was changed: {what} could not be written: {error.strerror}.",
+                "Give yourself the right to write to the workspace's folder, or make its disk writable.",
+            ) from error
         if not _is_full(error):
             raise
         raise DiskFullError(

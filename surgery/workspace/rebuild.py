@@ -48,6 +48,38 @@ def take_up(store: Store, names: Sequence[str], aside: Aside) -> list[str]:
     return done
 
 
+def lost(store: Store) -> list[str]:
+    """What is missing around rows whose folders are there: "project ID" and "lineage of ID"."""
+    with store.read() as db:
+        there = set(db.scalars(select(projects.c.id)))
+        owners = {id for table in KINDS.values() for id in db.scalars(select(table.c.project))}
+        known, ids = set(db.scalars(select(lineage.c.version))), list(db.scalars(select(versions.c.id)))
+    return [f"project {id}" for id in sorted(owners - there)] + [f"lineage of {id}" for id in ids if id not in known]
+
+
+def put_back(store: Store) -> list[str]:
+    """Add the projects and lineages that `lost` names, from the folders' records."""
+    done = lost(store)
+    for kind, table in KINDS.items():
+        with store.read() as db:
+            rows = fetch(db, select(table).order_by(table.c.created))
+        for row in rows:
+            if {f"project {row['project']}", f"lineage of {row['id']}"} & set(done):
+                _around(store, kind, row)
+    return [f"Put back {what}." for what in done]
+
+
+def _around(store: Store, kind: str, row: Row) -> None:
+    told, project = _record(store, kind, store.home / kind / row["id"])
+    owner = {"id": row["project"], "name": project.get("name", f"{RECOVERED} {row['project'][:4]}")}
+    kept = (told or {}).get("kept")
+    with store.write() as db:
+        _project(db, owner)
+        if kind == "versions":
+            _version(db, row, _kept(store, row) if kept is None else kept)
+        _first_dataset(db, kind, row)
+
+
 def _record(store: Store, kind: str, folder: Path) -> tuple[Row | None, Row]:
     """The row and the project (id, name) that a folder tells of; None when it tells too little."""
     try:
@@ -143,14 +175,19 @@ def _add(store: Store, kind: str, row: Row, project: Mapping[str, Any]) -> str:
         db.execute(insert(table).values(**{**values, "state": "ready"}))
         if kind == "versions":
             _version(db, row, _kept(store, row) if kept is None else kept)
-        if kind == "datasets":
-            first = (projects.c.id == row["project"]) & projects.c.dataset.is_(None)
-            db.execute(update(projects).where(first).values(dataset=row["id"]))
+        _first_dataset(db, kind, row)
         what = f"took up {kind.removesuffix('s')} {row['name']!r} again from its folder"
         store.record(db, what, project=row["project"], subject=row["id"], digest=row["digest"])
     if row.get("checksum") is None:
         integrity.adopt(store, kind, row["id"])
     return f"Took up {kind}/{row['id']} {row['name']!r} again, in project {project['name']!r}."
+
+
+def _first_dataset(db: Connection, kind: str, row: Row) -> None:
+    """Put a dataset to use where its project uses none."""
+    if kind == "datasets":
+        first = (projects.c.id == row["project"]) & projects.c.dataset.is_(None)
+        db.execute(update(projects).where(first).values(dataset=row["id"]))
 
 
 def _project(db: Connection, project: Mapping[str, Any]) -> None:
@@ -174,14 +211,18 @@ def _version(db: Connection, row: Row, kept: Sequence[int] | None) -> None:
     owner = fetch(db, select(projects).where(projects.c.id == row["project"]))[0]
     highest = db.scalar(select(func.max(versions.c.number)).where(versions.c.project == row["project"]))
     values: Row = {"numbered": max(owner["numbered"], highest or 0)}
-    if owner["current"] is None or owner["outcome"] == OUTCOME:  # the project came back too: its newest one last
+    back = owner["current"] is None or owner["outcome"] == OUTCOME  # the project came back too: its newest one last
+    if back and row.get("state", "ready") == "ready":
         history = [*owner["history"], row["id"]]
         values |= {"current": row["id"], "history": history, "cursor": len(history) - 1, "outcome": OUTCOME}
     db.execute(update(projects).where(projects.c.id == row["project"]).values(**values))
 
 
 def _kept(store: Store, row: Row) -> list[int] | None:
-    told = json.loads((store.home / "versions" / row["id"] / "version.json").read_bytes())
+    try:
+        told = json.loads((store.home / "versions" / row["id"] / "version.json").read_bytes())
+    except (OSError, ValueError):  # its folder is gone or damaged
+        return None
     kept: list[int] | None = told.get("kept")
     if kept is None and row["parent"] is not None:
         parent = store.home / "versions" / row["parent"] / integrity.RECORD

@@ -13,7 +13,7 @@ import pytest
 from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 
-from surgery.errors import DiskFullError
+from surgery.errors import DiskFullError, WorkspaceError
 from surgery.network import store as models
 from surgery.workspace import Project, Workspace, files, liveness
 from tests.hostile import committer
@@ -97,13 +97,25 @@ def test_a_catalogue_that_cannot_grow(ws, project, monkeypatch):
     unharmed(ws, project)
 
 
-def test_other_errors_keep_their_name(ws, project, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_what_may_not_be_written_is_said(ws, project, monkeypatch, number):
     def save(model, folder):
-        raise PermissionError(errno.EACCES, "Permission denied")
+        raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
         patch.setattr(models, "save", save)
-        with pytest.raises(PermissionError):
+        with pytest.raises(WorkspaceError, match=rf"version 'cut' could not be written: {os.strerror(number)}. Give"):
+            ws.commit(project.id, mlp(), name="cut")
+    unharmed(ws, project)
+
+
+def test_other_errors_keep_their_name(ws, project, monkeypatch):
+    def save(model, folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "save", save)
+        with pytest.raises(OSError, match="Input/output error"):
             ws.commit(project.id, mlp(), name="cut")
     unharmed(ws, project)
 

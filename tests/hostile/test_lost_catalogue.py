@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +137,24 @@ def test_a_team_catalogue_is_not_forgotten_by_a_shell_without_its_variable(
     assert Workspace(tmp_path / "home").verify(version.id) == version.digest
     with pytest.raises(WorkspaceError, match="holds none of them"):
         Workspace(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("table", ["projects", "lineage", "versions", "datasets"])
+def test_rows_that_were_deleted_by_hand_come_back(home: Path, table: str) -> None:
+    ws = Workspace(home)
+    (project,) = ws.projects()
+    kept = [ws.kept(version.id) for version in ws.versions(project.id)]
+    with closing(sqlite3.connect(home / "catalogue.db")) as db, db:
+        db.execute(f"DELETE FROM {table}")
+    if table in ("versions", "datasets"):
+        shutil.rmtree(home / "backups")
+    assert any(finding.repair for finding in doctor.examine(home))
+    doctor.repair(home)
+    ws = Workspace(home)
+    assert [one.name for one in ws.projects()] == ["Boxes"] and ws.projects()[0].dataset
+    assert [ws.kept(version.id) for version in ws.versions(project.id)] == kept
+    assert ws.project(project.id).current == ws.versions(project.id)[2].id
+    assert not any(finding.repair for finding in doctor.examine(home))
 
 
 def test_what_is_not_whole_is_set_aside_not_erased(home: Path) -> None:
