@@ -3,7 +3,8 @@
 At least 500 in the full form, made by generators from a seed: model files and configurations through the reading child
 and everything that an import calls, data files through the limited child and the import, spoilt tasks through the
 submission of jobs, requests and websockets at a real server with a token and one without. An audit hook watches the
-processes that read for files opened elsewhere, programs, connections and planted code.
+process that reads model files and configurations for files opened elsewhere, programs, connections and planted code; of
+data files the folder is compared, of requests "opened elsewhere" counts those that were served.
 """
 
 from __future__ import annotations
