@@ -39,7 +39,7 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/installed-dev
-	$(BIN)/python -m benchmarks --quick scan whatif prune_exact pages jobs criticality coverage slices sensitivity map compress hostile faults
+	$(BIN)/python -m benchmarks --quick --all
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

@@ -1,5 +1,7 @@
 """Run benchmarks, hold them against targets.toml, print a table and write RESULTS.md.
 
+`--stale` lists the tables of RESULTS.md that were measured with other code than today's, and marks them there.
+
 Exit status: 0 when every target holds, 1 when one is missed, 2 when data is missing.
 """
 
@@ -8,16 +10,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
-import platform
 import sys
 import time
 import tomllib
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import results
 from benchmarks.bases import DataMissing
 
 HERE = Path(__file__).parent
@@ -65,21 +64,25 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def verdict(value: float | None, target: dict[str, Any], quick: bool) -> str:
-    """What became of one target; a goal alone cannot be missed, but what it is missed by is said."""
+    """What became of one target: of its threshold, of its goal, or of both."""
+    if quick and target.get("quick", {}).get("left_out"):
+        return "not checked"
     if value is None:
         return "missing"
-    if target.keys() <= {"goal", "remark", "quick"}:
-        return "goal reached" if value >= target["goal"] else f"holds, goal missed by {target['goal'] - value:.3g}"
-    return "holds" if holds(value, target, quick) else "MISSED"
+    told = []
+    if target.keys() & {"at_most", "at_least"}:
+        told.append("holds" if holds(value, target, quick) else "MISSED")
+    if "goal" in target:
+        short = value - target["goal"] if "at_most" in target else target["goal"] - value
+        told.append("goal reached" if short <= 0 else f"goal missed by {short:.3g}")
+    return ", ".join(told)
 
 
 def judge(name: str, figures: dict[str, Any], quick: bool) -> list[dict[str, Any]]:
-    """One row per target of a benchmark; a target without its figure is a miss, unless the quick form leaves it out."""
+    """One row per target of a benchmark; a target without its figure is a miss, or not checked by the quick form."""
     targets = tomllib.loads((HERE / "targets.toml").read_text())[name]
     judged = []
     for figure, target in targets.items():
-        if quick and target.get("quick", {}).get("left_out"):
-            continue
         value = figures.get(figure)
         judged.append(
             {
@@ -99,25 +102,6 @@ def remarks(name: str, judged: list[dict[str, Any]]) -> str:
     return "\n\n".join(f"{figure}: {targets[figure]['remark'].strip()}" for figure in missed)
 
 
-HEAD = """# Results
-
-Written by `python -m benchmarks`; not edited by hand. The seconds of a section are those of the run that wrote it:
-rows and bases kept from an earlier, interrupted run took theirs before.
-"""
-
-
-def write_results(name: str, command: str, seconds: float, body: str) -> None:
-    """Replace the section of one benchmark in RESULTS.md."""
-    file = HERE / "RESULTS.md"
-    old = file.read_text() if file.exists() else HEAD
-    sections = old.split("\n## ")
-    head = [s for s in sections[1:] if s.split("\n", 1)[0].strip() != name]
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    facts = f"{date.today().isoformat()} · {machine} · torch {version('torch')} · `{command}` · {seconds:.0f} s"
-    head.append(f"{name}\n\n{facts}\n\n{body}\n")
-    file.write_text("\n## ".join([sections[0].rstrip() + "\n", *sorted(s.rstrip() + "\n" for s in head)]))
-
-
 def run(name: str, options: argparse.Namespace) -> bool:
     """Run one benchmark; print and store what it found; True when all its targets hold."""
     start = time.monotonic()
@@ -132,8 +116,8 @@ def run(name: str, options: argparse.Namespace) -> bool:
     command = f"python -m benchmarks {name}{' --quick' if options.quick else ''}"
     print(f"\n## {name}\n\n{body}")
     if not options.quick:
-        write_results(name, command, time.monotonic() - start, body)
-    missed = [j["figure"] for j in judged if j["verdict"] in ("MISSED", "missing")]
+        results.record(name, command, time.monotonic() - start, body)
+    missed = [j["figure"] for j in judged if j["verdict"].startswith(("MISSED", "missing"))]
     print(f"\n{name}: {'all targets hold' if not missed else 'missed ' + ', '.join(missed)}")
     if options.json:
         with Path(options.json).open("a") as stream:
@@ -144,16 +128,28 @@ def run(name: str, options: argparse.Namespace) -> bool:
 def main() -> int:
     """Parse the command line and run what it names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--all", action="store_true", help="run every benchmark")
+    parser.add_argument("--stale", action="store_true", help="list the tables whose code has changed since")
     parser.add_argument("--quick", action="store_true", help="at most a minute each; nothing is written")
     parser.add_argument("--json", help="append the figures to this file")
     options = parser.parse_args()
-    try:
-        held = [run(name, options) for name in options.names]
-    except DataMissing as missing:
-        print(missing, file=sys.stderr)
-        return 2
-    return 0 if all(held) else 1
+    names = NAMES if options.all else options.names
+    unknown = [name for name in names if name not in NAMES]
+    if unknown or not (names or options.stale):
+        parser.error(f"no benchmark is called {', '.join(unknown)}" if unknown else f"name one of {', '.join(NAMES)}")
+    if options.stale:
+        results.refresh()
+        for section in results.stale():
+            print(f"{section.name}: {results.state(section)}")
+    held, missing = [], []
+    for name in names:
+        try:
+            held.append(run(name, options))
+        except DataMissing as reason:
+            missing.append(name)
+            print(f"\n## {name}\n\nnot run: {reason}", file=sys.stderr)
+    return 2 if missing else 0 if all(held) else 1
 
 
 if __name__ == "__main__":

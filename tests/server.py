@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surgery.workspace import Workspace
+from tests.patience import SECONDS
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 60.0  # seconds for a server to answer and for a page to come to rest
 
 
 @dataclass
@@ -85,10 +85,10 @@ def free_port() -> int:
 
 def wait_until_it_answers(server: Server) -> None:
     """Wait until it says that it is ready, or that a visitor must log in."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + SECONDS
     while True:
         try:
-            with urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=2) as answer:
+            with urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=SECONDS) as answer:
                 if answer.status == 200:
                     return
         except urllib.error.HTTPError as refused:

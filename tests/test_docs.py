@@ -12,6 +12,7 @@ import pytest
 
 import surgery
 from surgery.cli import parser
+from tests.patience import SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -27,7 +28,7 @@ def test_the_session_in_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     assert len([line for line in session.splitlines() if line]) <= 10
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", session], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", session], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS
     )
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
@@ -66,5 +67,5 @@ def test_importing_the_package_stays_cheap() -> None:
         "import sys, surgery, surgery.workspace, surgery.jobs, surgery.plan, surgery.operations.prune, surgery.cli;"
         "print([name for name in ('torch', 'umap', 'sklearn', 'streamlit') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=True)
     assert done.stdout.strip() == "[]"

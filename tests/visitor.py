@@ -13,8 +13,10 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from tests.patience import SECONDS
+
 STREAM = "/_stcore/stream"
-PATIENCE = 60.0  # seconds
+PATIENCE = SECONDS
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, Page, TimeoutError, expect, sync_playwr
 
 from surgery.jobs import probe
 from surgery.workspace import Workspace
-from tests.server import PATIENCE, Server, serving, used_workspace
+from tests.patience import MILLISECONDS
+from tests.server import Server, serving, used_workspace
 
 CHROMIUM = os.environ.get("SURGERY_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = (
@@ -74,6 +75,8 @@ def tab(chromium: Browser) -> Iterator[Callable[[str], Page]]:
 def opening(chromium: Browser, url: str) -> Iterator[Page]:
     """A page in a profile of its own, closed at the end."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(MILLISECONDS)
+    expect.set_options(timeout=MILLISECONDS)  # the default, 5 s, is a claim about the machine
     try:
         page = context.new_page()
         page.goto(url)
@@ -86,17 +89,17 @@ def opening(chromium: Browser, url: str) -> Iterator[Page]:
 def settle(page: Page) -> None:
     """Wait until the script has run, the server is connected and nothing has failed."""
     app = page.get_by_test_id("stApp")
-    expect(app).to_have_attribute("data-test-connection-state", "CONNECTED", timeout=PATIENCE * 1000)
-    expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=PATIENCE * 1000)
+    expect(app).to_have_attribute("data-test-connection-state", "CONNECTED", timeout=MILLISECONDS)
+    expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=MILLISECONDS)
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
 def downloaded(page: Page, button: str | re.Pattern[str]) -> Path:
     """The file that a button gives; a click that meets a page being drawn anew is lost, and is made again."""
-    for _ in range(5):
+    for _ in range(40):
         settle(page)
         try:
-            with page.expect_download(timeout=6_000) as download:
+            with page.expect_download(timeout=15_000) as download:
                 page.get_by_role("button", name=button).click()
             return Path(download.value.path())
         except TimeoutError:

@@ -7,7 +7,10 @@ from typing import TypeVar
 
 from playwright.sync_api import Locator, Page, expect
 
-PATIENCE = 60_000  # ms
+from tests.browser.conftest import settle
+from tests.patience import MILLISECONDS
+
+PATIENCE = MILLISECONDS
 Result = TypeVar("Result")
 WHERE = """(plot, id) => {
   for (const trace of plot._fullData) {
@@ -46,10 +49,11 @@ def click(page: Page, neuron: int) -> None:
 
 def surely(act: Callable[[], Result], shown: Locator) -> Result:
     """Do it until its effect is shown: what meets a figure being drawn anew is lost."""
-    for _ in range(4):
+    for _ in range(40):
         result = act()
+        settle(shown.page)
         try:
-            expect(shown).to_be_visible(timeout=PATIENCE / 4)
+            expect(shown).to_be_visible(timeout=15_000)
             return result
         except AssertionError:
             continue

@@ -20,6 +20,7 @@ from surgery.network.size import bytes_of
 from surgery.workspace import Workspace
 from tests.browser.conftest import Server, downloaded, opening, settle
 from tests.browser.desk import SLOW, Desk
+from tests.patience import SECONDS
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("few_bits")]
 ELSEWHERE = """
@@ -98,7 +99,7 @@ def test_the_small_file_is_taken_away_and_opens_without_the_product(desk: Desk, 
     model = desk.ws.model(made.id)
     x = model.input.example(4)
     save_file({"x": x}, tmp_path / "x.safetensors")
-    subprocess.run([sys.executable, "-I", "-c", ELSEWHERE, "small"], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([sys.executable, "-I", "-c", ELSEWHERE, "small"], cwd=tmp_path, check=True, timeout=SECONDS)
     with torch.no_grad():
         assert float((load_file(tmp_path / "y.safetensors")["y"] - model(x)).abs().max()) <= 1e-5
     desk.undo()

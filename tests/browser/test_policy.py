@@ -14,9 +14,10 @@ from surgery.workspace import Workspace
 from tests.browser import mouse
 from tests.browser.conftest import Server, opening, settle
 from tests.pages.patients import Patient, admit
+from tests.patience import MILLISECONDS
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("policy")]
-SLOW = 60_000  # ms: a figure on a busy machine
+SLOW = MILLISECONDS
 REFUSED = re.compile(r"content.security.policy|refused to|blocked", re.IGNORECASE)
 
 

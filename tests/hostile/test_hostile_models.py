@@ -25,6 +25,7 @@ from tests.hostile.model_generators import (
     places,
     pointers,
 )
+from tests.patience import SECONDS
 
 pytestmark = pytest.mark.hostile
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ class Reader:
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     made = Reader(tmp_path_factory.mktemp("hostile") / "upload")
     yield made
-    made.process.communicate(timeout=60)
+    made.process.communicate(timeout=SECONDS)
 
 
 def assert_harmless(cases: list[list[Any]], ends: list[dict[str, Any]]) -> None:

@@ -20,6 +20,7 @@ import pytest
 from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
 
 from surgery.workspace import Workspace
+from tests.patience import SECONDS
 from tests.server import ROOT, Server, serving, used_workspace
 from tests.visitor import STREAM, Answer, ask, cookie_of, log_in, raw, refusal, session_of, stream
 
@@ -194,7 +195,7 @@ def test_five_large_uploads_of_a_stranger_take_no_memory(locked: Server) -> None
     process = psutil.Process(locked.process.pid)
     before = process.memory_info().rss
     for _ in range(5):
-        with socket.create_connection(("127.0.0.1", locked.port), timeout=60) as wire:
+        with socket.create_connection(("127.0.0.1", locked.port), timeout=SECONDS) as wire:
             head = f"PUT /_stcore/upload_file/a/b HTTP/1.1\r\nHost: 127.0.0.1:{locked.port}\r\n"
             wire.sendall(f"{head}Content-Length: {60 * MB}\r\n\r\n".encode())
             with contextlib.suppress(ConnectionError):
@@ -301,7 +302,7 @@ def upload(port: int, session: str, xsrf: str, chunks: Iterator[bytes]) -> tuple
     )
     part = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
     sent = 0
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as wire:
         wire.sendall(head.encode() + f"{len(part):x}\r\n".encode() + part + b"\r\n")
         with contextlib.suppress(ConnectionError):
             for chunk in chunks:
@@ -397,7 +398,7 @@ def test_an_interrupted_server_ends_at_once_though_pages_are_open(tmp_path: Path
     with serving(used_workspace(tmp_path / "home"), tmp_path) as running, stream(running.port) as page:
         assert session_of(page)
         running.process.send_signal(signal.SIGINT)
-        running.process.wait(timeout=30)
+        running.process.wait(timeout=SECONDS)
 
 
 def test_the_next_start_removes_abandoned_uploads(tmp_path: Path) -> None:

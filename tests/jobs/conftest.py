@@ -16,6 +16,7 @@ from surgery.jobs import Job, kinds
 from surgery.workspace import Project, Workspace, liveness, queue
 from surgery.workspace.queue import Worker
 from tests.jobs import sleeper
+from tests.patience import SECONDS
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def submit(ws: Workspace, project: Project) -> Callable[..., Job]:
 def ended(ws: Workspace) -> Callable[..., Job]:
     """Wait for the end of a job."""
 
-    def ended(job: Job, patience: float = 60.0) -> Job:
+    def ended(job: Job, patience: float = SECONDS) -> Job:
         wait_until(lambda: not jobs.status(ws, job.id, engine=sleeper.ENGINE).active, f"{job.title} ends", patience)
         return jobs.status(ws, job.id, engine=sleeper.ENGINE)
 
@@ -101,7 +102,7 @@ def held(ws: Workspace) -> list[str]:
         return [row["slot"] for row in queue.holders(db)]
 
 
-def wait_until(happened: Callable[[], bool], what: str, patience: float = 60.0) -> None:
+def wait_until(happened: Callable[[], bool], what: str, patience: float = SECONDS) -> None:
     """Look ten times a second, fail after `patience` seconds."""
     end = time.monotonic() + patience
     while not happened():

@@ -88,11 +88,11 @@ def test_a_cancelled_job_leaves_its_best_candidate_as_an_unfinished_version(
     job = jobs.submit(
         ws, {"kind": "plan", "plan": plan_of(patient, steps=20, epochs=40)}, project=project.id, title="Compress"
     )
-    wait_until(lambda: len(candidates.listing(jobs.status(ws, job.id))) >= 2, "two candidates", 60)
+    wait_until(lambda: len(candidates.listing(jobs.status(ws, job.id))) >= 2, "two candidates")
     cancelled = jobs.cancel(ws, job.id, engine=LOCAL)
     assert cancelled.state == "cancelled"
     (taking,) = [one for one in jobs.jobs(ws, project.id) if one.kind == "take"]
-    wait_until(lambda: not jobs.status(ws, taking.id).active, "the unfinished version is made", 60)
+    wait_until(lambda: not jobs.status(ws, taking.id).active, "the unfinished version is made")
     done = jobs.status(ws, taking.id)
     assert done.state == "done", done.reason
     version = ws.version(done.result["version"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ from surgery import machine
 from surgery.errors import JobError
 from surgery.jobs import memory
 from tests.jobs.conftest import held
+from tests.patience import until
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,7 @@ def test_who_gives_memory_back_lives_on(monkeypatch: pytest.MonkeyPatch) -> None
     watch = memory.Watch(
         100, told=lambda: said.append("told"), end=lambda: said.append("ended"), measure=lambda: taken.pop(0)
     ).start()
-    end = time.monotonic() + 10
-    while len(taken) > 99_950:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: len(taken) <= 99_950, "fifty measurements")
     watch.stop()
     assert said == ["told"]
 

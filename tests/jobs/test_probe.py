@@ -34,6 +34,7 @@ from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
 from surgery.workspace import Workspace
+from tests.patience import SECONDS, until
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +62,6 @@ def opened(tmp_path_factory: pytest.TempPathFactory, pico_table: Dataset) -> Ite
 
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_a_real_probe_answers_refuses_and_comes_back(
@@ -160,7 +154,7 @@ def serving(folder: Path, oracle: Callable[[], Any] = Echo, idle: float = 60.0) 
         yield card
     finally:
         server.questions.put(None)
-        thread.join(10)
+        thread.join(SECONDS)
         assert not thread.is_alive()
 
 
@@ -216,8 +210,8 @@ def test_errors_keep_their_class_and_the_probe_lives_on(ws: Any) -> None:
 def test_a_slow_answer_is_not_waited_for_and_a_ping_is_answered_meanwhile(ws: Any) -> None:
     with serving(probe.place(ws, "v", "d", "cpu")):
         with pytest.raises(JobError, match="did not answer within 0 s"):
-            ask(ws, "sleep", seconds=1.0, timeout=0.2)
-        assert ask(ws, "ping", timeout=0.5)["state"] == "ready"
+            ask(ws, "sleep", seconds=2.0, timeout=0.2)
+        assert ask(ws, "ping", timeout=SECONDS)["state"] == "ready"
 
 
 def test_a_ping_while_warming_up(ws: Any) -> None:
@@ -269,9 +263,9 @@ def test_idle_probes_are_stopped_by_age(ws: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(probe, "_end", lambda card: None)  # this process serves them
     first, second = probe.place(ws, "v", "a", "cpu"), probe.place(ws, "v", "b", "cpu")
     with serving(first), serving(second):
-        time.sleep(0.3)
-        probe._exchange(Card.of(second), {"what": "hello"}, 5)
-        assert probe.stop_idle(ws, seconds=0.25) == 1
+        time.sleep(2.0)
+        probe._exchange(Card.of(second), {"what": "hello"}, SECONDS)
+        assert probe.stop_idle(ws, seconds=1.9) == 1
         until(lambda: not (first / CARD).exists())
         assert (second / CARD).exists()
         assert probe.stop_idle(ws, seconds=100) == 0
@@ -283,7 +277,7 @@ def test_a_new_probe_ends_the_one_that_waited_longest(ws: Any, monkeypatch: pyte
     first, second = probe.place(ws, "v", "a", "cpu"), probe.place(ws, "v", "b", "cpu")
     with serving(first), serving(second):
         time.sleep(0.1)
-        probe._exchange(Card.of(first), {"what": "hello"}, 5)
+        probe._exchange(Card.of(first), {"what": "hello"}, SECONDS)
         probe._make_room(ws)
         until(lambda: not (second / CARD).exists())
         assert (first / CARD).exists()
@@ -342,7 +336,7 @@ def test_a_probe_ends_when_all_who_asked_are_gone(tmp_path: Path) -> None:
     time.sleep(0.2)
     assert thread.is_alive() and not server.abandoned(), "one who asked still lives"
     killed(second)
-    thread.join(10)
+    thread.join(SECONDS)
     assert not thread.is_alive() and not (tmp_path / CARD).exists()
 
 
@@ -370,7 +364,7 @@ def test_a_probe_that_computes_for_nobody_is_ended_and_leaves_nothing(
     Path(card.address).parent.mkdir()  # here the process goes on, and closes its socket in order
     Path(card.address).touch()
     release.set()
-    thread.join(10)
+    thread.join(SECONDS)
 
 
 def test_a_real_probe_ends_with_the_server_that_started_it(opened: tuple[Workspace, str, str]) -> None:
@@ -384,10 +378,7 @@ def test_a_real_probe_ends_with_the_server_that_started_it(opened: tuple[Workspa
     assert card is not None and card.pid == pid
     assert psutil.Process(pid).environ()["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "1"
     killed(server)
-    end = time.monotonic() + 60
-    while not gone(pid):
-        assert time.monotonic() < end, "the probe lives on"
-        time.sleep(0.1)
+    until(lambda: gone(pid), "the end of the probe")
     assert not (folder / CARD).exists() and not Path(card.address).parent.exists()
 
 
@@ -410,10 +401,7 @@ def test_a_probe_whose_starter_died_before_it_asked_ends_too(opened: tuple[Works
     assert server.stdout is not None
     pid = int(server.stdout.readline())
     killed(server)
-    end = time.monotonic() + 60
-    while not gone(pid):
-        assert time.monotonic() < end, "the probe lives on"
-        time.sleep(0.1)
+    until(lambda: gone(pid), "the end of the probe")
 
 
 def test_what_a_killed_probe_left_goes_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,7 +262,7 @@ def test_sensitivity_is_measured_within_its_time_and_goes_on_from_there(ws, vers
 def test_a_projection_follows_on_a_scan(ws, project, version, data):
     task = {"kind": "scan", "version": version.id, "dataset": data.id, "params": {}}
     job = jobs.submit(ws, task, project=project.id, title="Scan v1")
-    wait_until(lambda: len(jobs.jobs(ws, project.id)) == 2 and not any(j.active for j in jobs.jobs(ws)), "both", 120)
+    wait_until(lambda: len(jobs.jobs(ws, project.id)) == 2 and not any(j.active for j in jobs.jobs(ws)), "both")
     projected, scanned = jobs.jobs(ws, project.id)
     assert (scanned.id, scanned.state, projected.state) == (job.id, "done", "done"), projected.reason
     assert (projected.kind, projected.title, projected.who) == ("projection", "Scan v1: projection", "ada")
@@ -270,7 +270,7 @@ def test_a_projection_follows_on_a_scan(ws, project, version, data):
 
 def test_from_submission_to_undo_in_a_real_worker(ws, project, version, data):
     job = jobs.submit(ws, {"kind": "plan", "plan": cut(version, data)}, project=project.id, title="Cut")
-    wait_until(lambda: not jobs.status(ws, job.id).active, "the plan ends", 120)
+    wait_until(lambda: not jobs.status(ws, job.id).active, "the plan ends")
     done = jobs.status(ws, job.id)
     assert done.state == "done", done.reason
     made = ws.version(done.result["version"])

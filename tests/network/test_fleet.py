@@ -18,6 +18,7 @@ from surgery.network.cuts import cuts_of
 from surgery.network.fleet import Fleet
 from surgery.network.model import Model
 from surgery.network.size import distinct
+from tests.patience import SECONDS
 from tests.patients import fleet
 
 
@@ -136,7 +137,7 @@ def test_the_bundle_loads_without_this_product(tmp_path: Path, shares: dict[str,
         "assert list(one) == ['stranger'] and torch.equal(one['stranger'], said['stranger'])\n"
         "assert not [name for name in sys.modules if name.split('.')[0] == 'surgery'], sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path / "bundle", timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path / "bundle", timeout=SECONDS)
 
 
 def test_networks_in_it_are_plain_modules(shares: dict[str, tuple[str, Share]]) -> None:

@@ -19,6 +19,7 @@ from surgery.network.cost import bytes_of
 from surgery.network.load import reopen
 from surgery.network.model import Model
 from surgery.network.read import read
+from tests.patience import SECONDS
 from tests.patients import digits
 
 
@@ -76,6 +77,6 @@ def test_the_exported_loader_reads_few_bits_in_a_process_of_its_own(tmp_path: Pa
         f"import sys; sys.path.insert(0, {str(tmp_path / 'out')!r}); import torch; from loader import load; "
         f"x = torch.load({str(tmp_path / 'x.pt')!r}); torch.save(load()(x), {str(tmp_path / 'y.pt')!r})"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=SECONDS)
     with torch.no_grad():
         torch.testing.assert_close(torch.load(tmp_path / "y.pt").detach(), model(x), rtol=1e-5, atol=1e-5)

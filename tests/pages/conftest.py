@@ -22,6 +22,7 @@ from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
 from surgery.workspace import Job, Project, Version, Workspace, catalogue, queue
+from tests.patience import SECONDS
 
 ROOT = Path(__file__).parents[2]
 OpenPage = Callable[..., AppTest]
@@ -90,7 +91,7 @@ def open_page(ws: Workspace, running_server: None) -> OpenPage:
     """Run the app on a page, as a link with that query would."""
 
     def open_page(name: str = "home", **query: str) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS)
         app.query_params.update(query)
         app.run()
         if name != "home":

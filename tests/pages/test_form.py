@@ -14,10 +14,11 @@ from surgery.ui.form import form
 from surgery.ui.lineage import tree
 from surgery.ui.messages import plural
 from surgery.workspace import Version
+from tests.patience import SECONDS
 
 
 def test_each_type_has_its_widget_and_default() -> None:
-    app = AppTest.from_function(_form).run()
+    app = AppTest.from_function(_form, default_timeout=SECONDS).run()
     assert app.session_state["values"] == {"ids": (1, 2), "fill": "mean", "epochs": 3, "rate": 1e-3, "safe": True}
     assert [field.label for field in app.number_input] == ["Epochs", "Learning rate"]
     epochs, rate = app.number_input
@@ -30,12 +31,12 @@ def test_each_type_has_its_widget_and_default() -> None:
 
 
 def test_a_picker_goes_before_the_widget() -> None:
-    app = AppTest.from_function(_picked).run()
+    app = AppTest.from_function(_picked, default_timeout=SECONDS).run()
     assert app.session_state["values"] == {"layer": "conv2", "count": 7}
 
 
 def test_an_optional_field_may_stay_empty() -> None:
-    app = AppTest.from_function(_optional).run()
+    app = AppTest.from_function(_optional, default_timeout=SECONDS).run()
     assert app.session_state["values"] == {"limit": None}
     app.toggle[0].set_value(True).run()
     assert app.session_state["values"] == {"limit": 0.5}

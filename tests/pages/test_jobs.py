@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from surgery.ui import joblist
 from surgery.workspace import Job, Project, Workspace, queue
 from tests.pages.conftest import OpenPage, failures
+from tests.patience import SECONDS
 
 
 def test_nothing_is_running(open_page: OpenPage, project: Project) -> None:
@@ -44,7 +45,7 @@ def test_points_are_read_on_from_where_the_last_look_stopped(
 ) -> None:
     job = running(project.id)
     say(job, '{"point": {"loss": 0.9}}')
-    app = AppTest.from_function(_points, args=(str(ws.home), job.id)).run()
+    app = AppTest.from_function(_points, args=(str(ws.home), job.id), default_timeout=SECONDS).run()
     assert app.session_state["seen"] == [{"loss": 0.9}]
     say(job, '{"point": {"loss": 0.5}}')
     app.run()

@@ -15,6 +15,7 @@ from surgery.ui import layer_boxes, model_quality, scans
 from surgery.workspace import Workspace
 from tests.pages.conftest import failures
 from tests.pages.patients import Patient, admit, answer_in_place
+from tests.patience import SECONDS
 
 OpenPage = Callable[..., AppTest]
 
@@ -35,7 +36,7 @@ def tab(patient: Patient, **query: str) -> AppTest:
         assert seen is not None
         model_tab.show(view, seen)
 
-    app = AppTest.from_function(script, default_timeout=60)
+    app = AppTest.from_function(script, default_timeout=SECONDS)
     app.query_params.update({**patient.link, **query})
     return app.run()
 

@@ -16,6 +16,7 @@ from surgery.errors import SurgeryError
 from surgery.ui import panels, shell, state
 from surgery.workspace import Job, Project, Version, Workspace
 from tests.pages.conftest import ROOT, OpenPage, failures
+from tests.patience import SECONDS
 
 
 def test_every_page_begins_with_the_guard() -> None:
@@ -29,7 +30,7 @@ def test_every_page_begins_with_the_guard() -> None:
 
 def test_a_page_run_past_the_app_goes_back_through_it(ws: Workspace, project: Project) -> None:
     """Without the fixture `running_server`, AppTest runs the page's file directly, as a fresh server does."""
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=SECONDS).run()
     app.query_params["project"] = project.id
     app.switch_page("pages/versions.py").run()
     assert "No jobs running" in links(app)
@@ -123,7 +124,7 @@ def test_the_bar_counts_running_jobs_and_the_end_is_greeted(
 
 
 def test_an_error_stays_inside_its_panel() -> None:
-    app = AppTest.from_function(_two_panels).run()
+    app = AppTest.from_function(_two_panels, default_timeout=SECONDS).run()
     (shown,) = failures(app)
     assert "Row 7 has no label" in shown
     assert "Likely cause:" in shown
@@ -133,7 +134,7 @@ def test_an_error_stays_inside_its_panel() -> None:
 
 
 def test_an_unexpected_error_is_no_traceback_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    app = AppTest.from_function(_broken_panel).run()
+    app = AppTest.from_function(_broken_panel, default_timeout=SECONDS).run()
     (shown,) = failures(app)
     assert "Something failed" in shown
     assert "secret path" not in shown + app.code[0].value
@@ -143,12 +144,12 @@ def test_an_unexpected_error_is_no_traceback_and_is_logged(caplog: pytest.LogCap
 
 
 def test_code_in_an_advice_is_shown_as_code() -> None:
-    app = AppTest.from_function(_advice_with_code).run()
+    app = AppTest.from_function(_advice_with_code, default_timeout=SECONDS).run()
     assert app.code[-1].value == "import torch\ntorch.save(x)"
 
 
 def test_names_cannot_draw_links_or_images() -> None:
-    app = AppTest.from_function(_hostile_name).run()
+    app = AppTest.from_function(_hostile_name, default_timeout=SECONDS).run()
     assert app.markdown[0].value == r"\!\[x\]\(http\://evil/p\.png\) \:red\[hot\] \$a\$"
 
 
