@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surgery.context import Context
-from surgery.edit.guard import Guard
 from surgery.edit.parts import Free, Held
 from surgery.errors import DataError, SurgeryError
 from surgery.network.model import Model
@@ -25,7 +24,27 @@ if TYPE_CHECKING:
     from surgery.data.rows import Ids
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of outputs and of the output (or target) that is right
+Vary = Callable[[Tensor, torch.Generator], Tensor]  # training samples -> as many like them
+TAUGHT = 0.7  # the teacher's share of the loss
+TEMPERATURE = 2.0  # by which the outputs of both are softened
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
+
+class Watch(Protocol):
+    """What looks at a model while it is trained: `edit.guard.Guard`, or `edit.finetune.Best`."""
+
+    every: int  # steps between two looks
+    good: dict[str, Tensor]  # the state that is the result
+
+    def begin(self, module: nn.Module) -> None:
+        """Look at the state before the first step."""
+
+    def passes(self, module: nn.Module) -> bool:
+        """Look; False when an older state was put back."""
+
+    @property
+    def spent(self) -> bool:
+        """Whether training ends here."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +65,11 @@ def tune(
     batch: int = 64,
     decay: float = 0.0,
     free: Free | None = None,
-    guard: Guard | None = None,
+    guard: Watch | None = None,
     replay: Replay | None = None,
     among: Tensor | None = None,
+    teacher: Model | None = None,
+    vary: Vary | None = None,
 ) -> Model:
     """A copy of `model` trained for `epochs` on the role train, with AdamW and a cosine schedule from `rate`.
 
@@ -58,8 +79,9 @@ def tune(
     epochs: a part of one takes that share of the samples, in a seeded order. decay: AdamW's weight decay. free: what
     may move, by `edit.parts`; all else stays bit for bit. guard: looks every few steps; when it goes back, the rate is
     halved, and at the end the last state that it kept is the result. replay: older samples mixed into every batch.
-    among: int64[k], rising, the only outputs that the loss compares; samples of other classes are left out. Same seed,
-    same weights.
+    among: int64[k], rising, the only outputs that the loss compares; samples of other classes are left out. teacher: a
+    model whose outputs the new one learns beside the labels, as a share TAUGHT of the loss; it knows all its classes.
+    vary: changes each batch of samples before both see it. Same seed, same weights.
 
     Raises:
         DataError: there is nothing labelled to train on.
@@ -72,6 +94,8 @@ def tune(
     tuned = replace(model, module=module)
     batches = _Batches(model, data, ids, epochs, batch, ctx, replay)
     loss_of = _cross_entropy(among) if model.task == "classification" else _squared_error(data)
+    lesson = _Lesson(tuned, loss_of, teacher, ctx) if teacher is not None else None
+    generator = torch.Generator().manual_seed(ctx.seed)
     movable = [parameter.requires_grad for parameter in module.parameters()]
     held = Held(module, free) if free is not None else None
     moving = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -83,7 +107,9 @@ def tune(
         torch.manual_seed(ctx.seed)
         stack.enter_context(_training(module, held))
         for done, (x, y) in enumerate(batches, 1):
-            value = loss_of(*tuned.lessons(x, y, module(x)))
+            x = x if vary is None else vary(x, generator)
+            out = module(x)
+            value = loss_of(*tuned.lessons(x, y, out)) if lesson is None else lesson(x, y, out)
             if not torch.isfinite(value):
                 raise SurgeryError("The loss became NaN while tuning.", "Lower the learning rate and run again.")
             optimizer.zero_grad()
@@ -103,11 +129,45 @@ def tune(
                 if guard.spent:
                     break
                 stack.enter_context(_training(module, held))
+    if lesson is not None:
+        lesson.close()
     if guard is not None:
         module.load_state_dict(guard.good)
     for parameter, before in zip(module.parameters(), movable, strict=True):
         parameter.requires_grad_(before)
     return replace(model, module=module.eval().to("cpu"))
+
+
+class _Lesson:
+    """The loss of a model that learns from a teacher beside the labels.
+
+    Of a classification, the teacher's part is the divergence of softened outputs, times the square of the temperature
+    (Hinton et al., arXiv 1503.02531); of a regression, the squared difference in units of the target's spread.
+    """
+
+    def __init__(self, model: Model, loss_of: Loss, teacher: Model, ctx: Context) -> None:
+        self.model, self.loss_of = model, loss_of
+        self.module = copy.deepcopy(teacher.module).eval().to(ctx.device)
+        self.teacher = replace(teacher, module=self.module)
+        self.columns = torch.tensor([teacher.classes.index(name) for name in model.classes], device=ctx.device)
+
+    def __call__(self, x: Tensor, y: Tensor, out: Any) -> Tensor:
+        """The loss of what the module gave for x."""
+        found, right = self.model.lessons(x, y, out)
+        with torch.no_grad():
+            said, _ = self.teacher.lessons(x, y, self.module(x))
+        said = said[:, self.columns]
+        if self.model.task == "regression":
+            taught = self.loss_of(found, said.squeeze(-1))
+        else:
+            soft = F.log_softmax(found / TEMPERATURE, 1)
+            taught = F.kl_div(soft, F.log_softmax(said / TEMPERATURE, 1), reduction="batchmean", log_target=True)
+            taught = taught * TEMPERATURE**2
+        return (1 - TAUGHT) * self.loss_of(found, right) + TAUGHT * taught
+
+    def close(self) -> None:
+        """Leave no copy on the device."""
+        self.module.to("cpu")
 
 
 def samples_among(model: Model, data: Dataset, ids: Ids, among: Tensor | None) -> Ids:

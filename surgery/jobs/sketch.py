@@ -11,6 +11,7 @@ from torch import Tensor
 
 from surgery.analysis import slices
 from surgery.context import Context
+from surgery.edit import finetune
 from surgery.edit.evaluate import predict, training_ids
 from surgery.edit.parts import rows_of, share_of
 from surgery.errors import PlanError
@@ -51,7 +52,8 @@ def compressed(probe: WhatIf, operation: Compress, plan: Plan) -> dict[str, Any]
     keep, small = descent.sketch()
     before = probe.recording.outputs
     after = predict(small, probe.data, probe.probes.ids, Context(probe.device))
-    passes = (operation.steps + 2) * (SETTLED + operation.epochs * len(training_ids(probe.data)) * STEP)
+    tuned = finetune.passes(probe.data, operation.epochs, rate=operation.rate)
+    passes = (operation.steps + 2) * (SETTLED + tuned)
     return {
         "title": operation.title,
         "asked": None,
@@ -153,7 +155,7 @@ def forgotten(probe: WhatIf, operation: Forget, plan: Plan) -> dict[str, Any]:
     after = before.new_full(before.shape, -torch.inf)  # outputs that are gone never win
     places = [probe.model.classes.index(name) for name in small.classes]
     after[:, places] = predict(small, work.rest, probes.ids, Context(probe.device))
-    train = len(training_ids(probe.data))
+    tuned = finetune.passes(work.rest, operation.epochs, rate=operation.rate)
     return {
         "title": operation.title,
         "forgets": list(operation.classes),
@@ -169,7 +171,7 @@ def forgotten(probe: WhatIf, operation: Forget, plan: Plan) -> dict[str, Any]:
         "n": len(probes.ids),
         "from_cut": 0.0,
         "sizes": sizes(probe.model, small),
-        "job_seconds": probe.seconds_for(6 * SETTLED + operation.epochs * train * STEP),
+        "job_seconds": probe.seconds_for(6 * SETTLED + tuned),
     }
 
 

@@ -8,6 +8,7 @@ import torch
 
 from surgery.analysis.variability import dense_units
 from surgery.context import Context
+from surgery.edit import finetune
 from surgery.edit.evaluate import quality, training_ids
 from surgery.edit.few_bits import FewBits
 from surgery.edit.size import Sizes
@@ -90,8 +91,8 @@ def slimmed(probe: WhatIf, operation: SlimMlp, plan: Plan) -> dict[str, Any]:
                 "quality": quality(work.slim(epsilon)[0], probe.data, probe.probes.ids, ctx),
             }
         )
-    tuned = len(rows) + (LAYERS if operation.layers else 0) + (3 if operation.controls else 0)
-    train = len(training_ids(probe.data))
+    times = len(rows) + (LAYERS if operation.layers else 0) + (3 if operation.controls else 0)
+    tuned = finetune.passes(probe.data, operation.epochs, rate=operation.rate)
     return {
         "title": operation.title,
         "slims": rows,
@@ -102,5 +103,5 @@ def slimmed(probe: WhatIf, operation: SlimMlp, plan: Plan) -> dict[str, Any]:
         "tolerance": operation.tolerance,
         "split": probe.probes.split,
         "n": len(probe.probes.ids),
-        "job_seconds": probe.seconds_for(tuned * operation.epochs * train * STEP),
+        "job_seconds": probe.seconds_for(times * tuned),
     }

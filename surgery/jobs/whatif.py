@@ -24,6 +24,7 @@ from surgery.analysis.scan import Scan
 from surgery.context import Context
 from surgery.data.batches import Inputs
 from surgery.data.dataset import Dataset
+from surgery.edit import finetune
 from surgery.edit.evaluate import MEANS_FROM, means_of, training_ids
 from surgery.edit.gate import gate
 from surgery.edit.shrink import shrink
@@ -51,7 +52,7 @@ from surgery.workspace import Workspace
 
 PATIENCE = 3.0  # seconds that averaging activations may take when there is no scan
 # An estimate of a job's length: seconds to start a worker and to measure latency; a training step in forward passes.
-STARTING, TIMING, STEP = 5.0, 3.0, 3.8
+STARTING, TIMING = 5.0, 3.0
 
 Fill = Literal["mean", "zero"]
 How = Literal["silence", "keep", "scale"]
@@ -217,7 +218,7 @@ class WhatIf:
             "layers": losses(self._index, resolution.keep),
             **self._consequences(resolution.keep.float(), means),
             "sizes": sizes(self.model, small),
-            "job_seconds": self._job_seconds(operation.epochs),
+            "job_seconds": self._job_seconds(operation),
         }
 
     def means(self, seed: int = 0) -> Means:
@@ -261,10 +262,10 @@ class WhatIf:
         scans = [Scan.load(folder) for folder in folders]
         return max((s for s in scans if s.inputs["role"] != "test"), key=lambda s: s.samples, default=None)
 
-    def _job_seconds(self, epochs: int) -> float:
-        """Starting, averaging, tuning, and measuring both models on test and on time."""
-        train = len(training_ids(self.data))
-        return self.seconds_for(min(train, MEANS_FROM) + epochs * train * STEP)
+    def _job_seconds(self, operation: Prune) -> float:
+        """Starting, averaging, fine-tuning, and measuring both models on test and on time."""
+        averaged = min(len(training_ids(self.data)), MEANS_FROM)
+        return self.seconds_for(averaged + finetune.passes(self.data, operation.epochs, rate=operation.rate))
 
     def seconds_for(self, passes: float) -> float:
         """How long a job takes that runs so many forward passes of one sample, and measures both models."""

@@ -102,12 +102,12 @@ class Compress(Operation):
         title="Tuning per step (epochs)",
         description="Training after each step, to heal; 0.5 is half.",
     )
-    rate: float = Field(
-        4e-4,
+    rate: float | None = Field(
+        None,
         gt=0,
         le=1,
         title="Learning rate",
-        description="Of the tuning, at the start of a step.",
+        description="Of the fine-tuning, at its start; empty: chosen by a short range test on the training data.",
         json_schema_extra=FINER,
     )
     result: Literal["smaller", "masked"] = Field(

@@ -18,11 +18,11 @@ from surgery.edit.compensate import compensate
 from surgery.edit.effect import effects
 from surgery.edit.evaluate import quality
 from surgery.edit.expand import expand
+from surgery.edit.finetune import fine_tune
 from surgery.edit.fit import Budget, fit, in_order
 from surgery.edit.inputs import Inputs, inputs_of
 from surgery.edit.shrink import shrink
 from surgery.edit.size import Sizes
-from surgery.edit.tune import tune
 from surgery.edit.twins import twins
 from surgery.network.index import NeuronIndex
 from surgery.network.latency import latency
@@ -284,8 +284,8 @@ class Descent:
         return State(small, state.kept[left])
 
     def _tuned(self, model: Model, number: int) -> Model:
-        ctx = replace(self.ctx, seed=self.ctx.seed + number)
-        return tune(model, self.data, ctx, epochs=self.plan.epochs, rate=self.plan.rate)
+        ctx, plan = replace(self.ctx, seed=self.ctx.seed + number), self.plan
+        return fine_tune(model, self.data, ctx, epochs=plan.epochs, rate=plan.rate, teacher=self.model)
 
     def _judge(self, number: int, name: str, state: State) -> Candidate:
         """Measure a candidate on validation samples and offer it."""

@@ -45,12 +45,12 @@ class Forget(Operation):
     epochs: float = Field(
         0.0, ge=0, le=100, title="Tuning (epochs)", description="Training afterwards on the other classes, to heal."
     )
-    rate: float = Field(
-        4e-4,
+    rate: float | None = Field(
+        None,
         gt=0,
         le=1,
         title="Learning rate",
-        description="Of the tuning, at its start.",
+        description="Of the fine-tuning, at its start; empty: chosen by a short range test on the training data.",
         json_schema_extra=FINER,
     )
 

@@ -15,10 +15,10 @@ from surgery.context import Context
 from surgery.edit.compensate import compensate
 from surgery.edit.evaluate import predict, quality
 from surgery.edit.extract import extract
+from surgery.edit.finetune import fine_tune
 from surgery.edit.fit import Budget, in_order
 from surgery.edit.inputs import Inputs, inputs_of
 from surgery.edit.size import Sizes
-from surgery.edit.tune import tune
 from surgery.network.model import Model
 from surgery.network.part import Part
 from surgery.operations.base import Outcome
@@ -49,7 +49,8 @@ class Oblivion:
         gone = int((~keep & self.index.point).sum())
         self.ctx.log(f"{gone} neurons served the forgotten classes most and can be done without")
         if self.plan.epochs:
-            small = tune(small, self.rest, self.ctx, epochs=self.plan.epochs, rate=self.plan.rate)
+            plan = self.plan
+            small = fine_tune(small, self.rest, self.ctx, epochs=plan.epochs, rate=plan.rate, teacher=self.model)
         before, after = self.per_class(self.without(torch.ones_like(keep))[0]), self.per_class(small)
         table = pd.DataFrame({"class": list(self.classes), "before": before, "after": after})
         return Outcome((small,), kept, {"others": table})

@@ -52,7 +52,13 @@ class Prune(Operation):
         "mean", title="Leave behind", description="Its mean, as a shift of its readers' biases; or nothing."
     )
     epochs: int = Field(0, ge=0, le=100, title="Tuning epochs", description="Training afterwards, to heal.")
-    rate: float = Field(1e-3, gt=0, le=1, title="Learning rate", description="Of the tuning, at its start.")
+    rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Of the fine-tuning, at its start; empty: chosen by a short range test on the training data.",
+    )
 
     def examine(self, models: Sequence[Model]) -> None:
         """Raises what `resolve` raises."""
@@ -94,8 +100,8 @@ class Prune(Operation):
     def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
         """Shrink, then tune for `epochs`."""
         from surgery.edit.evaluate import means_of
+        from surgery.edit.finetune import fine_tune
         from surgery.edit.shrink import shrink
-        from surgery.edit.tune import tune
 
         model = models[0]
         if model.index is None:
@@ -105,7 +111,7 @@ class Prune(Operation):
         small, kept = shrink(model, resolution.keep, means)
         ctx.log(f"{resolution.removed} neurons removed in {len(resolution.layers)} layers")
         if self.epochs:
-            small = tune(small, data, ctx, epochs=self.epochs, rate=self.rate)
+            small = fine_tune(small, data, ctx, epochs=self.epochs, rate=self.rate, teacher=model)
         return Outcome((small,), kept, {"layers": _layers(model.index, resolution.keep)})
 
 

@@ -61,8 +61,13 @@ class SlimMlp(Operation):
     epochs: float = Field(
         10.0, ge=0, le=1000, title="Tuning per candidate (epochs)", description="Without it accuracy falls steeply."
     )
-    rate: float = Field(
-        1e-3, gt=0, le=1, title="Learning rate", description="Of the tuning, at its start.", json_schema_extra=FINER
+    rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Of the fine-tuning, at its start; empty: chosen by a short range test on the training data.",
+        json_schema_extra=FINER,
     )
     decay: float = Field(
         1.0,

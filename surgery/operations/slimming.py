@@ -21,10 +21,10 @@ from surgery.context import Context
 from surgery.edit.build_large import aim
 from surgery.edit.bypass import bypass, layers_of
 from surgery.edit.evaluate import predict, quality
+from surgery.edit.finetune import fine_tune
 from surgery.edit.inputs import Inputs, inputs_of
 from surgery.edit.shrink import shrink
 from surgery.edit.size import Sizes
-from surgery.edit.tune import tune
 from surgery.errors import SelectionError
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Model
@@ -196,7 +196,8 @@ class Slimming:
         if not epochs:
             return model
         ctx = replace(self.ctx, seed=self.ctx.seed + number)
-        return tune(model, self.data, ctx, epochs=epochs, rate=self.plan.rate, decay=self.plan.decay)
+        plan = self.plan
+        return fine_tune(model, self.data, ctx, epochs=epochs, rate=plan.rate, decay=plan.decay, teacher=self.model)
 
     def _judge(
         self, number: int, stage: str, model: Model, kept: Tensor, epsilon: float | None, epochs: float | None = None
