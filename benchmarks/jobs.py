@@ -1,6 +1,7 @@
 """How long does a person wait for a job, and what does killing one leave behind?
 
-Real prune plans of the digits sample in real workers. A first batch is the first step that a worker reports after
+Real prune plans of the digits sample in real workers; seconds are ratios to an empty process that imports torch, in
+turns with it. A first batch is the first step that a worker reports after
 loading; a process is gone when the system no longer knows it. Workers are killed with signal 9, half of them at any
 moment of their life, half within the blink in which they save and commit.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import psutil
 
 import sample_models
+from benchmarks.reference import torch_import
 from surgery import jobs
 from surgery.errors import SurgeryError
 from surgery.jobs import Job
@@ -36,22 +38,24 @@ PATIENCE = 120.0
 
 
 def measure(*, quick: bool) -> dict[str, Any]:
-    """The worst times in seconds; pairs out of order; versions that are not whole after kills."""
+    """The worst ratios to a process that imports torch; pairs out of order; versions that are not whole after kills."""
     tries = QUICK_TRIES if quick else TRIES
     with tempfile.TemporaryDirectory() as home:
         room = Room(Path(home))
         try:
-            firsts, cancels, shorts = zip(*(room.endless() for _ in range(tries)), strict=True)
+            turns = [(torch_import(1), *room.endless()) for _ in range(tries)]
             violations = room.out_of_order(QUEUED // 5 if quick else QUEUED)
             killed = room.kill(QUICK_KILLS if quick else KILLS)
         finally:
             room.close()
+    names = ("torch imported", "submit to first batch", "cancel to gone", "short job behind a long one")
     return {
-        "submit_to_first_batch_s": max(firsts),
-        "cancel_to_gone_s": max(cancels),
+        "submit_to_first_batch_ratio": max(first / empty for empty, first, _, _ in turns),
+        "cancel_to_gone_ratio": max(cancelled / empty for empty, _, cancelled, _ in turns),
         "fifo_violations": violations,
-        "short_behind_long_s": max(shorts),
+        "short_behind_long_ratio": max(short / empty for empty, _, _, short in turns),
         **killed,
+        "table": [dict(zip(names, turn, strict=True)) for turn in turns],
     }
 
 
