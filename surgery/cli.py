@@ -6,28 +6,25 @@ Every command goes through the same function as its page: it submits a job, wait
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import signal
 import socket
 import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from surgery import temporary
 from surgery.cli_care import backup, doctor, restore
 from surgery.cli_change import change, run
 from surgery.cli_data import drift, import_data, join, must_keep, train_mlp
 from surgery.cli_fleet import fleet
-from surgery.cli_jobs import existing, project_of, wait, workspace
+from surgery.cli_jobs import json_object, line_of, project_of, wait, workspace
+from surgery.cli_models import DOCUMENTS, ENDINGS, export, import_model, set_input, size
 from surgery.errors import MismatchError, SurgeryError
-from surgery.network import config_file, store
-
-if TYPE_CHECKING:
-    from surgery.workspace import Workspace
 
 APP = Path(__file__).resolve().parents[1] / "app.py"
 
@@ -38,7 +35,11 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.architectures:
         os.environ["SURGERY_ARCHITECTURES"] = str(Path(options.architectures).resolve())
     try:
-        return int(options.command(options) or 0)
+        status = int(options.command(options) or 0)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read our output has what it wanted, as `head` does
+        return _unread()
     except SurgeryError as error:
         print(f"surgery: {error.what}", file=sys.stderr)
         for row in error.rows if isinstance(error, MismatchError) else ():
@@ -46,6 +47,12 @@ def main(words: Sequence[str] | None = None) -> int:
         if error.fix:
             print(error.fix, file=sys.stderr)
         return 1
+
+
+def _unread() -> int:
+    """End quietly, with the status of a program that the closed pipe has stopped."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written goes nowhere
+    return 128 + signal.SIGPIPE
 
 
 Add = Callable[[str, Any, str], argparse.ArgumentParser]  # name, what it runs, help
@@ -81,13 +88,20 @@ def _bring(add: Add) -> None:
     sub.add_argument("path", type=Path)
     sub.add_argument("--project", help="id or name; a new one is made when it does not exist")
     sub.add_argument("--architecture", help="name, for instance torchvision/resnet18; by default the best match")
-    sub.add_argument("--arguments", type=json.loads, default={}, help="constructor arguments as JSON")
+    sub.add_argument("--arguments", type=json_object, default={}, help="constructor arguments as JSON")
     sub.add_argument("--config", type=Path, help="config.json of a Hugging Face image classifier")
-    sub.add_argument("--input", type=json.loads, help='{"kind": "image", "shape": [3,32,32], "mean": […], "std": […]}')
+    sub.add_argument("--input", type=json_object, help='{"kind": "image", "shape": [3,32,32], "mean": […], "std": […]}')
     sub.add_argument("--classes", help="comma-separated or a JSON list, in the order of the logits")
     sub.add_argument("--task", choices=("classification", "regression"), default="classification")
     sub.add_argument("--licence", default="", help="of the weights; every receipt of what is made of them names it")
     sub.add_argument("--source", default="", help="where the weights come from: an address, a paper")
+
+    sub = add("input", set_input, "measure which input suits a version, or give it another one, as a new version")
+    sub.add_argument("version")
+    sub.add_argument("--size", type=size, metavar="HEIGHTxWIDTH", help="of images, in pixels; 32 is 32x32")
+    sub.add_argument("--mean", type=float, nargs="+", help="subtracted from values of 0 to 1; per channel, or one")
+    sub.add_argument("--std", type=float, nargs="+", help="what is then divided by")
+    sub.add_argument("--name", help="of the new version")
 
     sub = add("train-mlp", train_mlp, "train a large uniform MLP on a table, to slim it afterwards")
     sub.add_argument("dataset")
@@ -186,9 +200,8 @@ def _decide(add: Add) -> None:
 
     sub = add("export", export, "write a version for use elsewhere")
     sub.add_argument("version")
-    sub.add_argument("target", type=Path, help="file to write")
-    formats = ("safetensors", "onnx", "int8", "plan", "receipt", "ids")
-    sub.add_argument("--format", choices=formats, default="safetensors")
+    sub.add_argument("target", type=Path, help="file to write: .safetensors, .zip (with a loader) or .onnx")
+    sub.add_argument("--format", choices=(*ENDINGS, *DOCUMENTS), help="by default what the ending of the file says")
     sub.add_argument("--dataset", help="whose samples int8 is fitted to and measured on; by default the project's")
 
     sub = add("fleet", fleet, "list the fleets of a project; replay streams through one, take a guest back, export")
@@ -258,70 +271,6 @@ def _listens(address: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def import_model(options: argparse.Namespace) -> None:
-    """Look into the file, choose the architecture, import."""
-    ws, path = workspace(), existing(options.path)
-    project = project_of(ws, options.project, default=options.project or path.stem)
-    look: dict[str, Any] = {"kind": "inspect_model", "path": str(path)}
-    if options.config:
-        look["architecture"] = config_file.architecture(existing(options.config).read_bytes(), str(options.config))
-    elif options.architecture:
-        look["architecture"] = {"name": options.architecture, "arguments": options.arguments}
-    found = wait(ws, look, project=project, title=f"Look into {path.name}").result
-    if found["described"] and "architecture" not in look:
-        _refuse_stated(options, path)
-        described = {"kind": "import_model", "path": str(path), "name": path.stem}
-        _import(ws, described, project)
-        return
-    if not found["suggestions"]:
-        raise SurgeryError(
-            f"No known architecture fits {path.name}.",
-            "Name one with --architecture, or register your own: surgery --architectures FILE import-model …",
-        )
-    best = found["suggestions"][0]
-    numbers = [str(i) for i in range(best["outputs"])]
-    dataset = ws.project(project).dataset
-    row = ws.dataset_row(dataset) if dataset else None
-    if best["input"]["kind"] == "text" and row is not None and len(row.classes) == best["outputs"]:
-        numbers = list(row.classes)  # the alphabet of the text that is there
-    classes = _names(options.classes) if options.classes else best["classes"] or numbers
-    task = {
-        "kind": "import_model",
-        "path": str(path),
-        "name": path.stem,
-        "architecture": {"name": best["name"], "arguments": best["arguments"]},
-        "input": options.input or best["input"],
-        "classes": classes,
-        "task": options.task,
-        "licence": options.licence,
-        "source": options.source,
-    }
-    _import(ws, task, project)
-
-
-def _refuse_stated(options: argparse.Namespace, path: Path) -> None:
-    """A file that this product saved says its classes and its input itself."""
-    for name in ("classes", "input"):
-        if getattr(options, name):
-            raise SurgeryError(
-                f"{path.name} was saved by Model Surgery and holds its {name} already.",
-                f"Leave out --{name}, or name the architecture too: --architecture NAME.",
-            )
-
-
-def _import(ws: Workspace, task: Mapping[str, Any], project: str) -> None:
-    """Run the import and print the version that it made."""
-    done = wait(ws, task, project=project, title=f"Import {Path(task['path']).name}")
-    version = ws.version(done.result["version"])
-    name = store.inspect(version.folder)["name"]
-    print(f"version {version.id}  {name}  {version.parameters:,} parameters, {version.neurons:,} neurons")
-
-
-def _names(words: str) -> list[str]:
-    """Names separated by commas, or a JSON list of them."""
-    return list(map(str, json.loads(words))) if words.startswith("[") else words.split(",")
 
 
 def scan(options: argparse.Namespace) -> None:
@@ -406,37 +355,6 @@ def compare(options: argparse.Namespace) -> None:
         )
 
 
-def export(options: argparse.Namespace) -> None:
-    """Write one file for use elsewhere."""
-    ws = workspace()
-    version = ws.version(options.version)
-    documents: dict[str, Any] = {
-        "plan": lambda: ws.plan(version.id),
-        "receipt": lambda: ws.receipt(version.id),
-        "ids": lambda: ws.kept(version.id),
-    }
-    if options.format in documents:
-        document = documents[options.format]()
-        if document is None:
-            raise SurgeryError(f"Version {version.name!r} was imported, not made: it has no {options.format}.")
-        options.target.write_text(json.dumps(document, indent=1))
-    else:
-        task = {"kind": "export", "version": version.id, "format": options.format}
-        if options.format == "int8":
-            task["dataset"] = options.dataset or ws.project(version.project).dataset
-            if not task["dataset"]:
-                raise SurgeryError(
-                    "Eight bits are fitted to samples, and the project has no dataset.", "Name --dataset."
-                )
-        found = wait(ws, task, project=version.project, title=f"Export {version.name}").result
-        options.target.write_bytes(Path(found["file"]).read_bytes())
-        if options.format == "int8":
-            from surgery.ui.export import int8_said
-
-            print(int8_said(found))
-    print(options.target)
-
-
 def jobs_command(options: argparse.Namespace) -> None:
     """List, cancel, retry."""
     from surgery import jobs
@@ -449,8 +367,7 @@ def jobs_command(options: argparse.Namespace) -> None:
     if options.take:
         print(jobs.take(ws, options.take[0], _number(options.take[1])).id)
     for job in jobs.jobs(ws):
-        share = "" if job.percent is None else f"{job.percent:.0f} %"
-        print(f"{job.id}  {job.state:<9} {share:>5}  {job.title}  {job.reason or job.stage or ''}".rstrip())
+        print(line_of(job))
 
 
 def _number(word: str) -> int:

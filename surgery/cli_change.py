@@ -13,6 +13,7 @@ from surgery.cli_jobs import existing, wait, workspace
 from surgery.errors import PlanError
 
 if TYPE_CHECKING:
+    from surgery.operations.base import Operation
     from surgery.plan import Plan
 
 
@@ -37,6 +38,7 @@ def _text_of(path: Path) -> str:
 
 def change(options: argparse.Namespace) -> None:
     """Make a plan of an operation and `name=value` words, and run it (or print it)."""
+    from surgery.operations.base import find
     from surgery.plan import Plan
 
     ws = workspace()
@@ -44,7 +46,7 @@ def change(options: argparse.Namespace) -> None:
     dataset = options.dataset or ws.project(version.project).dataset
     if not dataset:
         raise PlanError("The project has no dataset.", "Import one with `surgery import-data`.")
-    given, states = parameters(options.parameters), ws.must_keep(dataset)
+    given, states = parameters(options.parameters, find(options.operation)), ws.must_keep(dataset)
     if options.must_keep is not None and not states:
         raise PlanError("The dataset has no must-keep cases.", "Draw some with `surgery must-keep`.")
     kept = states[0].ids if options.must_keep is not None else ()
@@ -63,8 +65,10 @@ def change(options: argparse.Namespace) -> None:
         execute(plan, options.name)
 
 
-def parameters(words: Sequence[str]) -> dict[str, Any]:
-    """`name=value` words as parameters; a value is JSON, else text.
+def parameters(words: Sequence[str], operation: type[Operation]) -> dict[str, Any]:
+    """`name=value` words as parameters of an operation; a value is JSON, else text.
+
+    Where the operation takes text, a number is text too: target=9, classes=9 and classes=[8,9] name classes.
 
     Raises:
         PlanError: a word without an equals sign.
@@ -74,11 +78,29 @@ def parameters(words: Sequence[str]) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         if not equals:
             raise PlanError(f"{word!r} is no parameter.", "Write name=value, for instance parameters=0.5.")
-        try:
-            found[name] = json.loads(value)
-        except (ValueError, RecursionError):
-            found[name] = value
+        field = operation.model_fields.get(name)
+        found[name] = _value(value, field.annotation if field else None)
     return found
+
+
+def _value(text: str, wanted: Any) -> Any:
+    """A parameter of the type `wanted`, as its word says it."""
+    if wanted is str:
+        return said if isinstance(said := _json(text), str) else text
+    if wanted != tuple[str, ...]:
+        return _json(text)
+    said = _json(text, parse_int=str, parse_float=str)
+    if isinstance(said, list):
+        return said
+    return [said] if isinstance(said, str) and text.startswith('"') else text.split(",")
+
+
+def _json(text: str, **options: Any) -> Any:
+    """What a text means as JSON; the text itself where it is none."""
+    try:
+        return json.loads(text, **options)
+    except (ValueError, RecursionError):
+        return text
 
 
 def execute(plan: Plan, name: str | None) -> None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import argparse
 
-from surgery.cli_jobs import existing, project_of, wait, workspace
+from surgery.cli_jobs import existing, project_to_fill, wait, workspace
+from surgery.cli_models import notice_input
 from surgery.errors import SurgeryError
 
 
 def import_data(options: argparse.Namespace) -> None:
     """Import a dataset and name what was left out."""
     ws, path = workspace(), existing(options.path)
-    project = project_of(ws, options.project, default=options.project or path.stem)
     task = {"kind": "import_data", "path": str(path), "name": path.stem}
     task |= {name: value for name in ("target", "task", "context", "same_names") if (value := getattr(options, name))}
-    row = ws.dataset_row(wait(ws, task, project=project, title=f"Import {path.name}").result["dataset"])
+    with project_to_fill(ws, options.project, path.stem) as project:
+        row = ws.dataset_row(wait(ws, task, project=project, title=f"Import {path.name}").result["dataset"])
     data = ws.dataset(row.id)
     sizes = ", ".join(f"{role} {len(data.ids(role)):,}" for role in ("train", "val", "test") if len(data.ids(role)))
     print(f"dataset {row.id}  {row.task}, {len(row.classes)} classes, {sizes}")
     for problem in data.problems:
         print(f"  {problem.where}: {problem.reason} {problem.fix}")
+    chosen = ws.project(project)
+    if chosen.current and chosen.dataset == row.id:
+        notice_input(ws, ws.version(chosen.current))
 
 
 def train_mlp(options: argparse.Namespace) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +38,32 @@ def project_of(ws: Workspace, name: str | None, *, default: str = "") -> str:
     return projects[0].id if projects else _no_project("")
 
 
+@contextmanager
+def project_to_fill(ws: Workspace, name: str | None, stem: str) -> Iterator[str]:
+    """The id of the project that an import goes into; one that was made for it goes when the import fails.
+
+    name: id or name; a new project when there is none such. stem: what a new one without a name is called.
+    """
+    known = {project.id for project in ws.projects()}
+    project = project_of(ws, name, default=name or stem)
+    try:
+        yield project
+    except SurgeryError as error:
+        removed = project not in known and ws.discard_empty_project(project)
+        if removed and isinstance(error, FailedJobError):  # the job went with the project
+            raise JobError(error.job.reason) from error
+        raise
+
+
+class FailedJobError(JobError):
+    """A job that was waited for ended without a result."""
+
+    def __init__(self, job: Job) -> None:
+        again = "" if job.refused else f"Try again with `surgery jobs --retry {job.id}`."
+        super().__init__(f"Job {job.id} {job.state}: {job.reason}", again)
+        self.job = job
+
+
 def _no_project(name: str) -> str:
     raise SurgeryError(f"There is no project {name!r}.", "Run `surgery versions` to see all.")
 
@@ -43,7 +72,7 @@ def wait(ws: Workspace, task: Mapping[str, Any], *, project: str, title: str) ->
     """Submit a task and follow it to its end. Ctrl-C leaves it running.
 
     Raises:
-        JobError: it failed or was cancelled, with its reason.
+        JobError: it failed or was cancelled, with its reason; or it goes on.
     """
     from surgery import jobs
 
@@ -62,8 +91,30 @@ def wait(ws: Workspace, task: Mapping[str, Any], *, project: str, title: str) ->
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     if job.state != "done":
-        raise JobError(f"Job {job.id} {job.state}: {job.reason}", f"Try again with `surgery jobs --retry {job.id}`.")
+        raise FailedJobError(job)
     return job
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """An option's JSON object, for `argparse`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is no JSON object; write for instance {{"num_classes": 10}}')
+    return found
+
+
+def line_of(job: Job) -> str:
+    """What `surgery jobs` prints of a job: one line, whatever its reason holds."""
+    share = "" if job.percent is None else f"{job.percent:.0f} %"
+    said = " ".join((job.reason.partition("\n\n")[0] or job.stage or "").split())
+    return f"{job.id}  {job.state:<9} {share:>5}  {' '.join(job.title.split())}  {said}".rstrip()
 
 
 def existing(path: Path) -> Path:

@@ -22,6 +22,7 @@ SurgeryError
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -47,10 +48,25 @@ class Mismatch:
     architecture: tuple[int, ...] | None
 
 
+_STREAM = re.compile(r"<_io\.\w+[^<>]*>")  # how Python prints an open file …
+_OBJECT = re.compile(r"<(?:[\w.]+\.)?(\w+) object at 0x[0-9a-f]+>")  # … and most other objects
+
+
+def nameless(text: str) -> str:
+    """A text without what Python prints for objects: an open file is "the file", any other is named by its class."""
+    return _OBJECT.sub(r"a \1", _STREAM.sub("the file", text))
+
+
 class SurgeryError(Exception):
-    """What happened, which value, what is allowed; `fix` is the next step for the user."""
+    """What happened, which value, what is allowed; `fix` is the next step for the user.
+
+    transient: the same may succeed another time, because a limit on time or memory was reached.
+    """
+
+    transient = False
 
     def __init__(self, what: str, fix: str = "") -> None:
+        what = nameless(what)
         super().__init__(f"{what} {fix}".strip())
         self.what = what
         self.fix = fix
@@ -133,6 +149,12 @@ class Cancelled(SurgeryError):
 
     def __init__(self, what: str = "Cancelled.", fix: str = "") -> None:
         super().__init__(what, fix)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the same file, data or plan would be refused again."""
+    lasting = (ModelFileError, MismatchError, DataError, SelectionError, PlanError)
+    return isinstance(error, lasting) and not error.transient
 
 
 def to_json(error: SurgeryError) -> dict[str, Any]:

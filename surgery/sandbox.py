@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from surgery.errors import SurgeryError, from_json, to_json
+from surgery.errors import SurgeryError, from_json, nameless, to_json
 
 _log = logging.getLogger(__name__)
 _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR", "HOME")
@@ -153,7 +153,7 @@ def described(cause: BaseException) -> str:
 
     A first line that ends with a colon only announces the second one.
     """
-    lines = str(cause).strip().splitlines()
+    lines = nameless(str(cause)).strip().splitlines()
     first = " ".join(line.strip() for line in lines[: 2 if lines and lines[0].endswith(":") else 1])
     text = "".join(letter if letter.isprintable() else "?" for letter in first)[:200].rstrip(". ")
     return text if len(text) > 12 else f"{type(cause).__name__} {text}".strip()
@@ -196,7 +196,11 @@ def over(name: str, limit: str, limits: Limits, error: type[SurgeryError]) -> Su
         "memory": f"needs more than {limits.memory / 1e6:,.0f} MB of memory",
         "written": f"writes more than {limits.written / 1e6:,.0f} MB",
     }[limit]
-    return error(f"Reading {name} {what}, far more than its size explains, and was stopped.", "Save the file again.")
+    exceeded = error(
+        f"Reading {name} {what}, far more than its size explains, and was stopped.", "Save the file again."
+    )
+    exceeded.transient = True
+    return exceeded
 
 
 # In the child

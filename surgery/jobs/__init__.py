@@ -1,4 +1,4 @@
-"""Background work: one detached process per job, two lanes, first in first out per device.
+"""Background work: one detached process per job, three lanes, first in first out per device.
 
 job = jobs.submit(ws, {"kind": "plan", "plan": plan.model_dump(mode="json")}, project=id, title="Prune 61 neurons")
 jobs.status(ws, job.id).percent

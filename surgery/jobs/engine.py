@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from surgery.errors import JobError, NotFoundError, SurgeryError
@@ -85,12 +86,26 @@ def retry(ws: Workspace, job_id: str, *, engine: Engine = LOCAL) -> Job:
     """Queue an ended job's task once more, as a new job.
 
     Raises:
-        JobError: it has not ended.
+        JobError: it has not ended, or what its task holds was refused and is still the same.
     """
     job = queue.get(ws.store, job_id)
     if job.active:
         raise JobError(f"Job {job.title!r} is still {job.state}.", "Cancel it first.")
+    if job.refused and not _changed(job):
+        raise JobError(
+            f"Job {job.title!r} would be refused again: {job.reason.splitlines()[0]}",
+            "Correct that first, then start it anew.",
+        )
     return submit(ws, job.task, project=job.project, title=job.title, limit=job.limit, engine=engine)
+
+
+def _changed(job: Job) -> bool:
+    """Whether the file that a job was about was written since the job ended."""
+    try:
+        written = Path(str(job.task.get("path", ""))).stat().st_mtime
+    except OSError:
+        return False
+    return job.ended is not None and written > job.ended.timestamp()
 
 
 def cancel(ws: Workspace, job_id: str, *, engine: Engine = LOCAL) -> Job:

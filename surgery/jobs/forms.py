@@ -72,9 +72,11 @@ class OfTakeOut(OfVersion):
 
 
 class OfExport(OfVersion):
-    """A version in a form for use elsewhere. dataset: whose samples int8 is fitted to."""
+    """A version in a form for use elsewhere: safetensors with a loader (zip), the weights alone (one safetensors file),
+    ONNX, INT8 ONNX. dataset: whose samples int8 is calibrated on.
+    """
 
-    format: Literal["safetensors", "onnx", "int8"]
+    format: Literal["safetensors", "weights", "onnx", "int8"]
     dataset: Key | None = None
 
 

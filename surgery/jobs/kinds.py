@@ -1,6 +1,7 @@
 """The kinds of work there are: one row each, with its lane, its limits and the function that does it.
 
-Long work (plans) and short work (imports, scans) have lanes of their own, so that a scan never waits for a training.
+Long work (plans), short work (scans, measurements) and imports have lanes of their own, so that a scan never waits for
+a training, nor a file that somebody brings for either.
 """
 
 from __future__ import annotations
@@ -112,6 +113,10 @@ def _short(work: Any, form: type[forms.Form], admit: Any, **more: Any) -> Kind:
     return Kind(work, "short", form=form, admit=admit, **more)
 
 
+def _import(work: Any, form: type[forms.Form], admit: Any, **more: Any) -> Kind:
+    return Kind(work, "import", form=form, admit=admit, **more)
+
+
 def _long(work: Any, form: type[forms.Form], admit: Any, limit: float = 12 * HOUR, **more: Any) -> Kind:
     return Kind(work, "long", limit, form=form, admit=admit, **more)
 
@@ -130,13 +135,13 @@ KINDS: dict[str, Kind] = {
     "projection": _short(work.projection, forms.OfScan, admission.projection),
     "drift": _short(work.drift, forms.OfDrift, admission.drift, disk=disk_for_drift),
     "join": _short(work.join, forms.OfJoin, admission.join, disk=disk_for_join),
-    "import_model": _short(work.import_model, forms.OfModel, admission.import_model, disk=disk_for_import),
+    "import_model": _import(work.import_model, forms.OfModel, admission.import_model, disk=disk_for_import),
     "build_large": _long(work.build_large, forms.OfBuildLarge, admission.build_large),
-    "import_data": _short(work.import_data, forms.OfData, admission.import_data, disk=disk_for_import),
-    "inspect_model": _short(reception.inspect_model, forms.OfFile, admission.inspect_model, disk=disk_for_import),
+    "import_data": _import(work.import_data, forms.OfData, admission.import_data, disk=disk_for_import),
+    "inspect_model": _import(reception.inspect_model, forms.OfFile, admission.inspect_model, disk=disk_for_import),
     "check_model": _short(reception.check_model, forms.OfPair, admission.check_model),
     "set_input": _short(reception.set_input, forms.OfSetInput, admission.set_input),
-    "open_sample": _short(reception.open_sample, forms.OfSample, admission.open_sample),
+    "open_sample": _import(reception.open_sample, forms.OfSample, admission.open_sample),
     "export": _short(reception.export, forms.OfExport, admission.export),
     "propose_shares": _long(fleet_work.propose, forms.OfPlan, admission.propose_shares),
     "replay": _short(fleet_work.replay, forms.OfReplay, admission.replay),

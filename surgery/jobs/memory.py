@@ -22,7 +22,7 @@ from surgery import machine
 from surgery.errors import DeviceMemoryError, JobError
 
 VARIABLE = "SURGERY_MEMORY"
-SHARES = {"long": 0.5, "short": 0.3, "probe": 0.2}  # of the memory of the machine or container
+SHARES = {"long": 0.5, "short": 0.3, "import": 0.3, "probe": 0.2}  # of the memory of the machine or container
 LEAST = 2 * 10**9  # bytes: below this hardly any work with torch is possible
 EVERY = 0.2  # seconds between two looks
 PATIENCE = 5.0  # seconds that a process has to give memory back after it was told
@@ -31,7 +31,7 @@ OVER = "Memory limit exceeded:"  # how the line begins that a process leaves in 
 
 
 def limit_for(use: str) -> int:
-    """The bytes that a process for "long" or "short" jobs, or a "probe", may take.
+    """The bytes that a process for "long", "short" or "import" jobs, or a "probe", may take.
 
     Raises:
         JobError: SURGERY_MEMORY is no size.

@@ -18,7 +18,7 @@ from surgery.workspace import Workspace, queue
 from surgery.workspace.rows import Job
 
 if TYPE_CHECKING:
-    from surgery.errors import Mismatch
+    from surgery.network.matching import Suggestion
     from surgery.network.model import Architecture
     from surgery.network.read import Weights
 
@@ -31,8 +31,9 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
     Result: format, tensors, parameters, bytes, notes; described, true for a file that this product saved, which needs
     no suggestion; suggestions, best first, each with name, arguments, mismatches (the first `SHOWN`), misfits (their
-    number), input, outputs and the classes that are known; names of all architectures (those of installed extras too
-    where none fits); snippet.
+    number), needs (arguments that the file does not tell; nothing is then compared), input, outputs and the classes
+    that are known; listing, the first `SHOWN` tensors as [name, shape]; names of all architectures (those of installed
+    extras too where none fits); snippet.
     """
     from surgery import sandbox
     from surgery.errors import ModelFileError
@@ -45,8 +46,8 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     ctx.report({"stage": "comparing with the known architectures", "done": 0, "total": None, "seconds": 0.0})
     with sandbox.reading(path.name, ModelFileError):
         found = _found(weights, Architecture(given["name"], given["arguments"]) if given else None)
-        suggestions = [_suggestion(weights, *pair, _sample(ws, job.project)) for pair in found]
-    fits = weights.description is not None or any(not mismatches for _, mismatches in found)
+        suggestions = [_suggestion(weights, one, _sample(ws, job.project)) for one in found]
+    fits = weights.description is not None or any(not one.mismatches and not one.needs for one in found)
     return {
         "format": read.sniff(path),
         "tensors": len(weights.tensors),
@@ -55,21 +56,20 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
         "notes": list(weights.notes),
         "described": weights.description is not None,
         "suggestions": suggestions,
+        "listing": [[name, list(tensor.shape)] for name, tensor in [*weights.tensors.items()][:SHOWN]],
         "names": [*architectures.names(), *([] if fits else architectures.extra_names())],
         "snippet": architectures.snippet(),
     }
 
 
-def _found(weights: Weights, wanted: Architecture | None) -> list[tuple[Architecture, list[Mismatch]]]:
-    """The architecture that was asked for, or those that fit best, and what does not fit; [] for a described file."""
+def _found(weights: Weights, wanted: Architecture | None) -> list[Suggestion]:
+    """The architecture that was asked for, completed, or those that fit best; [] for a described file."""
     from surgery.network import load, trial
 
     if wanted is not None:
         trial.attempt(weights, wanted)
-        return [(wanted, load.compare(weights.tensors, wanted))]
-    if weights.description is not None:
-        return []
-    return [(one.architecture, list(one.mismatches)) for one in load.suggest(weights.tensors)]
+        return [load.completed(weights.tensors, wanted)]
+    return [] if weights.description is not None else load.suggest(weights.tensors)
 
 
 def _sample(ws: Workspace, project: str) -> tuple[int, ...]:
@@ -78,18 +78,19 @@ def _sample(ws: Workspace, project: str) -> tuple[int, ...]:
     return ws.dataset(dataset).shape if dataset else ()
 
 
-def _suggestion(
-    weights: Weights, architecture: Architecture, mismatches: list[Mismatch], sample: tuple[int, ...]
-) -> dict[str, Any]:
+def _suggestion(weights: Weights, found: Suggestion, sample: tuple[int, ...]) -> dict[str, Any]:
     from surgery.network import config_file, load
 
+    architecture = found.architecture
+    about = {"name": architecture.name, "arguments": dict(architecture.arguments), "needs": list(found.needs)}
+    if found.needs:
+        return {**about, "mismatches": [], "misfits": 0, "input": None, "outputs": 0, "classes": []}
     config = architecture.arguments.get("config") if architecture.name.startswith("hf/") else None
     said = config_file.input_of(config) if config else None
     return {
-        "name": architecture.name,
-        "arguments": dict(architecture.arguments),
-        "mismatches": [asdict(mismatch) for mismatch in mismatches[:SHOWN]],
-        "misfits": len(mismatches),
+        **about,
+        "mismatches": [asdict(mismatch) for mismatch in found.mismatches[:SHOWN]],
+        "misfits": len(found.mismatches),
         "input": said or asdict(load.guess_input(weights.tensors, architecture, sample)),
         "outputs": _outputs(architecture),
         "classes": config_file.classes_of(config) if config else [],
@@ -129,12 +130,22 @@ def check_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
 
 def set_input(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Commit the same weights, fed in another way, as a new version. Task: version, shape, mean, std, name."""
+    """Commit the same weights, fed in another way, as a new version. Task: version, shape, mean, std, name.
+
+    Raises:
+        ModelError: the network does not run on such a shape.
+    """
     import torch
+
+    from surgery.errors import ModelError
+    from surgery.network.load import takes
 
     version = job.task["version"]
     model = ws.model(version)
     shape, mean, std = (tuple(job.task[name]) for name in ("shape", "mean", "std"))
+    if shape != model.input.shape and not takes(model.module, shape):
+        sides, own = (" × ".join(map(str, one[1:])) for one in (shape, model.input.shape))
+        raise ModelError(f"The network does not run on images of {sides} pixels.", f"Keep its own {own}.")
     ws.commit(
         job.project,
         replace(model, input=replace(model.input, shape=shape, mean=mean, std=std)),
@@ -174,7 +185,8 @@ def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
 
 def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
-    """Write a version for use elsewhere. Task: version, format ("safetensors", "onnx" or "int8"), of int8 a dataset.
+    """Write a version for use elsewhere. Task: version, format ("safetensors": a zip with a loader, "weights": one
+    safetensors file that says itself what it is, "onnx" or "int8"), of int8 a dataset.
 
     Result: file, the path of one file below the workspace's exports; of int8 also what
     `measure.int8` found.
@@ -197,8 +209,11 @@ def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
 
         target = stem.with_suffix(".int8.onnx")
         return {"file": str(target), **int8(ws.model(version.id), ws.dataset(job.task["dataset"]), target, ctx)}
+    if kind == "weights":
+        target = shutil.copyfile(version.folder / store.WEIGHTS, stem.with_suffix(".safetensors"))
+        return {"file": str(target)}
     if kind != "safetensors":
-        raise JobError(f"There is no export {kind!r}.", "Use safetensors, onnx or int8.")
+        raise JobError(f"There is no export {kind!r}.", "Use safetensors, weights, onnx or int8.")
     store.export(version.folder, stem, "safetensors")
     file = shutil.make_archive(str(stem), "zip", stem)
     shutil.rmtree(stem)

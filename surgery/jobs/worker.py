@@ -22,7 +22,7 @@ from typing import NoReturn, TextIO
 
 from surgery import temporary
 from surgery.context import Context
-from surgery.errors import Cancelled, JobError, SurgeryError
+from surgery.errors import Cancelled, JobError, SurgeryError, is_refusal
 from surgery.jobs import memory
 from surgery.jobs.devices import only
 from surgery.jobs.engine import submit
@@ -33,7 +33,7 @@ from surgery.jobs.turns import Engine, pump
 from surgery.workspace import Workspace, queue
 from surgery.workspace.rows import Job, JobState
 
-NICENESS = {"short": 5, "long": 10}  # pages come before short jobs, short ones before long ones
+NICENESS = {"import": 5, "short": 5, "long": 10}  # pages come before short jobs, short ones before long ones
 BEAT = 10.0  # seconds between two signs of life
 _ENDED = 0  # beside numbers of signals: the job's row says that it has ended
 _LAST_RESORT = 5.0  # seconds after the limit when a worker stuck in native code is ended by a watchdog thread in C
@@ -77,7 +77,8 @@ def _run(ws: Workspace, job: Job, report: Callable[[Mapping[str, object]], None]
         _end(ws, job, "failed", outside, unseen=_ENDED in asked_to_stop)
     except Exception as error:
         logging.exception("The job failed.")
-        _end(ws, job, "failed", reason_of(error, job.device, told_of(stage.name, job.task)))
+        reason = reason_of(error, job.device, told_of(stage.name, job.task))
+        _end(ws, job, "failed", reason, refused=is_refusal(error))
     finally:
         if watch is not None:
             watch.stop()
@@ -147,12 +148,12 @@ def _go_on(ws: Workspace, job_id: str, engine: Engine) -> None:
             logging.warning("%s does not follow: %s", following, error)
 
 
-def _end(ws: Workspace, job: Job, state: JobState, reason: str, *, unseen: bool = False) -> None:
+def _end(ws: Workspace, job: Job, state: JobState, reason: str, *, unseen: bool = False, refused: bool = False) -> None:
     """Record an end that is not success. One that its owner cancelled stays cancelled, and its slot is freed by whoever
     sees this process gone; on another machine nobody can.
     """
     with ws.store.write() as db:
-        if queue.end(ws.store, db, job.id, state, reason) or unseen:
+        if queue.end(ws.store, db, job.id, state, reason, refused=refused) or unseen:
             queue.release(db, job.id)
 
 

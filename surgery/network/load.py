@@ -15,19 +15,34 @@ from surgery import sandbox
 from surgery.errors import Mismatch, MismatchError, ModelError, ModelFileError, SurgeryError
 from surgery.network.architectures import allowed, filled, skeleton
 from surgery.network.description import Description, parsed
-from surgery.network.matching import Expected, Suggestion, compare, expected, prefix, suggest
+from surgery.network.matching import Expected, Suggestion, compare, completed, expected, prefix, suggest
 from surgery.network.model import Architecture, InputSpec, Model, Origin, Task
 from surgery.network.packed import packings
 from surgery.network.read import Weights
 from surgery.network.restore import unpacked
 from surgery.network.trace import trace
 
-__all__ = ["Suggestion", "assemble", "compare", "guess_input", "input_spec", "rebuilt", "reopen", "suggest", "takes"]
+__all__ = [
+    "Suggestion",
+    "assemble",
+    "compare",
+    "completed",
+    "guess_input",
+    "input_spec",
+    "rebuilt",
+    "reopen",
+    "suggest",
+    "takes",
+]
 
 # What the ImageNet models of torchvision were trained with, per channel on the 0–1 scale.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Heights = widths that are tried, the commonest first: a network that flattens runs at one of them only.
-_SIZES = (224, 32, 28, 64, 48, 96, 128, 256, 299, 384, 512, 8, 16)
+_SIZES = (
+    *(224, 32, 28, 64, 48, 96, 128, 256, 299, 384, 512, 8, 16, 24, 12, 20, 36, 40, 56, 72, 80, 100, 112, 120, 144),
+    *(150, 160, 180, 192, 200, 240, 260, 300, 320, 336, 331, 380, 400, 448, 456, 480, 528, 600, 640),
+)
+_LARGEST = 320  # pixels of a side: up to here every size is tried
 CONTEXT = 64  # characters, where a network does not say how many it takes
 LARGEST_SAMPLE = 1 << 24  # values of one sample
 CHARACTERS = 0x110000  # there are no more
@@ -298,15 +313,32 @@ def _check_outputs(out: Tensor, classes: tuple[str, ...], task: Task) -> None:
 
 
 def _height_and_width(module: nn.Module, channels: int, pictures: tuple[int, ...]) -> tuple[int, int]:
-    """What the module declares, or the first of the usual sizes at which it gives logits, `pictures` if smaller."""
+    """What the module declares, or the first of the usual sizes at which it gives logits, `pictures` if smaller.
+
+    Where no usual size will do: `pictures`, or the roundest of the other sizes at which it gives logits.
+    """
     declared: Sequence[int] = getattr(module, "input_shape", ())
     if len(declared) == 3:
         return int(declared[1]), int(declared[2])
     module = module.to("meta").eval()
-    usual = next((size for size in _SIZES if takes(module, (channels, size, size))), _SIZES[0])
-    if len(pictures) == 2 and max(pictures) < usual and takes(module, (channels, *pictures)):
+    usual = next((size for size in _SIZES if takes(module, (channels, size, size))), None)
+    fits = len(pictures) == 2 and (usual is None or max(pictures) < usual) and takes(module, (channels, *pictures))
+    if fits:
         return pictures[0], pictures[1]
-    return usual, usual
+    size = usual or _unusual(module, channels)
+    return size, size
+
+
+def _unusual(module: nn.Module, channels: int) -> int:
+    """The roundest size (the one that halves most often) of the first that a network takes; the commonest for none."""
+    others = [size for size in range(2, _LARGEST + 1) if size not in _SIZES]
+    taken: list[int] = []
+    for size in others:
+        if takes(module, (channels, size, size)):
+            taken.append(size)
+        elif taken:
+            break
+    return max(taken, key=lambda size: size & -size, default=_SIZES[0])
 
 
 def takes(module: nn.Module, shape: tuple[int, ...]) -> bool:

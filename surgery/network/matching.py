@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -21,18 +21,28 @@ from surgery.network.model import Architecture
 Shapes = Mapping[str, tuple[int, ...]]
 
 _LIKENESS = 0.2  # share of common name patterns below which a family is not looked at
-_CLASSES = ("num_classes", "classes", "n_classes")  # how constructors call the number of outputs
-_CHANNELS = ("in_channels", "channels", "in_chans")  # … and of input planes
+_NEAR = 0.5  # share of tensors, or of names of one's own class, that must agree for a suggestion
+# How constructors call the number of outputs …
+_CLASSES = (
+    *("num_classes", "classes", "n_classes", "nb_classes", "num_class", "n_class", "class_num", "num_labels"),
+    *("n_labels", "num_outputs", "n_outputs", "out_dim", "output_dim", "output_size", "out_features"),
+)
+_CHANNELS = ("in_channels", "channels", "in_chans", "input_channels", "num_channels", "in_ch")  # … of input planes …
+_FEATURES = ("in_features", "num_features", "n_features", "input_size", "input_dim", "in_dim")  # … and of features
 _HEADS = (4, 2, 8, 1, 6)  # how many may share a width, which weights do not say
 _COUNTER = ".num_batches_tracked"  # of BatchNorm: old files lack it, and inference does not read it
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """An architecture that weights may belong to, and what does not fit."""
+    """An architecture that weights may belong to, and what does not fit.
+
+    needs: arguments of its constructor that the weights do not tell; with any, nothing was compared.
+    """
 
     architecture: Architecture
     mismatches: tuple[Mismatch, ...]
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,17 +55,35 @@ class Expected:
 
 
 def suggest(tensors: Mapping[str, Tensor], limit: int = 5) -> list[Suggestion]:
-    """The architectures that fit best, best first, with classes, channels and sizes read off the tensors.
+    """The architectures that fit, best first, with classes, channels and sizes read off the tensors.
 
-    Ones that have nothing in common with the tensors are left out, so the list can be empty.
+    First those that fit exactly, then the operator's own whose constructors need more than the tensors tell, then those
+    that nearly fit. Any other is left out, so the list can be empty.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     perceptron = _perceptron(shapes)
     plain = [*([perceptron] if perceptron else []), *_decoders(shapes)]
-    roughly = _best([Architecture(name) for name in _candidates(shapes)], shapes, 2 * limit)
-    fitted = [_fitted(architecture.name, shapes) for architecture in roughly]
-    best = _best([*plain, *fitted], shapes, limit)
-    return [Suggestion(one, tuple(compare(tensors, one))) for one in best]
+    drafts = [_drafted(Architecture(name), shapes) for name in _candidates(shapes)]
+    roughly = _best([one.architecture for one in drafts if not one.needs], shapes, 2 * limit)
+    fitted = [_fitted(one, shapes) for one in roughly]
+    best = [Suggestion(one, tuple(compare(tensors, one))) for one in _best([*plain, *fitted], shapes, limit)]
+    exact = [one for one in best if not one.mismatches]
+    near = [one for one in best if one.mismatches and _is_near(one.architecture, shapes)]
+    return [*exact, *(one for one in drafts if one.needs), *near][:limit]
+
+
+def completed(tensors: Mapping[str, Tensor], architecture: Architecture) -> Suggestion:
+    """The architecture with those of its arguments that were not given and can be read off the tensors.
+
+    Raises:
+        ModelError: it cannot be built.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    draft = _drafted(architecture, shapes)
+    if draft.needs:
+        return draft
+    found = _fitted(draft.architecture, shapes, given=frozenset(architecture.arguments))
+    return Suggestion(found, tuple(compare(tensors, found)))
 
 
 def compare(tensors: Mapping[str, Tensor], architecture: Architecture) -> list[Mismatch]:
@@ -108,18 +136,35 @@ def _mismatches(shapes: Shapes, wanted: Expected) -> list[Mismatch]:
 
 def _best(choices: list[Architecture], shapes: Shapes, limit: int) -> list[Architecture]:
     """Those that share most tensors with the file, best first."""
-    shares = [(_share(one, shapes), one) for one in choices]
+    shares = [(_likely(one, shapes), one) for one in choices]
     shares.sort(key=lambda entry: (-entry[0], entry[1].name))
     return [one for share, one in shares[:limit] if share > 0]
 
 
-def _share(architecture: Architecture, shapes: Shapes) -> float:
-    """Fraction of all tensors, the file's and the architecture's, that agree in name and shape."""
+def _likely(architecture: Architecture, shapes: Shapes) -> float:
+    """How much speaks for an architecture: the share of its tensors, and a little the share of its names."""
+    return _share(architecture, shapes) + (
+        _share(architecture, shapes, names=True) / 1000 if _is_own(architecture) else 0
+    )
+
+
+def _is_near(architecture: Architecture, shapes: Shapes) -> bool:
+    """Whether it may be the one although tensors differ; of one's own class the arguments may be others."""
+    return _share(architecture, shapes, names=_is_own(architecture)) >= _NEAR
+
+
+def _is_own(architecture: Architecture) -> bool:
+    return architecture.name.startswith("custom/")
+
+
+def _share(architecture: Architecture, shapes: Shapes, *, names: bool = False) -> float:
+    """Fraction of all tensors, the file's and the architecture's, that agree in name and shape, or in name alone."""
     try:
         wanted = expected(architecture)
-    except ModelError:  # a custom constructor that needs arguments which cannot be read off
+    except ModelError:  # a custom constructor that refuses the arguments which were read off
         return 0.0
-    agreed = aligned(shapes, wanted).items() & wanted.shapes.items()
+    own = aligned(shapes, wanted)
+    agreed = own.keys() & wanted.shapes.keys() if names else own.items() & wanted.shapes.items()
     return len(agreed) / (len(shapes) + len(wanted.shapes) - len(agreed))
 
 
@@ -150,23 +195,59 @@ def _likeness(shapes: Shapes, architecture: Architecture) -> float:
     return len(ours & theirs) / len(ours | theirs)
 
 
-def _fitted(name: str, shapes: Shapes) -> Architecture:
-    """The architecture with those arguments of its constructor that can be read off the shapes."""
+def _drafted(architecture: Architecture, shapes: Shapes) -> Suggestion:
+    """The architecture with a first guess of each argument that its constructor cannot do without."""
+    name, given = architecture.name, dict(architecture.arguments)
+    if name in _CHAINS and not given.keys() & {"sizes", "alphabet"}:
+        found = next(iter(_CHAINS[name](shapes)), None)
+        return Suggestion(Architecture(name, {**found.arguments, **given} if found else given), ())
+    parameters = inspect.signature(architectures.definition(name).constructor).parameters.values()
+    required = [one.name for one in parameters if one.default is one.empty and one.kind in _NAMED]
+    guesses = _guesses(shapes)
+    known = {key: guesses[key] for key in required if key in guesses} | given
+    return Suggestion(Architecture(name, known), (), tuple(key for key in required if key not in known))
+
+
+def _guesses(shapes: Shapes) -> dict[str, int]:
+    """Argument -> its value as the first and last tensors tell it, whatever a constructor calls it."""
+    matrices = [shape for shape in shapes.values() if len(shape) >= 2]
+    planes = [shape[1] for shape in matrices if len(shape) == 4][:1]
+    features = [shape[1] for shape in matrices if len(shape) == 2][:1]
+    read = ((_CLASSES, [matrices[-1][0]] if matrices else []), (_CHANNELS, planes), (_FEATURES, features))
+    return {word: found[0] for words, found in read if found for word in words}
+
+
+def _fitted(architecture: Architecture, shapes: Shapes, given: frozenset[str] = frozenset()) -> Architecture:
+    """The architecture with those arguments that the shapes of its own first and last tensors tell; `given` stay."""
+    name, arguments = architecture.name, dict(architecture.arguments)
+    if name.startswith("hf/"):
+        return _labelled(architecture, shapes)
     parameters = inspect.signature(architectures.definition(name).constructor).parameters
-    wanted = expected(Architecture(name))
+    wanted = expected(architecture)
     shapes = aligned(shapes, wanted)
-    arguments = {}
     head = [key for key, shape in wanted.shapes.items() if len(shape) >= 2][-1:]
     first = [key for key, shape in wanted.shapes.items() if len(shape) == 4][:1]
-    for found, axis, spellings in ((head, 0, _CLASSES), (first, 1, _CHANNELS)):
+    table = [key for key, shape in wanted.shapes.items() if len(shape) == 2][:1]
+    for found, axis, spellings in ((head, 0, _CLASSES), (first, 1, _CHANNELS), (table, 1, _FEATURES)):
         spelling = next((word for word in spellings if word in parameters), None)
-        if spelling and found and len(shapes.get(found[0], ())) > axis:
+        if spelling and spelling not in given and found and len(shapes.get(found[0], ())) > axis:
             count = shapes[found[0]][axis]
-            if count != parameters[spelling].default:
+            if count != arguments.get(spelling, parameters[spelling].default):
                 arguments[spelling] = count
-    if wanted.has_auxiliary and any(key.lower().startswith("aux") for key in shapes):
+    if wanted.has_auxiliary and "aux_logits" not in given and any(key.lower().startswith("aux") for key in shapes):
         arguments["aux_logits"] = True
     return Architecture(name, arguments)
+
+
+def _labelled(architecture: Architecture, shapes: Shapes) -> Architecture:
+    """A Hugging Face configuration that does not say how many classes there are, with as many as the head has rows."""
+    config = dict(architecture.arguments.get("config", {}))
+    wanted = expected(architecture)
+    head = [key for key, shape in wanted.shapes.items() if len(shape) >= 2][-1:]
+    rows = aligned(shapes, wanted).get(head[0], ()) if head else ()
+    if not rows or config.keys() & {"id2label", "num_labels"}:
+        return architecture
+    return Architecture(architecture.name, {**architecture.arguments, "config": {**config, "num_labels": rows[0]}})
 
 
 def _perceptron(shapes: Shapes) -> Architecture | None:
@@ -195,6 +276,14 @@ def _decoders(shapes: Shapes) -> list[Architecture]:
     depth = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
     sizes = {"alphabet": first[0], "context": places[0], "width": first[1], "depth": depth, "hidden": up[0]}
     return [Architecture("text/decoder", {**sizes, "heads": heads}) for heads in _HEADS if first[1] % heads == 0]
+
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+# Networks of our own whose sizes all follow from their tensors.
+_CHAINS: Mapping[str, Callable[[Shapes], Iterable[Architecture]]] = {
+    "mlp": lambda shapes: [found] if (found := _perceptron(shapes)) else [],
+    "text/decoder": _decoders,
+}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -93,6 +93,14 @@ def arguments(text: str) -> dict[str, Any]:
     return found
 
 
+def value(text: str) -> Any:
+    """One argument as it was typed: a number, a list or another JSON value, else text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text.strip()
+
+
 def statistics(text: str, channels: int) -> list[float]:
     """Read one number per channel, or one for all.
 

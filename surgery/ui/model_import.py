@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from surgery import jobs
-from surgery.errors import Mismatch, SurgeryError
+from surgery.errors import Mismatch, ModelError, SurgeryError
 from surgery.network import config_file
 from surgery.ui import build_large, format, model_form, panels, progress, shell, uploads
 from surgery.ui.messages import _, plural
@@ -99,7 +100,7 @@ def _ended(view: View, job: Job) -> None:
     if job.kind == "import_model" and (before := _inspection(view, job)):
         _settle(view, before)
         return
-    if st.button(_("Try again"), icon=":material/replay:"):
+    if not job.refused and st.button(_("Try again"), icon=":material/replay:"):
         jobs.retry(view.workspace, job.id)
         st.rerun()
     if "path" in job.task:
@@ -156,7 +157,9 @@ def _fit(view: View, job: Job, path: Path) -> None:
     chosen = _architecture(view, job)
     if chosen is None:
         return
-    if chosen["misfits"]:
+    if chosen.get("needs"):
+        _ask_needs(view, job, chosen)
+    elif chosen["misfits"]:
         _misfit(chosen)
     else:
         answer = model_form.ask(view, chosen, stem=path.stem)
@@ -168,7 +171,9 @@ def _fit(view: View, job: Job, path: Path) -> None:
 def _architecture(view: View, job: Job) -> Mapping[str, Any] | None:
     suggestions, other = job.result["suggestions"], len(job.result["suggestions"])
     if not suggestions:
-        panels.unsupported(_("No known architecture has such tensors."), _("Name one, or register your own."))
+        panels.unsupported(_("No known architecture fits this file."), _("Name one, or register your own class."))
+    if not any(_fits(one) for one in suggestions):
+        _listing(job)
     chosen = st.selectbox(
         _("Architecture"),
         range(other + 1),
@@ -184,8 +189,51 @@ def _architecture(view: View, job: Job) -> Mapping[str, Any] | None:
 def _spoken(suggestion: Mapping[str, Any]) -> str:
     named = format.call(suggestion["name"], suggestion["arguments"])
     misfits = suggestion["misfits"]
+    if suggestion.get("needs"):
+        return f"{named} · {_('needs {names}').format(names=', '.join(suggestion['needs']))}"
     fit = plural("{count} tensor differs", "{count} tensors differ", misfits) if misfits else _("fits")
     return f"{named} · {fit}"
+
+
+def _fits(suggestion: Mapping[str, Any]) -> bool:
+    return not suggestion["misfits"] and not suggestion.get("needs")
+
+
+def _listing(job: Job) -> None:
+    """List the tensors of the file: what the class to be registered must have."""
+    found = job.result.get("listing", [])
+    if not found:
+        return
+    with st.expander(_("Tensors in the file"), icon=":material/list:"):
+        table = pd.DataFrame([(name, " × ".join(map(str, shape)) or "1") for name, shape in found])
+        table.columns = [_("Name"), _("Shape")]
+        st.dataframe(table, hide_index=True, height="content" if len(table) < 8 else 280, alt=_("Tensors in the file"))
+        if job.result["tensors"] > len(found):
+            total = f"{job.result['tensors']:,}"
+            st.caption(_("The first {count} of {total}.").format(count=len(found), total=total))
+
+
+def _ask_needs(view: View, job: Job, suggestion: Mapping[str, Any]) -> None:
+    """Ask for the arguments of a constructor that the weights do not tell, then compare."""
+    st.caption(
+        _("The constructor of {name} needs arguments that the file does not tell.").format(
+            name=plain(suggestion["name"])
+        )
+    )
+    with st.form("needed_arguments", border=False):
+        given = {name: st.text_input(name, key=f"needs_{name}") for name in suggestion["needs"]}
+        sent = st.form_submit_button(_("Compare"), icon=":material/difference:")
+    if sent:
+        if empty := [name for name, text in given.items() if not text.strip()]:
+            raise ModelError(f"No value is given for {', '.join(empty)}.", "Fill in every field.")
+        values = {name: model_form.value(text) for name, text in given.items()}
+        _compare(view, job, {"name": suggestion["name"], "arguments": {**suggestion["arguments"], **values}})
+
+
+def _compare(view: View, job: Job, architecture: Mapping[str, Any], called: str = "") -> None:
+    """Look into the file once more, against this architecture."""
+    task = {"kind": "inspect_model", "path": job.task["path"], "architecture": architecture}
+    _submit(view, task, _("Compare with {name}").format(name=called or architecture["name"]))
 
 
 def _misfit(suggestion: Mapping[str, Any]) -> None:
@@ -225,5 +273,4 @@ def _other(view: View, job: Job) -> None:
             if config
             else {"name": name, "arguments": model_form.arguments(arguments)}
         )
-        task = {"kind": "inspect_model", "path": job.task["path"], "architecture": wanted}
-        _submit(view, task, _("Compare with {name}").format(name=config.name if config else name))
+        _compare(view, job, wanted, config.name if config else "")

@@ -147,10 +147,15 @@ def finish(store: Store, db: Connection, id: str, result: Mapping[str, Any]) -> 
     store.record(db, f"finished {row['title']!r}", project=row["project"], subject=id)
 
 
-def end(store: Store, db: Connection, id: str, state: JobState, reason: str) -> bool:
-    """Mark a queued or running job failed or cancelled; False when it had ended already. Its slot stays held."""
+def end(store: Store, db: Connection, id: str, state: JobState, reason: str, *, refused: bool = False) -> bool:
+    """Mark a queued or running job failed or cancelled; False when it had ended already. Its slot stays held.
+
+    refused: the same task would fail again.
+    """
     active = (jobs.c.id == id) & jobs.c.state.in_(("queued", "running"))
-    values = {"state": state, "ended": time.time(), "reason": reason}
+    values = {"state": state, "ended": time.time(), "reason": reason} | (
+        {"result": {"refused": True}} if refused else {}
+    )
     if not db.execute(update(jobs).where(active).values(**values)).rowcount:
         return False
     row = find(db, jobs, id, "job")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-Lane = Literal["long", "short"]
+Lane = Literal["long", "short", "import"]
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,11 @@ class Job:
     def active(self) -> bool:
         """Whether it still waits or runs."""
         return self.state in ("queued", "running")
+
+    @property
+    def refused(self) -> bool:
+        """Whether it failed for what its task holds, so that the same task would fail again."""
+        return self.state == "failed" and bool(self.result.get("refused"))
 
 
 @dataclass(frozen=True)

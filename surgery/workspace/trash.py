@@ -57,6 +57,19 @@ def empty(store: Store, project: str | None = None) -> int:
     return sweep(store)
 
 
+def discard_empty(store: Store, project: str) -> bool:
+    """Delete a project that holds nothing and waits for nothing, ended jobs aside; whether it was one."""
+    holds = [table.c.id for table in KINDS.values()]
+    with store.write() as db:
+        full = any(db.scalar(select(id).where(id.table.c.project == project).limit(1)) for id in holds)
+        waiting = (jobs.c.project == project) & (jobs.c.state.in_(("queued", "running")) | jobs.c.slot.is_not(None))
+        if full or db.scalar(select(jobs.c.id).where(waiting).limit(1)):
+            return False
+        _forget(db, project)
+        store.record(db, "removed an empty project", project=project, subject=project)
+    return True
+
+
 def sweep(store: Store) -> int:
     """Remove what the catalogue recorded as deleted, and staging folders of this machine's dead; the bytes freed."""
     freed = 0

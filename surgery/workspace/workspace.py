@@ -104,6 +104,10 @@ class Workspace:
         """Put into the trash. Raises WorkspaceError while jobs wait or run."""
         return projects.move(self.store, project_id, "trash")
 
+    def discard_empty_project(self, project_id: str) -> bool:
+        """Delete a project into which nothing was put and nothing is about to come; whether it was one."""
+        return trash.discard_empty(self.store, project_id)
+
     def restore_project(self, project_id: str) -> Project:
         """Take out of the trash."""
         return projects.move(self.store, project_id, "ready")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from surgery.errors import MismatchError, ModelError, ModelFileError
 from surgery.network import architectures, store
 from surgery.network.architectures import build, load_operator_file, skeleton
-from surgery.network.load import assemble, compare, guess_input, reopen, suggest
+from surgery.network.load import assemble, compare, completed, guess_input, reopen, suggest
 from surgery.network.model import Architecture, InputSpec
 from surgery.network.read import Weights, read
 
@@ -55,10 +55,90 @@ def test_each_family_of_torchvision_is_recognised_with_its_number_of_classes(nam
 
 
 def test_suggestions_come_best_first_with_what_does_not_fit() -> None:
-    found = suggest(hollow("torchvision/resnet18", num_classes=10), limit=3)
-    assert [one.architecture.name for one in found][:2] == ["torchvision/resnet18", "torchvision/resnet34"]
-    assert len(found) == 3
+    found = suggest(hollow("torchvision/resnet18", num_classes=10))
+    assert [one.architecture.name for one in found] == ["torchvision/resnet18", "torchvision/resnet34"]
     assert found[1].mismatches[0].kind == "missing"
+
+
+def test_an_architecture_of_which_most_tensors_differ_is_no_suggestion() -> None:
+    tensors = hollow("torchvision/resnet18", num_classes=10)
+    kept = [*tensors][:40] + [*tensors][-2:]
+    assert suggest({name: tensors[name] for name in kept}) == []
+    nearly = suggest({name: tensor for name, tensor in tensors.items() if not name.startswith("layer4.1")})
+    assert [one.architecture.name for one in nearly] == ["torchvision/resnet18"]
+
+
+NEEDY = """class Net(nn.Module):
+    def __init__(self, num_classes, {more}in_channels=3):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, width, 3)
+        self.out = nn.Linear(width, num_classes)
+    def forward(self, x):
+        return self.out(self.conv(x).mean((2, 3)))"""
+
+
+def test_a_constructor_that_needs_its_number_of_classes_gets_it_from_the_weights(tmp_path: Path) -> None:
+    custom(tmp_path, "width = 8\n" + NEEDY.format(more=""))
+    best = suggest(hollow("custom/net", num_classes=5, in_channels=2))[0]
+    assert best.architecture == Architecture("custom/net", {"num_classes": 5, "in_channels": 2})
+    assert (best.mismatches, best.needs) == ((), ())
+
+
+def test_a_constructor_that_needs_more_is_suggested_with_what_it_needs(tmp_path: Path) -> None:
+    custom(tmp_path, NEEDY.format(more="width, "))
+    weights = hollow("custom/net", num_classes=5, width=8)
+    (found,) = suggest(weights)
+    assert (found.architecture.arguments, found.needs) == ({"num_classes": 5}, ("width",))
+    given = completed(weights, Architecture("custom/net", {"width": 8}))
+    assert given.architecture.arguments == {"num_classes": 5, "width": 8}
+    assert (given.mismatches, given.needs) == ((), ())
+
+
+def test_ones_own_class_with_other_arguments_is_suggested_although_all_shapes_differ(tmp_path: Path) -> None:
+    custom(tmp_path, NEEDY.format(more="width=8, "))
+    (found,) = suggest(hollow("custom/net", num_classes=5, width=16))
+    assert [(row.name, row.kind) for row in found.mismatches] == [
+        ("conv.weight", "shape"),
+        ("conv.bias", "shape"),
+        ("out.weight", "shape"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "given", "told"),
+    [
+        ("torchvision/resnet18", {"num_classes": 10, "in_channels": 1}, {}, {"num_classes": 10, "in_channels": 1}),
+        ("torchvision/vgg11", {"num_classes": 7}, {}, {"num_classes": 7}),
+        ("sample/digits_cnn", {"classes": 4}, {}, {"classes": 4}),
+        ("mlp", {"sizes": [3, 9, 2]}, {"activation": "tanh"}, {"sizes": [3, 9, 2], "activation": "tanh"}),
+        ("timm/resnet10t", {"num_classes": 10, "in_chans": 1}, {}, {"num_classes": 10, "in_chans": 1}),
+    ],
+)
+def test_a_named_architecture_takes_its_counts_from_the_weights(
+    name: str, made: dict[str, object], given: dict[str, object], told: dict[str, object]
+) -> None:
+    if name.startswith("timm/"):
+        pytest.importorskip("timm")
+    found = completed(hollow(name, **made), Architecture(name, given))
+    assert found.architecture == Architecture(name, told)
+    assert found.mismatches == ()
+
+
+def test_arguments_that_were_given_are_not_replaced() -> None:
+    found = completed(
+        hollow("torchvision/resnet18", num_classes=10), Architecture("torchvision/resnet18", {"num_classes": 7})
+    )
+    assert found.architecture.arguments == {"num_classes": 7}
+    assert [row.name for row in found.mismatches] == ["fc.weight", "fc.bias"]
+
+
+def test_a_configuration_without_labels_takes_their_number_from_the_weights() -> None:
+    pytest.importorskip("transformers")
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = {"model_type": "vit", "image_size": 8, "patch_size": 4, **size}
+    weights = hollow("hf/image-classification", config={**config, "num_labels": 5})
+    found = completed(weights, Architecture("hf/image-classification", {"config": config}))
+    assert (found.architecture.arguments["config"]["num_labels"], found.mismatches) == (5, ())
 
 
 @pytest.mark.parametrize("name", ["torchvision/googlenet", "torchvision/inception_v3"])
@@ -172,6 +252,26 @@ def test_a_network_that_flattens_tells_its_image_size(tmp_path: Path, declared: 
         "        return self.out(self.conv(x).flatten(1))",
     )
     assert guess_input({}, Architecture("custom/net")).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("features", "pictures", "size"),
+    [(12 * 12, (), (24, 24)), (25 * 25, (), (50, 50)), (45 * 45, (), (90, 90)), (25 * 15, (1, 50, 30), (50, 30))],
+)
+def test_a_network_made_for_an_unusual_size_is_tried_at_all_of_them(
+    tmp_path: Path, features: int, pictures: tuple[int, ...], size: tuple[int, int]
+) -> None:
+    custom(
+        tmp_path,
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv = nn.Conv2d(1, 2, 3, stride=2, padding=1)\n"
+        f"        self.out = nn.Linear(2 * {features}, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self.out(self.conv(x).flatten(1))",
+    )
+    assert guess_input({}, Architecture("custom/net"), pictures).shape == (1, *size)
 
 
 def test_a_model_is_the_same_network_bit_for_bit() -> None:
