@@ -8,8 +8,10 @@ on the user's side. Whatever a reader raises becomes a `ModelFileError` that nam
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -17,37 +19,9 @@ from torch import Tensor
 
 from surgery import sandbox, temporary
 from surgery.errors import ModelFileError
-from surgery.network import read_child
+from surgery.network import foreign, read_child
 from surgery.network.description import HEADER
 from surgery.network.header import metadata_of
-
-# What a file begins with when it is something else: (bytes, offset, what it is).
-_STRANGERS: tuple[tuple[bytes, int, str], ...] = (
-    (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 (Keras) file"),
-    (b"GGUF", 0, "a GGUF file"),
-    (b"\x93NUMPY", 0, "a NumPy array"),
-    (b"\x89PNG", 0, "a PNG picture"),
-    (b"\xff\xd8\xff", 0, "a JPEG picture"),
-    (b"%PDF", 0, "a PDF"),
-    (b"\x1f\x8b", 0, "a gzip archive"),
-    (b"7z\xbc\xaf", 0, "a 7z archive"),
-    (b"ustar", 257, "a tar archive"),
-    (b"version https://git-lfs", 0, "a Git LFS pointer, not the file itself (run `git lfs pull`)"),
-    (b"<", 0, "a web page or XML"),
-)
-_SAVE = """\
-from safetensors.torch import save_file
-save_file({name: value.contiguous().clone() for name, value in weights.items()}, "model.safetensors")"""
-_CONVERT_ON_YOUR_SIDE = "Convert it where you trust the file, then bring model.safetensors:\n\n"
-_CONVERTERS = {
-    "objects": 'import torch\nmodel = torch.load("FILE", weights_only=False)  # runs code from the file\n'
-    f"weights = model.state_dict()\n{_SAVE}",
-    "torchscript": f'import torch\nweights = torch.jit.load("FILE", map_location="cpu").state_dict()\n{_SAVE}',
-    "exported": f'import torch\nweights = torch.export.load("FILE").state_dict  # may run code\n{_SAVE}',
-    "onnx": 'import onnx, torch\nfrom onnx.numpy_helper import to_array\ngraph = onnx.load("FILE").graph\n'
-    f"weights = {{t.name: torch.tensor(to_array(t)) for t in graph.initializer}}\n{_SAVE}",
-    "plain": f"import torch\nweights = model.state_dict()\n{_SAVE}",
-}
 
 
 @dataclass(frozen=True)
@@ -81,7 +55,7 @@ def read(path: Path) -> Weights:
     with sandbox.reading(path.name, ModelFileError):
         weights = _read_safetensors(path) if kind == "safetensors" else _read_in_child(path)
         if not weights.tensors:
-            raise ModelFileError(f"{path.name} holds no tensors.", _converter("plain", path))
+            raise ModelFileError(f"{path.name} holds no tensors.", foreign.KINDS["empty"].fix(path.name))
         _check_finite(path, weights.tensors)
     return weights
 
@@ -92,6 +66,9 @@ def sniff(path: Path) -> str:
     Raises:
         ModelFileError: it is neither; the message says what it is.
     """
+    if path.is_dir():
+        advice = foreign.of_folder(path)
+        raise ModelFileError(f"{path} is {advice.what}.", advice.fix(path.name))
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -108,17 +85,7 @@ def sniff(path: Path) -> str:
         return "safetensors"
     if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
         return "torch"
-    if _is_onnx(head, path):
-        raise ModelFileError(f"{path.name} is an ONNX model, not weights.", _converter("onnx", path))
-    for mark, offset, name in _STRANGERS:
-        if head[offset : offset + len(mark)] == mark:
-            raise ModelFileError(f"{path.name} is {name}.", _converter("plain", path))
-    raise ModelFileError(f"{path.name} is neither safetensors nor a file of torch.save.", _converter("plain", path))
-
-
-def _is_onnx(head: bytes, path: Path) -> bool:
-    """ONNX has no mark: field 1 (a small version number), then a text field."""
-    return path.suffix == ".onnx" or (head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in (b"\x12", b"\x3a"))
+    raise _foreign(path, foreign.kind_of(path, head))
 
 
 def _read_safetensors(path: Path) -> Weights:
@@ -142,7 +109,7 @@ def _read_in_child(path: Path) -> Weights:
             writable=(folder,),
         )
         if "error" in answer:
-            raise _refusal(path, answer["error"], answer["detail"])
+            raise _refusal(path, answer)
         metadata_of(target, path.name)
         tensors = load_file(target)  # mapped: stays readable when the folder is gone
     ordered = {name: tensors[name] for name in answer["names"]}
@@ -157,13 +124,14 @@ def limits_for(size: int) -> sandbox.Limits:
     return sandbox.Limits(60 + size // 20_000_000, (read_child.EXPANSION + 2) * size + read_child.SLACK, written)
 
 
-def _refusal(path: Path, code: str, detail: str) -> ModelFileError:
+def _refusal(path: Path, answer: Mapping[str, Any]) -> ModelFileError:
     """The message for each answer of the child."""
-    name = path.name
+    name, code, detail = path.name, answer["error"], answer["detail"]
+    if code in foreign.KINDS:
+        return _foreign(path, code)
+    if code == "objects":
+        return _of_objects(path, answer)
     what = {
-        "objects": f"{name} is not plain weights: it stores Python objects ({detail}), which can run code when opened.",
-        "torchscript": f"{name} is a TorchScript program, not weights.",
-        "exported": f"{name} is a torch.export program (.pt2), which can run code when opened.",
         "archive": f"{name} is a zip archive of something else ({detail}).",
         "damaged": f"{name} is truncated or damaged: {detail}.",
         "content": f"{name} holds no state_dict, but {detail}.",
@@ -171,15 +139,32 @@ def _refusal(path: Path, code: str, detail: str) -> ModelFileError:
         "expands": f"{name} describes far more than it holds ({detail}).",
         "name": f"{name} holds a tensor of the name {detail}, which is empty, too long or not printable.",
     }[code]
-    if code == "damaged":
-        return ModelFileError(what, "Upload it again.")
-    return ModelFileError(what, _converter(code, path))
+    words = {
+        "damaged": "Upload it again.",
+        "archive": "Unpack it, and import the file of weights inside.",
+        "tensor": "Save the weights from before they were quantized, or call .to_dense() on sparse ones.",
+        "name": "Rename the tensor and save the file again.",
+    }
+    return ModelFileError(what, words.get(code) or foreign.KINDS["empty"].fix(name))
 
 
-def _converter(code: str, path: Path) -> str:
-    """The advice with the lines that convert such a file on the user's side."""
-    lines = _CONVERTERS.get(code, _CONVERTERS["plain"]).replace("FILE", path.name.replace('"', ""))
-    return _CONVERT_ON_YOUR_SIDE + lines
+def _of_objects(path: Path, answer: Mapping[str, Any]) -> ModelFileError:
+    """The message for a pickle that holds more than weights."""
+    kind = foreign.of_pickle(answer["classes"])
+    if kind:
+        return _foreign(path, "saved_arrays" if kind == "arrays" and answer["by_torch"] else kind)
+    about = {name: answer[name] for name in ("classes", "key", "module", "by_torch")}
+    return ModelFileError(
+        f"{path.name} is not plain weights: it stores Python objects ({answer['detail']}), which can run code when "
+        "opened.",
+        foreign.of_objects(**about).fix(path.name),
+    )
+
+
+def _foreign(path: Path, kind: str) -> ModelFileError:
+    """The message for a file of a kind that is not read here."""
+    advice = foreign.KINDS[kind]
+    return ModelFileError(f"{path.name} is {advice.what}.", advice.fix(path.name))
 
 
 def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -188,9 +173,22 @@ def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and (count := tensor.numel() - int(torch.isfinite(tensor.float()).sum())):
             bad[name] = count
-    if bad:
-        named = ", ".join(f"{name!r} ({count} of {tensors[name].numel()})" for name, count in list(bad.items())[:5])
-        raise ModelFileError(
-            f"{path.name} holds values that are not finite in {len(bad)} tensors: {named}.",
-            "The training diverged; bring an earlier checkpoint.",
-        )
+    if not bad:
+        return
+    named = ", ".join(f"{name!r} ({count} of {tensors[name].numel()})" for name, count in list(bad.items())[:5])
+    masks = all(_is_mask(tensors[name]) for name in bad)
+    raise ModelFileError(
+        f"{path.name} holds values that are not finite in {len(bad)} tensors: {named}.",
+        "This is a mask or another constant, not a weight: leave it out of the file (register_buffer with "
+        "persistent=False, or compute it in forward), and save again."
+        if masks
+        else "If the training diverged, import an earlier checkpoint; a constant that is no weight is left out of the "
+        "file (register_buffer with persistent=False).",
+    )
+
+
+def _is_mask(tensor: Tensor) -> bool:
+    """Whether it is one finite value at most beside infinities of one sign, as masks of attention are."""
+    values = tensor.float().unique()
+    infinite = values[~torch.isfinite(values)]
+    return len(infinite) == 1 and not bool(infinite.isnan()) and len(values) <= 2
