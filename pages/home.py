@@ -8,6 +8,7 @@ from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.workspace import Project
 
+CREATE, NAME = "create_project", "new_project_name"  # keys of widgets
 view = shell.page("home")
 ws = view.workspace
 projects = ws.projects()
@@ -43,13 +44,25 @@ def bring_model() -> None:
     """Begin an empty project."""
     st.markdown(f"##### :material/upload: {_('Bring my model')}")
     with st.form("new_project", border=False):
-        name = st.text_input(
-            _("Name of the project"), label_visibility="collapsed", placeholder=_("Name of the project"), max_chars=120
+        st.text_input(
+            _("Name of the project"),
+            label_visibility="collapsed",
+            placeholder=_("Name of the project"),
+            max_chars=120,
+            key=NAME,
         )
         st.caption(_("A file with weights and a dataset; nothing leaves this machine."))
-        if st.form_submit_button(_("Create project"), icon=":material/add:"):
-            with panels.panel():
-                shell.go("model_data", project=ws.create_project(name or _("My model")).id)
+        st.form_submit_button(_("Create project"), icon=":material/add:", key=CREATE)
+
+
+def create_project() -> None:
+    """Make the project that was asked for and go there, before anything that refreshes itself is drawn.
+
+    A refresh of this page that meets the change of pages would leave the next one empty.
+    """
+    if st.session_state.get(CREATE):
+        name = st.session_state.get(NAME, "").strip()
+        shell.go("model_data", project=ws.create_project(name or _("My model")).id)
 
 
 def go_on() -> None:
@@ -94,6 +107,8 @@ def trash() -> None:
         home.empty_trash_button(ws)
 
 
+with panels.panel():
+    create_project()
 with panels.panel():
     home.set_up(ws)
     if unknown := ws.unknown_folders():

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +16,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from surgery import jobs
+from surgery import cli_models, jobs
 from surgery.cli import main
+from surgery.cli_change import parameters
 from surgery.data.arrays import from_arrays
 from surgery.data.dataset import Dataset
+from surgery.errors import SurgeryError
 from surgery.network import store
 from surgery.network.architectures import build
+from surgery.network.load import reopen
 from surgery.network.model import Architecture
+from surgery.network.read import read
+from surgery.operations.forget import Forget
+from surgery.operations.patch import Patch
 from surgery.ui import serve
-from surgery.workspace import Workspace
+from surgery.workspace import Workspace, queue
 from tests.conftest import sentences
 from tests.patients import mlp, writer
 
@@ -94,6 +104,10 @@ def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[s
     assert main(["export", made.id, str(home / "plan-again.json"), "--format", "plan"]) == 0
     assert main(["run", str(home / "plan-again.json"), "--name", "again"]) == 0
     assert ws.versions(project)[-1].digest == made.digest, "the same plan gives the same weights"
+    assert main(["export", made.id, str(home / "small.safetensors")]) == 0
+    again = reopen(read(home / "small.safetensors"))
+    assert again.classes == ("a", "b", "c")
+    assert load_file(home / "small.safetensors").keys() == again.module.state_dict().keys()
     assert main(["export", made.id, str(home / "ids.json"), "--format", "ids"]) == 0
     assert json.loads((home / "ids.json").read_text()) == ws.kept(made.id)
 
@@ -191,6 +205,98 @@ def test_must_keep_cases_and_a_large_mlp(home: Path, capsys: pytest.CaptureFixtu
     assert "must-keep cases broken" in capsys.readouterr().out
     assert main(["train-mlp", dataset, "--width", "8", "--depth", "1", "--epochs", "2"]) == 0
     assert "MLP 1 × 8  67 parameters" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "kind"),
+    [
+        (None, "net.safetensors", "safetensors"),
+        (None, "net.ONNX", "onnx"),
+        (None, "net.zip", "bundle"),
+        ("safetensors", "net.zip", "bundle"),
+        ("int8", "net.onnx", "int8"),
+        ("plan", "anything", "plan"),
+    ],
+)
+def test_the_ending_of_a_file_says_what_is_exported(given: str | None, name: str, kind: str) -> None:
+    assert cli_models._format(given, Path(name)) == kind
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "told"),
+    [
+        (None, "net.pt", r"net\.pt does not tell what to write\. End it with \.safetensors"),
+        ("onnx", "net.safetensors", r"writes a \.onnx file, not what net\.safetensors ends with\. Name it net\.onnx"),
+        ("safetensors", "net.onnx", r"writes a \.safetensors file.* Name it net\.safetensors"),
+    ],
+)
+def test_an_ending_of_something_else_is_refused(given: str | None, name: str, told: str) -> None:
+    with pytest.raises(SurgeryError, match=told):
+        cli_models._format(given, Path(name))
+
+
+def test_names_of_classes_may_be_numbers() -> None:
+    assert parameters(["target=9", "others=1"], Patch) == {"target": "9", "others": 1}
+    assert parameters(['target="9"'], Patch) == {"target": "9"}
+    for word in ("classes=8,9", "classes=[8,9]", 'classes=["8","9"]'):
+        assert parameters([word], Forget) == {"classes": ["8", "9"]}
+    assert parameters(["classes=001"], Forget) == {"classes": ["001"]}
+    assert parameters(['classes="a,b"'], Forget) == {"classes": ["a,b"]}
+    assert cli_models.names("[0, 1.50]") == ["0", "1.50"]
+    with pytest.raises(SurgeryError, match=r"'\[0,' is no JSON list of names"):
+        cli_models.names("[0,")
+
+
+def test_a_failed_import_leaves_no_project_and_advises_no_retry(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "model.pt").write_bytes(b"%PDF-1.7")
+    assert main(["import-model", str(home / "model.pt"), "--project", "new"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("surgery: model.pt is a PDF.")
+    assert "--retry" not in said
+    assert Workspace().projects() == []
+    kept = Workspace().create_project("mine")
+    assert main(["import-data", str(home / "model.pt"), "--project", "mine"]) == 1
+    assert [one.id for one in Workspace().projects()] == [kept.id]
+    (job,) = jobs.jobs(Workspace())
+    assert job.refused
+    assert main(["jobs", "--retry", job.id]) == 1
+    assert "would be refused again: 'model.pt' is" in capsys.readouterr().err
+
+
+def refused_job(ws: Workspace, reason: str) -> str:
+    project = ws.create_project("trial")
+    task = {"kind": "inspect_model", "path": "gone.pt"}
+    job = queue.add(ws.store, task, project=project.id, title="Look into gone.pt", lane="import", device="", limit=60)
+    with ws.store.write() as db:
+        queue.end(ws.store, db, job.id, "failed", reason, refused=True)
+    return job.id
+
+
+def test_a_job_is_one_line_whatever_its_reason(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    id = refused_job(Workspace(), "gone.pt is an ONNX model. Convert it:\n\nimport onnx\ngraph = onnx.load()")
+    assert main(["jobs"]) == 0
+    assert (
+        capsys.readouterr().out == f"{id}  failed           Look into gone.pt  gone.pt is an ONNX model. Convert it:\n"
+    )
+
+
+def test_output_that_nobody_reads_ends_quietly(home: Path) -> None:
+    refused_job(Workspace(), "x")
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run([sys.executable, "-m", "surgery.cli", "jobs"], stdout=write_end, stderr=subprocess.PIPE)
+    os.close(write_end)
+    assert done.stderr == b""
+    assert done.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize(
+    ("word", "told"), [("{num_classes: 3}", "is no JSON"), ("[3]", "is no JSON object; write for instance")]
+)
+def test_arguments_that_are_no_json_object_are_told(word: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["import-model", "net.pt", "--arguments", word])
+    assert told in capsys.readouterr().err
 
 
 def test_compare_and_jobs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

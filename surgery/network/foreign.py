@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -327,12 +328,14 @@ def of_objects(classes: list[str], key: str | None, *, module: bool, by_torch: b
 
     module: it is a whole network, not a checkpoint of tensors and objects. by_torch: torch.save wrote it.
     """
-    own = [name for name in classes if name.partition(".")[0] not in ("torch", "collections", "builtins", "_codecs")]
-    code = f" and {own[0].partition('.')[0]} is installed" if own else ""
+    packages = [name.partition(".")[0] for name in classes]
+    own = [name for name in packages if name not in ("torch", *sys.stdlib_module_names)]
+    code = " and its code can be imported" if "__main__" in own else f" and {own[0]} is installed" if own else ""
     lines = _MODULE_LINES if module else _CHECKPOINT_LINES
     place = "found" if key is None else f"found[{json.dumps(key)}]"
     return Advice(
         "",
         _CONVERT.replace("where you trust the file", f"where you trust the file{code}"),
-        f"import pickle, torch\nfound = {_LOADS if by_torch else _UNPICKLES}\n" + lines.replace("KEY", place),
+        (f"import torch\nfound = {_LOADS}\n" if by_torch else f"import pickle, torch\nfound = {_UNPICKLES}\n")
+        + lines.replace("KEY", place),
     )

@@ -176,7 +176,7 @@ def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
     if not bad:
         return
     named = ", ".join(f"{name!r} ({count} of {tensors[name].numel()})" for name, count in list(bad.items())[:5])
-    masks = all(_is_mask(tensors[name]) for name in bad)
+    masks = all(_is_mask(name, tensors[name]) for name in bad)
     raise ModelFileError(
         f"{path.name} holds values that are not finite in {len(bad)} tensors: {named}.",
         "This is a mask or another constant, not a weight: leave it out of the file (register_buffer with "
@@ -187,8 +187,10 @@ def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
     )
 
 
-def _is_mask(tensor: Tensor) -> bool:
+def _is_mask(name: str, tensor: Tensor) -> bool:
     """Whether it is one finite value at most beside infinities of one sign, as masks of attention are."""
+    if name.rpartition(".")[2] in ("weight", "bias"):
+        return False
     values = tensor.float().unique()
     infinite = values[~torch.isfinite(values)]
     return len(infinite) == 1 and not bool(infinite.isnan()) and len(values) <= 2

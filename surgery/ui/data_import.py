@@ -57,9 +57,10 @@ def _latest(view: View) -> Job | None:
     """The project's last import of data, as long as it matters: while it runs, or its file waits for another try."""
     project = view.project.id if view.project else ""
     job = next((job for job in jobs.jobs(view.workspace, project) if job.kind == "import_data"), None)
-    if job is None or job.active or uploads.waits(view.workspace, Path(job.task["path"])):
+    if job is None or job.active:
         return job
-    return None
+    over = job.state == "done"  # the file may lie there a moment longer
+    return job if not over and uploads.waits(view.workspace, Path(job.task["path"])) else None
 
 
 def _upload(view: View) -> Path | None:

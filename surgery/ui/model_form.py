@@ -35,7 +35,7 @@ def ask(view: View, suggestion: Mapping[str, Any], *, stem: str) -> dict[str, An
             height=110,
             help=_("In the order of the outputs; this model has {count}.").format(count=outputs),
         )
-        shape = _shape(spec)
+        fields = shape(spec, key="imported")
         mean, std = _normalisation(view, spec) if spec["kind"] != "text" else ((), ())
         with st.expander(_("Licence and source")):
             licence = st.text_input(
@@ -51,7 +51,7 @@ def ask(view: View, suggestion: Mapping[str, Any], *, stem: str) -> dict[str, An
     return {
         "name": name,
         "architecture": {"name": suggestion["name"], "arguments": dict(suggestion["arguments"])},
-        "input": {"kind": spec["kind"], "shape": shape, "mean": list(mean), "std": list(std)},
+        "input": {"kind": spec["kind"], "shape": fields, "mean": list(mean), "std": list(std)},
         "classes": named_classes(classes, outputs),
         "task": task,
         "licence": licence.strip(),
@@ -143,15 +143,19 @@ def _names(view: View, outputs: int, task: str) -> Sequence[str]:
     return ["target"] if task == "regression" else [str(number) for number in range(outputs)]
 
 
-def _shape(spec: Mapping[str, Any]) -> list[int]:
+def shape(spec: Mapping[str, Any], *, key: str) -> list[int]:
+    """Draw the fields of an input's size, named by `key`; its features stay."""
     channels, *size = spec["shape"]
     if spec["kind"] == "text":
-        return [int(st.number_input(_("Characters it reads"), 1, None, channels))]
+        return [int(st.number_input(_("Characters it reads"), 1, None, channels, key=f"{key}_context"))]
     if spec["kind"] == "table":
         return [channels]
     names = (_("Height (pixels)"), _("Width (pixels)"))
     fields = zip(st.columns(2), names, size, strict=True)
-    return [channels, *(int(column.number_input(name, 1, 4096, value)) for column, name, value in fields)]
+    return [
+        channels,
+        *(int(column.number_input(name, 1, 4096, side, key=f"{key}_{name}")) for column, name, side in fields),
+    ]
 
 
 def _normalisation(view: View, spec: Mapping[str, Any]) -> Stats:

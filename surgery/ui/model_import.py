@@ -65,6 +65,8 @@ def _latest(view: View) -> Job | None:
         return job
     if "path" not in job.task:
         return job if job.state == "failed" else None
+    if job.state == "done" and job.kind == "import_model":  # its file may lie there a moment longer
+        return None
     return job if uploads.waits(view.workspace, Path(job.task["path"])) else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,14 +10,14 @@ import streamlit as st
 
 from surgery import jobs
 from surgery.data.dataset import Dataset
+from surgery.jobs import inputs
+from surgery.network.facts import Facts
 from surgery.receipt import named_origin
-from surgery.ui import format, panels, pictures, progress, shell
+from surgery.ui import format, model_form, panels, pictures, progress, shell
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.state import View
 from surgery.workspace import DatasetRow, Job
-
-CLEARLY = 0.05  # by how much another input must be better before it is spoken of
 
 
 def model(view: View) -> None:
@@ -47,6 +46,37 @@ def model(view: View) -> None:
             columns={"name": _("Layer"), "kind": _("Kind"), "neurons": _("Neurons")}
         )
         st.dataframe(layers, hide_index=True, alt=_("Layers of the model"))
+    if spec["kind"] != "text":
+        _edit_input(view, spec)
+
+
+def _edit_input(view: View, spec: Mapping[str, Any]) -> None:
+    """Give the model another input size or normalization, as a new version."""
+    with (
+        st.popover(_("Edit input"), icon=":material/aspect_ratio:"),
+        panels.panel(),
+        st.form("edit_input", border=False),
+    ):
+        shape = model_form.shape(spec, key="edited")
+        channels = spec["shape"][0]
+        mean, std = (
+            model_form.statistics(
+                st.text_input(label, " ".join(f"{value:g}" for value in spec[name]), key=f"edited_{name}"), channels
+            )
+            for name, label in (("mean", _("Mean, one number or one per channel")), ("std", _("Standard deviation")))
+        )
+        if st.form_submit_button(_("Save as new version"), type="primary", icon=":material/check:"):
+            title = _("Input {size}").format(size=" × ".join(map(str, shape)))
+            _set_input(view, title, {"shape": shape, "mean": mean, "std": std})
+
+
+def _set_input(view: View, title: str, given: Mapping[str, Any]) -> None:
+    """Let a job make the version with another input."""
+    if view.project is not None and view.version is not None:
+        task = {"kind": "set_input", "version": view.version.id, "name": title}
+        task |= {key: given[key] for key in ("shape", "mean", "std")}
+        jobs.submit(view.workspace, task, project=view.project.id, title=title)
+        st.rerun()
 
 
 def _support(support: Mapping[str, str]) -> None:
@@ -128,12 +158,74 @@ def together(view: View) -> None:
 
 
 def _measured(view: View) -> list[Mapping[str, Any]] | None:
-    """Quality under each way to feed it, the model's own first; None while it is being measured, which is shown."""
+    """Quality under each input that was tried, the model's own first; None while it is measured, or not to be.
+
+    It is measured without a question, unless the images are smaller than the model's input: that is asked first, for
+    it costs many times more. Cancelled, it is measured again on request only.
+    """
     job = _check(view)
-    if job.active or job.state != "done":
+    if job is not None and job.state == "done":
+        return list(job.result["rows"])
+    changing = _changing(view)
+    if changing is not None:
+        progress.watch(view.workspace, changing)
+    elif job is None and (size := _smaller(view)):
+        _offer_size(view, size)
+    elif job is None:
+        progress.watch(view.workspace, _start_check(view))
+    elif job.state == "cancelled":
+        st.caption(_("The model was not measured on this dataset: the measurement was cancelled."))
+        _measure_button(view)
+    else:
         progress.watch(view.workspace, job)
+    return None
+
+
+def _measure_button(view: View, label: str = "") -> None:
+    if st.button(label or _("Measure the model"), icon=":material/speed:"):
+        _start_check(view)
+        st.rerun()
+
+
+def _changing(view: View) -> Job | None:
+    """The job that gives this version another input, while it runs or when it failed."""
+    task = {"kind": "set_input", "version": view.version.id if view.version else ""}
+    job = progress.latest(view.workspace, view.project.id if view.project else "", task)
+    return job if job is not None and job.active else None
+
+
+def _smaller(view: View) -> tuple[int, int] | None:
+    """(height, width) of the dataset's images where the model would get them enlarged."""
+    if view.version is None or view.dataset is None:
         return None
-    return list(job.result["rows"])
+    takes = Facts.of(view.workspace.inspect(view.version.id), view.version.name).input
+    return inputs.smaller_images(takes, view.workspace.dataset(view.dataset.id))
+
+
+def _offer_size(view: View, size: tuple[int, int]) -> None:
+    """Ask which input size is right before anything is measured."""
+    if view.version is None:
+        return
+    spec = view.workspace.inspect(view.version.id)["input"]
+    own, other = (_("{height} × {width}").format(height=h, width=w) for h, w in (spec["shape"][1:], size))
+    st.info(
+        _("The model takes images of {own} pixels; the images of the dataset have {other}.").format(
+            own=own, other=other
+        ),
+        icon=":material/aspect_ratio:",
+    )
+    failed = progress.latest(
+        view.workspace,
+        view.project.id if view.project else "",
+        {"kind": "set_input", "version": view.version.id},
+    )
+    if failed is not None and failed.state == "failed":
+        panels.show_failure(failed.reason)
+    with st.container(horizontal=True):
+        if st.button(_("Use {size}").format(size=other), type="primary", icon=":material/check:"):
+            given = {"shape": [spec["shape"][0], *size], "mean": spec["mean"], "std": spec["std"]}
+            _set_input(view, _("Input {size}").format(size=other), given)
+        _measure_button(view, _("Keep {size} and measure").format(size=own))
 
 
 def _spoken(quality: float | None, task: str) -> str:
@@ -151,20 +243,30 @@ def _quality_now(row: Mapping[str, Any], data: DatasetRow) -> None:
 def _doubt(view: View, rows: Sequence[Mapping[str, Any]]) -> None:
     """Say when another normalisation or image size is clearly better."""
     task = view.dataset.task if view.dataset else ""
-    known = [row for row in rows if row["quality"] is not None and not math.isnan(row["quality"])]
-    best = max(known, key=lambda row: float(row["quality"]), default=None)
-    if best is not None and best["quality"] - (rows[0]["quality"] or 0.0) >= CLEARLY:
+    if best := inputs.clearly_better(rows):
         _other_input(view, best, rows[0], _spoken(best["quality"], task))
 
 
-def _check(view: View) -> Job:
-    """The measuring job of this version on this dataset; it is submitted when there is none yet."""
-    version, dataset, project = (part.id if part else "" for part in (view.version, view.dataset, view.project))
-    task = {"kind": "check_model", "version": version, "dataset": dataset}
-    for job in jobs.jobs(view.workspace, project):
-        if dict(job.task) == task and job.state != "cancelled":
-            return job
-    return jobs.submit(view.workspace, task, project=project, title=_("Measure the model as it is"))
+def _check(view: View) -> Job | None:
+    """The last job that measured this version on this dataset."""
+    return next(
+        (job for job in jobs.jobs(view.workspace, _ids(view)["project"]) if dict(job.task) == _task(view)), None
+    )
+
+
+def _start_check(view: View) -> Job:
+    return jobs.submit(
+        view.workspace, _task(view), project=_ids(view)["project"], title=_("Measure the model as it is")
+    )
+
+
+def _task(view: View) -> dict[str, str]:
+    ids = _ids(view)
+    return {"kind": "check_model", "version": ids["version"], "dataset": ids["dataset"]}
+
+
+def _ids(view: View) -> dict[str, str]:
+    return {name: part.id if (part := getattr(view, name)) else "" for name in ("version", "dataset", "project")}
 
 
 def _next_step(view: View) -> None:
@@ -191,10 +293,7 @@ def _other_input(view: View, best: Mapping[str, Any], own: Mapping[str, Any], qu
     st.warning(words.format(name=plain(best["name"]), quality=quality), icon=":material/tune:")
     if view.project is not None and view.version is not None and st.button(_("Use it"), icon=":material/check:"):
         title = (_("Take {name}") if resized else _("Normalise with {name}")).format(name=best["name"])
-        task = {"kind": "set_input", "version": view.version.id, "name": title}
-        task |= {key: best[key] for key in ("shape", "mean", "std")}
-        jobs.submit(view.workspace, task, project=view.project.id, title=title)
-        st.rerun()
+        _set_input(view, title, best)
 
 
 def _statistics(spec: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import streamlit as st
 
 from surgery import jobs
-from surgery.errors import NotFoundError
+from surgery.errors import NotFoundError, SurgeryError
 from surgery.jobs import Job
 from surgery.plan import Plan
 from surgery.receipt import Receipt, said_of_cases, sentence
@@ -26,8 +26,13 @@ def look_ahead(ws: Workspace, project: Project, plan: Plan, neurons: int, *, tit
     title: of the button and the job, by default what the preview says of it.
     """
     place = st.empty()
-    with place, panels.loading(320):
-        answer = preview.ask(ws, plan)
+    try:
+        with place, panels.loading(320):
+            answer = preview.ask(ws, plan)
+    except SurgeryError as error:
+        with place.container():
+            _without_preview(ws, project, plan, error, title or plan.build().title, icon)
+        return
     title = title or preview.action(answer)
     with place.container():
         preview.show(answer, neurons)
@@ -50,6 +55,16 @@ def look_ahead(ws: Workspace, project: Project, plan: Plan, neurons: int, *, tit
                 icon=":material/download:",
                 key=f"plan_{plan.operation}",
             )
+
+
+def _without_preview(ws: Workspace, project: Project, plan: Plan, error: SurgeryError, title: str, icon: str) -> None:
+    """Say why there is no preview; ask for it again, or run the plan without one."""
+    panels.show_error(error)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(_("Try the preview again"), icon=":material/replay:", key=f"again_{plan.operation}"):
+            st.rerun()
+        if st.button(_("{title} without a preview").format(title=title), icon=icon, key=plan.operation):
+            start(ws, project, plan, title)
 
 
 def start(ws: Workspace, project: Project, plan: Plan, title: str, *, name: str = "") -> NoReturn:

@@ -137,7 +137,7 @@ def test_a_whole_pickled_module_is_refused_and_its_payload_not_run(tmp_path: Pat
     with pytest.raises(ModelFileError, match=r"stores Python objects \(.*Trojan\), which can run code") as caught:
         read_tensors(file)
     assert not mark.exists()
-    assert 'torch.load("whole.pt", weights_only=False)' in caught.value.fix
+    assert 'torch.load("whole.pt", map_location="cpu", weights_only=False)' in caught.value.fix
     assert "save_file(" in caught.value.fix
     torch.load(file, weights_only=False)
     assert mark.exists(), "the file would have run its payload elsewhere"
@@ -147,7 +147,9 @@ def test_a_plain_pickle_with_a_payload_is_refused_and_not_run(tmp_path: Path) ->
     mark = tmp_path / "executed"
     file = tmp_path / "model.pt"
     file.write_bytes(pickle.dumps({"state_dict": Payload(mark)}))
-    with pytest.raises(ModelFileError, match=r"model\.pt is truncated or damaged: it is no pickle of weights"):
+    with pytest.raises(
+        ModelFileError, match=r"model\.pt is not plain weights: it stores Python objects \(posix\.mkdir\)"
+    ):
         read_tensors(file)
     assert not mark.exists()
 
@@ -219,7 +221,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path, value: 
     saved(tensors, file) if zipped else save_file(tensors, file)
     with pytest.raises(ModelFileError, match=r"not finite in 1 tensors: 'fc\.weight' \(2 of 3\)") as caught:
         read_tensors(file)
-    assert caught.value.fix == "The training diverged; bring an earlier checkpoint."
+    assert caught.value.fix.startswith("If the training diverged, import an earlier checkpoint")
 
 
 TABLE = InputSpec("table", (3,), (0.0,) * 3, (1.0,) * 3)

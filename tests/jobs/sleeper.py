@@ -79,6 +79,7 @@ def hungry(ws: Workspace, job: Job, ctx: Context) -> None:
 KINDS = {
     "sleep": Kind(sleep, "long"),
     "nap": Kind(sleep, "short"),
+    "bring": Kind(sleep, "import"),
     "fail": Kind(fail, "short"),
     "stubborn": Kind(stubborn, "short"),
     "hungry": Kind(hungry, "short"),

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections import namedtuple
 from dataclasses import replace
 
@@ -15,7 +16,8 @@ import pytest
 
 from surgery import jobs
 from surgery.errors import DataError, JobError, NotFoundError
-from surgery.workspace import Workspace
+from surgery.jobs.kinds import KINDS
+from surgery.workspace import Workspace, queue
 from tests.jobs import sleeper
 from tests.jobs.conftest import held, wait_until, worker_of
 
@@ -182,6 +184,34 @@ def test_the_queue_goes_on_without_anybody_watching(ws, submit):
     last = [submit("sleep") for _ in range(3)][-1]
     path = ws.home / "jobs" / last.id / "events.jsonl"
     wait_until(lambda: path.exists() and "slept well" in path.read_text(), "the last job was started by the one before")
+
+
+def test_an_import_waits_neither_for_long_work_nor_for_short(ws, submit, said):
+    for kind in ("sleep", "stubborn"):
+        said(submit(kind, steps=10_000, pause=0.1), "point" if kind == "sleep" else "log")
+    said(submit("bring", steps=10_000, pause=0.1), "point")
+    lanes = {name: kind.lane for name, kind in KINDS.items()}
+    assert {name for name, lane in lanes.items() if lane == "import"} == {
+        *("bring", "import_data", "import_model", "inspect_model", "open_sample")
+    }
+
+
+def test_what_was_refused_is_not_tried_again_until_its_file_changes(ws, project, tmp_path):
+    file = tmp_path / "net.pt"
+    file.write_text("no weights")
+    os.utime(file, (1, 1))
+    task = {"kind": "inspect_model", "path": str(file)}
+    job = queue.add(ws.store, task, project=project.id, title="Look", lane="import", device="", limit=60)
+    with ws.store.write() as db:
+        queue.end(ws.store, db, job.id, "failed", "net.pt is text.", refused=True)
+    with pytest.raises(JobError, match=r"'Look' would be refused again: net\.pt is text\."):
+        jobs.retry(ws, job.id, engine=ENGINE)
+    os.utime(file)
+    later = time.time() + 60
+    os.utime(file, (later, later))
+    again = jobs.retry(ws, job.id, engine=ENGINE)
+    jobs.cancel(ws, again.id, engine=ENGINE)
+    assert dict(again.task) == task
 
 
 def test_workers_that_ended_do_not_stay_as_zombies(ws, submit, ended):

@@ -13,9 +13,11 @@ from streamlit.testing.v1 import AppTest
 
 from surgery import jobs
 from surgery.data.dataset import Dataset
+from surgery.errors import JobError
 from surgery.jobs.whatif import WhatIf
 from surgery.network.model import Support
 from surgery.plan import Plan
+from surgery.ui import preview
 from surgery.workspace import Job, Workspace
 from tests.jobs.conftest import perform
 from tests.pages.conftest import failures
@@ -72,6 +74,24 @@ def test_the_preview_says_what_the_operation_will_do(page: AppTest, patient: Pat
     (parameters,) = [row for row in answer["sizes"] if row["metric"] == "parameters"]
     assert table.at["Parameters", "After"] == f"{parameters['after']:,.0f}"
     assert table.at["Accuracy", "Measured on"] == f"val, n = {answer['n']}"
+
+
+def test_a_preview_that_fails_can_be_asked_for_again_and_the_plan_run_without_it(
+    open_page: OpenPage, patient: Patient, asked: list[Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_given: Any) -> dict[str, Any]:
+        raise JobError("The probe did not answer within 120 s.", "Try again.")
+
+    whole = preview._ask
+    monkeypatch.setattr(preview, "_ask", broken)
+    saved = patient.ws.save_selection(patient.project.id, patient.version.id, "weak", [0, 5])
+    app = open_page("change", **patient.link, selection=saved.id)
+    assert "The probe did not answer" in failures(app)[0]
+    assert button(app, "Remove neurons without a preview")
+    monkeypatch.setattr(preview, "_ask", whole)
+    button(app, "Try the preview again").click().run()
+    assert failures(app) == []
+    assert "removed in" in texts(app)
 
 
 def test_the_form_has_a_widget_for_every_parameter_and_changes_the_plan(

@@ -9,6 +9,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from surgery.network.architectures import build
 from surgery.network.model import Architecture
 from surgery.ui import model_form, uploads
 from surgery.workspace import Project, Workspace, queue
+from tests import patients
 from tests.pages.conftest import OpenPage, failures, perceptron
 
 CSV = "length,width,kind\n" + "".join(f"{n},{n % 7},{'ab'[n % 2]}\n" for n in range(40))
@@ -255,6 +257,100 @@ def test_quality_and_the_next_step_stand_above(
     assert app.metric[0].label == "Accuracy now"
     assert "Scan neurons" in [button.label for button in app.button]
     assert [job.kind for job in jobs.jobs(ws)] == ["check_model"], "measured once"
+
+
+def cancelled_check(ws: Workspace, project: Project) -> None:
+    """A measurement that somebody stopped."""
+    task = {"kind": "check_model", "version": project.current, "dataset": project.dataset}
+    job = queue.add(ws.store, task, project=project.id, title="Measure", lane="short", device="cpu", limit=60.0)
+    with ws.store.write() as db:
+        queue.end(ws.store, db, job.id, "cancelled", "Cancelled by ada.")
+
+
+def test_a_measurement_that_was_cancelled_is_started_on_request_only(
+    open_page: OpenPage, ws: Workspace, project: Project
+) -> None:
+    cancelled_check(ws, project)
+    app = open_page("model_data", project=project.id)
+    app.run()
+    assert failures(app) == []
+    assert [job.state for job in jobs.jobs(ws)] == ["cancelled"]
+    assert any("the measurement was cancelled" in caption.value for caption in app.caption)
+    button(app, "Measure the model").click().run()
+    assert [job.kind for job in jobs.jobs(ws)] == ["check_model", "check_model"]
+
+
+@pytest.fixture
+def large_input(ws: Workspace, pico_images: Dataset) -> Project:
+    """A model of 32 × 32 pixels with a dataset of smaller images."""
+    project = ws.create_project("Large")
+    model = patients.digits()
+    larger = replace(model, input=replace(model.input, shape=(1, 32, 32)))
+    ws.commit(project.id, larger, name="Original")
+
+    def copied(folder: Path) -> Dataset:
+        shutil.copytree(pico_images.folder, folder, dirs_exist_ok=True)
+        return Dataset.open(folder)
+
+    ws.add_dataset(project.id, "small", copied)
+    return ws.project(project.id)
+
+
+def test_images_smaller_than_the_input_are_asked_about_before_anything_is_measured(
+    open_page: OpenPage, ws: Workspace, large_input: Project, come_to_rest: Callable[[AppTest], AppTest]
+) -> None:
+    app = open_page("model_data", project=large_input.id)
+    assert failures(app) == []
+    assert "The model takes images of 32 × 32 pixels; the images of the dataset have 8 × 8" in app.info[0].value
+    assert jobs.jobs(ws) == []
+    button(app, "Use 8 × 8").click().run()
+    come_to_rest(app)
+    assert failures(app) == []
+    current = ws.version(ws.project(large_input.id).current or "")
+    assert ws.inspect(current.id)["input"]["shape"] == [1, 8, 8]
+
+
+def test_the_input_can_be_edited(open_page: OpenPage, ws: Workspace, large_input: Project) -> None:
+    app = open_page("model_data", project=large_input.id)
+    next(field for field in app.number_input if field.label == "Height (pixels)").set_value(16)
+    button(app, "Save as new version").click().run()
+    assert failures(app) == []
+    (job,) = jobs.jobs(ws)
+    assert (job.kind, job.task["shape"], job.title) == ("set_input", [1, 16, 32], "Input 1 × 16 × 32")
+    jobs.cancel(ws, job.id)
+
+
+def test_a_constructor_asks_for_what_the_file_does_not_tell(open_page: OpenPage, ws: Workspace, empty: Project) -> None:
+    inspected(ws, empty, outputs=0, name="custom/net", arguments={"num_classes": 5}, needs=["width"])
+    app = open_page("model_data", project=empty.id)
+    assert app.selectbox[0].options[0] == "custom/net(num_classes=5) · needs width"
+    button(app, "Compare").click().run()
+    assert "No value is given for width" in failures(app)[0]
+    app.text_input(key="needs_width").set_value("[8, 16]")
+    button(app, "Compare").click().run()
+    look = jobs.jobs(ws)[0]
+    assert look.task["architecture"] == {"name": "custom/net", "arguments": {"num_classes": 5, "width": [8, 16]}}
+    jobs.cancel(ws, look.id)
+
+
+def test_a_refused_file_is_not_offered_to_be_tried_again(open_page: OpenPage, ws: Workspace, empty: Project) -> None:
+    path = uploads.keep(ws, "weights.pt", io.BytesIO(b"no weights"))
+    job = queue.add(
+        ws.store,
+        {"kind": "inspect_model", "path": str(path)},
+        project=empty.id,
+        title="Look",
+        lane="import",
+        device="",
+        limit=60,
+    )
+    with ws.store.write() as db:
+        queue.end(ws.store, db, job.id, "failed", "weights.pt is a PDF.", refused=True)
+    app = open_page("model_data", project=empty.id)
+    assert "weights.pt is a PDF" in failures(app)[0].replace("\\", "")
+    labels = [found.label for found in app.button]
+    assert "Try again" not in labels
+    assert "Discard this file" in labels
 
 
 def test_another_normalisation_that_is_clearly_better_is_named(
