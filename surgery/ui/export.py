@@ -16,13 +16,15 @@ from surgery.ui import format, panels, progress
 from surgery.ui.messages import _, plural
 from surgery.ui.state import View
 
-_MIME = {"safetensors": "application/zip", "onnx": "application/octet-stream", "int8": "application/octet-stream"}
+_BYTES = "application/octet-stream"
+_MIME = {"safetensors": "application/zip", "weights": _BYTES, "onnx": _BYTES, "int8": _BYTES}
 
 
 def draw(view: View) -> None:
     """Draw one row for each form in which the version on view can be taken away."""
     with panels.panel():
         _prepared(view, "safetensors", _("Weights and loader (zip)"), _("Loads with torch and safetensors alone."))
+        _prepared(view, "weights", _("Weights (safetensors)"), _("One file that Model Surgery imports again as it is."))
         _prepared(view, "onnx", _("ONNX"), _("For ONNX Runtime and others; any batch size."))
         if view.dataset is not None and view.dataset.task != "unlabelled":
             _prepared(view, "int8", _("8 bits (ONNX)"), _("Quantized after training by ONNX Runtime, and measured."))
