@@ -59,15 +59,18 @@ def _edit_input(view: View, spec: Mapping[str, Any]) -> None:
     ):
         shape = model_form.shape(spec, key="edited")
         channels = spec["shape"][0]
-        mean, std = (
-            model_form.statistics(
-                st.text_input(label, " ".join(f"{value:g}" for value in spec[name]), key=f"edited_{name}"), channels
-            )
-            for name, label in (("mean", _("Mean, one number or one per channel")), ("std", _("Standard deviation")))
-        )
+        labels = {"mean": _("Mean, one number or one for each channel or feature"), "std": _("Standard deviation")}
+        mean, std = (_edited(spec[name], label, f"edited_{name}") for name, label in labels.items())
         if st.form_submit_button(_("Save as new version"), type="primary", icon=":material/check:"):
             title = _("Input {size}").format(size=" × ".join(map(str, shape)))
             _set_input(view, title, {"shape": shape, "mean": mean, "std": std})
+
+
+def _edited(own: Sequence[float], label: str, key: str) -> list[float]:
+    """Numbers of the normalization as they were typed; those that were not touched stay exact."""
+    shown = " ".join(f"{value:g}" for value in own)
+    text = st.text_input(label, shown, key=key)
+    return list(own) if text == shown else model_form.statistics(text, len(own))
 
 
 def _set_input(view: View, title: str, given: Mapping[str, Any]) -> None:
