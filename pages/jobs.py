@@ -78,7 +78,11 @@ def detail(job: Job) -> None:
             panels.show_failure(job.reason)
         progress.curve(ws, job)
         joblist.log(ws, job)
-        if job.state in ("failed", "cancelled") and st.button(_("Retry"), icon=":material/replay:", type="primary"):
+        if (
+            job.state in ("failed", "cancelled")
+            and not job.refused
+            and st.button(_("Retry"), icon=":material/replay:", type="primary")
+        ):
             jobs.retry(ws, job.id)
             st.rerun()
         made = job.result.get("version")

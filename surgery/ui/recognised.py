@@ -58,7 +58,6 @@ def _edit_input(view: View, spec: Mapping[str, Any]) -> None:
         st.form("edit_input", border=False),
     ):
         shape = model_form.shape(spec, key="edited")
-        channels = spec["shape"][0]
         labels = {"mean": _("Mean, one number or one for each channel or feature"), "std": _("Standard deviation")}
         mean, std = (_edited(spec[name], label, f"edited_{name}") for name, label in labels.items())
         if st.form_submit_button(_("Save as new version"), type="primary", icon=":material/check:"):

@@ -171,7 +171,7 @@ def test_the_time_limit_also_ends_a_job_that_hears_nothing(ws, submit, ended, mo
 
 
 def test_retry_makes_a_new_job_of_the_same_task(ws, submit, ended):
-    failed = ended(submit("fail", how="plainly"))
+    failed = ended(submit("fail", how="surprisingly"))
     again = jobs.retry(ws, failed.id, engine=ENGINE)
     assert again.id != failed.id and dict(again.task) == dict(failed.task)
     assert status(ws, failed).state == "failed"
