@@ -10,7 +10,7 @@ Letters: N neurons, out / in = positions along axis 0 of a weight and along the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -44,6 +44,7 @@ class NeuronIndex:
     group: Tensor  # [N], same number = removed together; the number is the smallest id of the group
     fixed: Tensor  # [N], outputs, and what is normalised across neurons
     why_fixed: Mapping[int, str]  # group number -> the step that fixed it
+    unmeasured: Mapping[int, str] = field(default_factory=dict)  # fixed group -> the step where no gate can follow it
 
     @property
     def n(self) -> int:
@@ -73,6 +74,12 @@ class NeuronIndex:
         first = torch.zeros(self.n, dtype=torch.bool)
         first[self.group.unique()] = True
         return first & ~self.logits
+
+    def stays(self, group: int) -> str:
+        """Why a fixed group stays, and whether ablating it can be measured at all; "" for a group that may go."""
+        if group in self.unmeasured:
+            return f"not measurable: {self.unmeasured[group]}"
+        return self.why_fixed.get(group, "")
 
     def writes(self, name: str) -> int | None:
         """The axis along which a weight of the state_dict writes its layer's neurons; None for other tensors."""
@@ -125,10 +132,13 @@ class NeuronIndex:
         axes = {name: tuple(None if a is None else left(a) for a in ids) for name, ids in self.axes.items()}
         first = torch.full((self.n,), self.n, dtype=torch.long)
         first.scatter_reduce_(0, self.group[keep], new[keep], "amin")  # old group number -> its smallest new id
-        why = {int(first[number]): reason for number, reason in self.why_fixed.items() if first[number] < self.n}
+        why, lost = (
+            {int(first[number]): reason for number, reason in known.items() if first[number] < self.n}
+            for known in (self.why_fixed, self.unmeasured)
+        )
         group = first[self.group[keep]]
         why = single_groups(layers, group) | why
-        return NeuronIndex(layers, axes, group, fixed_by(group, why), why)
+        return NeuronIndex(layers, axes, group, fixed_by(group, why), why, lost)
 
 
 def single_groups(layers: Mapping[str, Layer], group: Tensor) -> dict[int, str]:

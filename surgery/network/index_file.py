@@ -28,6 +28,7 @@ def write_index(index: NeuronIndex, path: Path) -> None:
         "layers": [[layer.name, layer.kind, layer.shiftable] for layer in index.layers.values()],
         "axes": {name: len(axes) for name, axes in index.axes.items()},
         "why_fixed": {str(group): reason for group, reason in index.why_fixed.items()},
+        "unmeasured": {str(group): reason for group, reason in index.unmeasured.items()},
     }
     owned = {name: tensor.detach().clone() for name, tensor in tensors.items()}  # ids may share storage
     save_file(owned, path, metadata={_HEADER: json.dumps(header)})
@@ -47,8 +48,9 @@ def read_index(path: Path) -> NeuronIndex:
         for name, count in header["axes"].items()
     }
     why_fixed = {int(group): reason for group, reason in header["why_fixed"].items()}
+    unmeasured = {int(group): reason for group, reason in header.get("unmeasured", {}).items()}  # none before 0.2
     fixed = cast(BoolTensor, tensors["fixed"].to(torch.bool))
-    return NeuronIndex(layers=layers, axes=axes, group=_ids(tensors["group"]), fixed=fixed, why_fixed=why_fixed)
+    return NeuronIndex(layers, axes, _ids(tensors["group"]), fixed, why_fixed, unmeasured)
 
 
 def _ids(tensor: Tensor) -> LongTensor:

@@ -59,7 +59,8 @@ class Numbering:
     slots: list[tuple[int, int]] = field(default_factory=list)  # ranges of virtual ids
     edges: list[Tensor] = field(default_factory=list)
     fixes: list[tuple[Tensor, str]] = field(default_factory=list)
-    late: list[tuple[Rule, Tensor, str]] = field(default_factory=list)
+    lost: list[tuple[Tensor, str]] = field(default_factory=list)
+    late: list[tuple[Rule, Tensor, str, bool]] = field(default_factory=list)
 
     def new(self, size: int, slot: bool = False) -> Tensor:
         """int64[size]: fresh ids."""
@@ -91,9 +92,15 @@ class Numbering:
         if len(found):
             self.fixes.append((found, reason))
 
-    def later(self, rule: Rule, ids: Tensor, reason: str) -> None:
-        """Apply `rule` to the final roots of `ids`: its unions are added, what it returns besides is fixed."""
-        self.late.append((rule, squash(ids), reason))
+    def lose(self, ids: Tensor, reason: str) -> None:
+        """Fix `ids`: their values go on where no id goes along, so a gate at the next layers cannot reach them."""
+        self.fix(ids, reason)
+        if len(found := real(ids)):
+            self.lost.append((found, reason))
+
+    def later(self, rule: Rule, ids: Tensor, reason: str, *, lost: bool = False) -> None:
+        """Apply `rule` to the final roots of `ids`: its unions are added, what it returns besides is fixed or lost."""
+        self.late.append((rule, squash(ids), reason, lost))
 
     def roots(self) -> Tensor:
         """int64[count]: one number per set of ids that go together."""
@@ -106,12 +113,12 @@ class Numbering:
         roots = self.roots()
         while True:
             before = int(roots.max()) + 1 if len(roots) else 0
-            for rule, ids, reason in self.late:
+            for rule, ids, reason, lost in self.late:
                 edges, fixed = rule(rooted(roots, ids))
                 first = first_of(roots)
                 self.edges.extend(first[edge] for edge in edges)
                 if fixed is not None:
-                    self.fixes.append((first[fixed], reason))
+                    (self.lose if lost else self.fix)(first[fixed], reason)
                 if edges:
                     roots = self.roots()
             if (int(roots.max()) + 1 if len(roots) else 0) == before:

@@ -64,18 +64,53 @@ def same(ledger: Ledger, call: Call) -> Tensor:
 
 
 def nothing(ledger: Ledger, call: Call) -> None:
-    """The output carries no neurons: factories, comparisons, sizes."""
+    """The output depends on no values: sizes, types, devices."""
+
+
+def factory(ledger: Ledger, call: Call) -> None:
+    """A new tensor depends on the values in its arguments, not on those of the tensor whose shape it takes."""
+    given = call.args[1:] if call.name.startswith("new_") or call.name.endswith("_like") else call.args
+    for tensor in tensors([given, dict(call.kwargs)]):
+        ledger.numbering.lose(ledger.ids(tensor), f"{call.name} copies values out of the trace")
+
+
+def decide(ledger: Ledger, call: Call) -> None:
+    """Values become Python numbers: the trace cannot follow them, and the code may decide by them."""
+    for tensor in tensors([call.args, dict(call.kwargs)]):
+        ledger.numbering.lose(ledger.ids(tensor), f"{call.name} turns values into Python objects")
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """All tensors in a nested value."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, slice):
+        return tensors([value.start, value.stop, value.step])
+    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
+    return [tensor for item in values for tensor in tensors(item)]
 
 
 def shape(ledger: Ledger, call: Call) -> Any:
-    """Rule 1: run the operation on the ids."""
+    """Rule 1: run the operation on the ids of its first argument; other tensors there say where, not what."""
 
     def swap(value: Any) -> Any:
         if isinstance(value, Tensor):
-            return ledger.ids(value) if value.is_floating_point() else value
+            return ledger.ids(value)
         return type(value)(swap(v) for v in value) if isinstance(value, (tuple, list)) else value
 
-    return call.func(*(swap(a) for a in call.args), **{key: swap(value) for key, value in call.kwargs.items()})
+    if not call.name.endswith("_as"):  # view_as, expand_as: only the shape of the other tensor counts
+        for place in places_of(call):
+            ledger.numbering.lose(ledger.ids(place), f"{call.name} takes positions computed from these neurons")
+    args = (swap(call.args[0]), *call.args[1:]) if call.args else ()
+    return call.func(*args, **{k: swap(v) if k in DATA else v for k, v in call.kwargs.items()})
+
+
+def places_of(call: Call) -> list[Tensor]:
+    """The tensors that say where: all but the first argument."""
+    return tensors([call.args[1:], {k: v for k, v in call.kwargs.items() if k not in DATA}])
+
+
+DATA = ("input", "self", "tensors")  # how a first argument may be named
 
 
 def pad(ledger: Ledger, call: Call) -> Any:
@@ -109,23 +144,63 @@ def pieces(ledger: Ledger, call: Call) -> Any:
 
 
 def pick(ledger: Ledger, call: Call) -> Any:
-    """Slices and selects that lose some neurons fix them all: the code counts positions."""
+    """Slices and selects that lose some neurons fix them all: the code counts positions. So do computed positions."""
     x, out = ledger.ids(call.x), shape(ledger, call)
     if len(real(out)) < len(real(x)):
         ledger.numbering.fix(x, f"{call.name} takes neurons by position")
+    if axes := axes_picked(call):
+        ledger.numbering.later(numbering.apart(axes), x, f"{call.name} takes neurons by position")
     return out
+
+
+MASKS = (torch.bool, torch.uint8)
+
+
+def masks(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the shape of a result is the number of places where a mask is true."""
+    if name == "where":
+        return len(args) + len(kwargs) == 1
+    return name == "getitem" and any(place.dtype in MASKS for place in tensors(list(args[1:])))
+
+
+def axes_picked(call: Call) -> list[int]:
+    """The axes of the first argument along which tensors, or lists of positions, select."""
+    if call.name != "getitem":
+        return [call.argument(1, "dim", 0) % call.x.dim()] if places_of(call) else []
+    items = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    widths = [0 if i is None else i.dim() if isinstance(i, Tensor) and i.dtype in MASKS else 1 for i in items]
+    free = call.x.dim() - sum(w for i, w in zip(items, widths, strict=True) if i is not Ellipsis)
+    found: list[int] = []
+    axis = 0
+    for item, width in zip(items, widths, strict=True):
+        step = free if item is Ellipsis else width
+        if not isinstance(item, (int, slice, type(None), type(Ellipsis))):
+            found.extend(range(axis, axis + step))
+        axis += step
+    return found
+
+
+def roll(ledger: Ledger, call: Call) -> Any:
+    """A shift by a number of positions moves other neurons to a place once some are gone."""
+    ids, axes = ledger.ids(call.x), call.argument(2, "dims")
+    moved = range(ids.dim()) if axes in (None, (), []) else [axes] if isinstance(axes, int) else axes
+    ledger.numbering.later(numbering.apart([a % ids.dim() for a in moved]), ids, "roll moves neurons by position")
+    return shape(ledger, call)
 
 
 def overwrite(ledger: Ledger, call: Call) -> Any:
     """x[...] = y: nothing that meets here may go."""
-    for value in call.args:
-        ledger.numbering.fix(ledger.ids(value), "values are written in by position")
+    for value in tensors(call.args):
+        ledger.numbering.lose(ledger.ids(value), "values are written in by position")
     return None
 
 
-def pointwise(ledger: Ledger, call: Call) -> Tensor:
+def pointwise(ledger: Ledger, call: Call) -> Tensor | None:
     """Rule 2: unite after broadcasting. The result carries the latest writer: a residual stream has an id per stage."""
-    values = [v for v in (*call.args, *call.kwargs.values()) if isinstance(v, Tensor) and v.is_floating_point()]
+    if not isinstance(call.out, Tensor):  # where(condition): positions
+        unknown(ledger, call)
+        return None
+    values = [v for v in (*call.args, *call.kwargs.values()) if isinstance(v, Tensor)]
     ids = [squash(ledger.ids(value)) for value in values]
     rank = call.out.dim()
     ids = [i.reshape((1,) * (rank - i.dim()) + tuple(i.shape)) for i in ids]
@@ -210,7 +285,7 @@ def pool(ledger: Ledger, call: Call) -> Any:
     out = call.out[0] if isinstance(call.out, tuple) else call.out
     ids = per_position(ledger, ledger.ids(call.x), 1, call.name)
     laid = along_axis(ids, 1, out.shape)
-    return (laid, None) if isinstance(call.out, tuple) else laid
+    return (laid, laid) if isinstance(call.out, tuple) else laid
 
 
 def axes_of(call: Call) -> list[int]:
@@ -223,15 +298,15 @@ def axes_of(call: Call) -> list[int]:
 
 
 def reduce(ledger: Ledger, call: Call) -> Any:
-    """Rule 6: mean, sum, amax …: if another axis still tells neurons apart unite along the reduced one, else fix."""
+    """Rule 6: mean, amax, argmax, any …: if another axis tells neurons apart unite along the reduced one, else fix."""
     if isinstance(call.argument(1, "dim"), Tensor):  # max(a, b)
         return pointwise(ledger, call)
     ids, axes = ledger.ids(call.x), axes_of(call)
-    ledger.numbering.later(numbering.reduced(axes), ids, f"{call.name} runs across neurons")
+    ledger.numbering.later(numbering.reduced(axes), ids, f"{call.name} runs across neurons", lost=True)
     kept = ids.amax(axes, keepdim=True)
     out = call.out[0] if isinstance(call.out, tuple) else call.out
     kept = kept.reshape(out.shape)
-    return (kept, None) if isinstance(call.out, tuple) else kept
+    return (kept, kept) if isinstance(call.out, tuple) else kept
 
 
 def softmax(ledger: Ledger, call: Call) -> Tensor:
@@ -281,7 +356,5 @@ def unknown_sum(ledger: Ledger, call: Call) -> Tensor:
 
 def unknown(ledger: Ledger, call: Call) -> None:
     """Rule 10: fix what goes in."""
-    for value in (*call.args, *call.kwargs.values()):
-        for tensor in value if isinstance(value, (tuple, list)) else [value]:
-            if isinstance(tensor, Tensor):
-                ledger.numbering.fix(ledger.ids(tensor), f"no rule for {call.name}")
+    for tensor in tensors([call.args, dict(call.kwargs)]):
+        ledger.numbering.lose(ledger.ids(tensor), f"no rule for {call.name}")

@@ -1,15 +1,16 @@
 """Number the neurons of any network by running it once, with ids beside the activations.
 
 The model's own forward runs on an example under a function mode; `rules` say what each call does to the ids. Nothing
-is symbolic, so functional code, reused layers, loops and value-dependent branches just work. The numbering is then
-tried: the network is cut at random, traced again (a certificate: every reader must read the old kept columns) and
-compared with the gated one. A step that cannot shrink is fixed and tried again; what cannot be cut can still be gated.
+is symbolic, so functional code, reused layers and loops just work; decisions by values are followed both ways. The
+numbering is then proven: the network is cut, traced again (every reader must read the old kept columns) and many cuts
+are compared with the gated network. A step or layer that fails is fixed, and the proof starts again; what cannot be cut
+can still be gated.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,16 +19,19 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from surgery.errors import SurgeryError, TraceError
-from surgery.network import certificate, readers, rules, vocabulary
+from surgery.network import certificate, passes, readers, rules, vocabulary
+from surgery.network.certificate import Place
 from surgery.network.index import Layer, NeuronIndex, fixed_by, single_groups
 from surgery.network.model import Support
 from surgery.network.numbering import Numbering, rooted, varying
-from surgery.network.rules import Call
+from surgery.network.passes import FAILURES, Pass
+from surgery.network.rules import Call, tensors
 
 ROUNDS = 40  # of fixing the step at which a cut network stops
 SLOTS = 2_000_000  # elements of bare parameters that are followed one by one
-# What a network's own code may raise, for instance because a cut left it fewer pieces than it unpacks.
-FAILURES = (TypeError, ValueError, KeyError, AttributeError, IndexError, AssertionError, RuntimeError, ArithmeticError)
+OUTPUT = "model output"
+NONE = torch.tensor(-1)  # the ids of a tensor without neurons
+
 SECONDS = 600.0  # that one run may take: a minute on two cores is common for large transformers
 BYTES = 12 * 2**30  # of activations and ids that one run may hold
 
@@ -40,19 +44,20 @@ def trace(module: nn.Module, example: Tensor, *, verify: bool = True) -> tuple[N
     """
     training = module.training
     module.eval()
-    stuck: dict[int, str] = {}
+    stuck: dict[Place, str] = {}
     try:
+        ways, depends = passes.passes(module, example)
         while True:
-            tracer = run(module, example, stuck)
+            tracer = run(module, ways, stuck, depends=depends)
             index = tracer.index()
             if not verify:
                 return index, Support("full", unread(module, index))
-            stop = certificate.trial(module, example, index, lambda cut: run(cut, example, {}))
+            stop = certificate.trial(module, ways, index, lambda cut: run(cut, ways, {}))
             if stop is None:
                 return index, Support("full", unread(module, index))
-            if stop.step is None or stop.step in stuck or len(stuck) >= ROUNDS:
+            if not stop.places or stop.places <= stuck.keys() or len(stuck) >= ROUNDS:
                 return index, Support("gate", stop.reason)
-            stuck[stop.step] = stop.reason
+            stuck |= dict.fromkeys(stop.places, stop.reason)
     except SurgeryError as error:
         return None, Support("inspect", error.what)
     finally:
@@ -66,31 +71,30 @@ def unread(module: nn.Module, index: NeuronIndex) -> str:
     return f"never read on the example, left whole: {', '.join(names[:6])}" if names else ""
 
 
-def run(module: nn.Module, example: Tensor, stuck: Mapping[int, str]) -> Tracer:
-    """Run the module once under a tracer; `stuck` are the steps whose inputs are to be fixed.
+def run(module: nn.Module, ways: Sequence[Pass], stuck: Mapping[Place, str], *, depends: bool = False) -> Tracer:
+    """Run the module under one tracer on all `ways`; what stands at the places `stuck` is fixed.
+
+    depends: the code decides by values, so that modules that no run reached may read what fits them.
 
     Raises:
         TraceError: naming the step that stopped it.
     """
-    tracer = Tracer(module, example, stuck)
-    try:
-        with torch.no_grad(), tracer:
-            out = module(example)
-    except FAILURES as error:
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise certificate.StepError(
-            f"the network's own code fails after {tracer.last}: {reason}", tracer.step - 1
-        ) from error
-    tracer.finish(out)
+    tracer = Tracer(module, stuck)
+    for one in ways:
+        tracer.mark(x := one.x.clone(), NONE)
+        try:
+            with torch.no_grad(), tracer, passes.Decisions(one.flip):  # counts the module's decisions, not ours
+                out = module(x)
+        except FAILURES as error:
+            reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+            raise certificate.StepError(
+                f"the network's own code fails after {tracer.last}: {reason}", tracer.step - 1
+            ) from error
+        tracer.leave(out)
+    tracer.finish()
+    if depends:
+        tracer.fix_feeders()
     return tracer
-
-
-def tensors(value: Any) -> list[Tensor]:
-    """All tensors in a nested result."""
-    if isinstance(value, Tensor):
-        return [value]
-    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
-    return [tensor for item in values for tensor in tensors(item)]
 
 
 @dataclass
@@ -108,13 +112,15 @@ class Tracer(TorchFunctionMode):
     """The mode: it holds every tensor of the run alive (ids of Python objects are reused) with its id tensor."""
 
     module: nn.Module
-    example: Tensor
-    stuck: Mapping[int, str]
+    stuck: Mapping[Place, str]
     numbering: Numbering = field(default_factory=Numbering)
     reads: dict[str, Read] = field(default_factory=dict)
     axes: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     followed: dict[str, Tensor] = field(default_factory=dict)  # bare parameter -> its slots
     seen: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    carrying: set[int] = field(default_factory=set)  # of `seen`: those with an id
+    bases: set[int] = field(default_factory=set)  # of `seen`: those of which there is a view
+    touched: set[str] = field(default_factory=set)  # parameters and buffers whose values were used
     step: int = 0
     last: str = ""
     held: int = 0  # bytes of activations and ids that are kept alive
@@ -125,10 +131,9 @@ class Tracer(TorchFunctionMode):
         named = [*self.module.named_parameters(), *self.module.named_buffers()]
         self.names = {id(tensor): name for name, tensor in named}
         self.shapes = {name: tensor.shape for name, tensor in named}
-        self.mark(self.example, torch.tensor(-1))
         for owner in self.module.modules():  # plain tensor attributes are constants
             for value in tensors([v for v in vars(owner).values() if isinstance(v, Tensor)]):
-                self.mark(value, torch.tensor(-1))
+                self.mark(value, NONE)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -138,18 +143,29 @@ class Tracer(TorchFunctionMode):
             out = func(*args, **kwargs)
         except (RuntimeError, ValueError, IndexError) as error:
             raise certificate.StepError(f"{self.last} fails: {str(error).splitlines()[0][:160]}", step) from error
-        rule = vocabulary.rule_for(func)
-        if rule is rules.nothing or not self.touches(args, kwargs, out):
+        rule, given = vocabulary.rule_for(func), tensors([args, kwargs])
+        if rule is rules.nothing or empty(given, out) or not self.carry(given):
             for tensor in tensors(out):
-                self.mark(tensor, torch.tensor(-1))
+                self.mark(tensor, NONE)
             return out
+        if not tensors(out) and rule is not rules.overwrite:
+            rule = rules.decide
         if step in self.stuck:
-            self.fix_inputs(args, kwargs, self.stuck[step])
+            self.fix_inputs(given, self.stuck[step])
         self.bound()
+        before = self.seen[id(out)][1] if id(out) in self.seen else None
         call = Call(name, func, args, kwargs, args[0] if name == "setitem" else out)
-        ids = rule(self, call)
-        self.record(out, ids)
+        self.record(out, rule(self, call))
+        self.written(out, before)
         return out
+
+    def written(self, out: Any, before: Tensor | None) -> None:
+        """Writing into a tensor changes its views, whose ids stay: what comes in where they carry none is lost."""
+        if before is None or not (id(out) in self.bases or (out._base is not None and id(out._base) in self.seen)):
+            return
+        ids = self.ids(out)
+        if before.shape == ids.shape:
+            self.numbering.lose(ids[(before < 0) & (ids >= 0)], "values are written in through a view")
 
     def bound(self) -> None:
         """Give up when a run takes too long or too much.
@@ -169,22 +185,29 @@ class Tracer(TorchFunctionMode):
                 "Use a smaller input size, or a smaller version of this network.",
             )
 
-    def touches(self, args: Any, kwargs: Any, out: Any) -> bool:
-        """Integer tensors carry no ids; calls without any float tensor do nothing to them."""
-        values = tensors([*args, *kwargs.values()]) + tensors(out)
-        return any(value.is_floating_point() for value in values)
+    def carry(self, given: Sequence[Tensor]) -> bool:
+        """Whether any of the tensors carries ids, or is a parameter or buffer.
 
-    def fix_inputs(self, args: Any, kwargs: Any, reason: str) -> None:
+        Raises:
+            TraceError: for a tensor that no traced operation made.
+        """
+        names = [name for tensor in given if (name := self.named(tensor)) is not None]
+        self.touched.update(names)
+        for tensor in given:
+            if id(tensor) not in self.names:
+                self.ids(tensor)
+        return bool(names) or any(id(tensor) in self.carrying for tensor in given)
+
+    def fix_inputs(self, given: Sequence[Tensor], reason: str) -> None:
         """Fix everything that enters a call."""
-        for tensor in tensors([*args, *kwargs.values()]):
+        for tensor in given:
             if id(tensor) not in self.names:
                 self.numbering.fix(self.ids(tensor), reason)
 
     def record(self, out: Any, ids: Any) -> None:
         """Keep the ids of what came out of a call; −1 where a rule gave none."""
         if isinstance(out, Tensor):
-            if out.is_floating_point():
-                self.mark(out, ids if isinstance(ids, Tensor) else torch.tensor(-1))
+            self.mark(out, ids if isinstance(ids, Tensor) else NONE)
         elif isinstance(out, (tuple, list)):
             found = ids if isinstance(ids, (tuple, list)) else [None] * len(out)
             for tensor, its in zip(out, found, strict=True):
@@ -194,20 +217,23 @@ class Tracer(TorchFunctionMode):
         """Hold a tensor alive beside its ids."""
         self.held += x.numel() * x.element_size() + ids.untyped_storage().nbytes()
         self.seen[id(x)] = (x, ids.expand(x.shape))
+        (self.carrying.discard if ids is NONE else self.carrying.add)(id(x))
+        if x._base is not None:
+            self.bases.add(id(x._base))
 
     # What rules may ask (rules.Ledger).
 
     def ids(self, x: Any) -> Tensor:
         """Ids of a tensor, of its own shape. Raises TraceError for a tensor that no traced operation made."""
         if not isinstance(x, Tensor):
-            return torch.tensor(-1)
+            return NONE
         if id(x) in self.seen:
             return self.seen[id(x)][1]
         if (name := self.named(x)) is not None:
             return self.slots(name, x)
         if x.numel() > 1 and x.is_floating_point():
             raise TraceError(f"{self.last} uses a tensor of shape {list(x.shape)} that no traced operation made.")
-        return torch.tensor(-1).expand(x.shape)
+        return NONE.expand(x.shape)
 
     def named(self, x: Any) -> str | None:
         """The name of a parameter or buffer."""
@@ -217,7 +243,7 @@ class Tracer(TorchFunctionMode):
         """Rule 9: a virtual id per element of a bare parameter or buffer."""
         if name not in self.followed:
             if not x.is_floating_point() or x.numel() > SLOTS or x.dim() == 0:
-                return torch.tensor(-1).expand(x.shape)
+                return NONE.expand(x.shape)
             self.followed[name] = self.numbering.new(x.numel(), slot=True).reshape(x.shape)
         return self.followed[name]
 
@@ -250,14 +276,37 @@ class Tracer(TorchFunctionMode):
 
     # From the run to an index.
 
-    def finish(self, out: Any) -> None:
-        """The run has ended with `out`: outputs stay, and so does what is used in two ways."""
+    def leave(self, out: Any) -> None:
+        """A run has ended with `out`: outputs stay."""
         for tensor in tensors(out):
-            self.numbering.fix(self.ids(tensor), "model output")
+            self.numbering.fix(self.ids(tensor), OUTPUT)
+
+    def finish(self) -> None:
+        """All runs have ended: what is used in two ways stays, and so does what a proof found at fault."""
         for name in self.followed.keys() & self.reads.keys():
             read = self.reads[name]
             ids = torch.cat([read.rows, read.cols, self.followed[name].flatten()])
             self.numbering.fix(ids, f"{name} is used both as a weight and bare")
+        for weight, read in self.reads.items():
+            name = readers.layer_name(weight)
+            for side, ids, fix in (
+                ("rows", read.rows, self.numbering.fix),
+                ("leaks", read.rows, self.numbering.lose),
+                ("cols", read.cols, self.numbering.fix),
+            ):
+                if (name, side) in self.stuck:
+                    fix(ids, self.stuck[name, side])
+
+    def fix_feeders(self) -> None:
+        """Modules that no run reached may read, on other data, whatever has their width."""
+        idle = {n: p for n, p in self.module.named_parameters() if n not in self.touched}
+        for name, parameter in idle.items():
+            owner = self.module.get_submodule(name.rpartition(".")[0])
+            groups = getattr(owner, "groups", 1)
+            widths = {*parameter.shape[:2], *(size * groups for size in parameter.shape[1:2])}
+            for x, ids in list(self.seen.values()):
+                if id(x) in self.carrying and any(x.shape[axis] in widths for axis in varying(ids)):
+                    self.numbering.fix(ids, f"{name} was not reached on any example and may read them")
 
     def index(self) -> NeuronIndex:
         """Solve the numbering; drop the slots; number the neurons 0 … N−1 in order of execution."""
@@ -270,7 +319,7 @@ class Tracer(TorchFunctionMode):
         member = torch.full((int(roots.max()) + 1 if len(roots) else 0,), -1, dtype=torch.long)
         order = neuron.nonzero().flatten().flip(0)
         member[roots[order]] = new[order]  # smallest neuron of each root; −1: slots only
-        why = self.reasons(roots, member)
+        why = self.reasons(self.numbering.fixes, roots, member)
 
         def neurons(ids: Tensor) -> Tensor:
             """Neuron number of each id; a slot becomes its group's first neuron, or −1."""
@@ -288,20 +337,28 @@ class Tracer(TorchFunctionMode):
         for name, ids in self.followed.items():
             axes[name] = bare_axes(rooted(roots, ids), member, why)
         why = single_groups(layers, group) | why
-        return NeuronIndex(layers, axes, group, fixed_by(group, why), why)
+        lost = self.reasons(self.numbering.lost, roots, member)
+        lost = {group: reason for group, reason in lost.items() if why.get(group) != OUTPUT}
+        return NeuronIndex(layers, axes, group, fixed_by(group, why), why, lost)
 
     def holds_bias(self, name: str) -> bool:
         """Whether a layer is a module that has, or can be given, a bias."""
         return isinstance(dict(self.module.named_modules()).get(name), (nn.Linear, nn.modules.conv._ConvNd))
 
-    def reasons(self, roots: Tensor, member: Tensor) -> dict[int, str]:
+    def reasons(self, fixes: Sequence[tuple[Tensor, str]], roots: Tensor, member: Tensor) -> dict[int, str]:
         """Group number -> the first reason that fixed it; being an output comes before all others."""
         why: dict[int, str] = {}
-        for ids, reason in sorted(self.numbering.fixes, key=lambda fix: fix[1] != "model output"):
+        for ids, reason in sorted(fixes, key=lambda fix: fix[1] != OUTPUT):
             for number in member[roots[ids].unique()].tolist():
                 if number >= 0:
                     why.setdefault(number, reason)
         return why
+
+
+def empty(given: Sequence[Tensor], out: Any) -> bool:
+    """Whether a call works on no values: nothing of it can be learned, not even which weights it reads."""
+    made = tensors(out)
+    return (bool(made) and all(t.numel() == 0 for t in made)) or (bool(given) and all(t.numel() == 0 for t in given))
 
 
 def bare_axes(ids: Tensor, member: Tensor, why: dict[int, str]) -> tuple[Tensor | None, ...]:

@@ -11,33 +11,44 @@ from surgery.network.rules import Rule
 
 _NAMES: dict[Rule, str] = {
     rules.same: "clone contiguous detach dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout float "
-    "type to double half bfloat16 requires_grad_ type_as cpu cuda",
-    rules.shape: "permute transpose t T mT unsqueeze squeeze expand expand_as cat concat concatenate stack flip roll "
+    "type to double half bfloat16 bool int long short byte requires_grad_ type_as cpu cuda",
+    rules.shape: "permute transpose t T mT unsqueeze squeeze expand expand_as cat concat concatenate stack flip "
     "movedim moveaxis swapaxes swapdims tile repeat repeat_interleave unbind broadcast_to",
     rules.pad: "pad",
     rules.view: "view reshape flatten unflatten pixel_shuffle pixel_unshuffle channel_shuffle view_as reshape_as",
     rules.pieces: "chunk split tensor_split",
     rules.pick: "getitem select narrow index_select",
+    rules.roll: "roll",
     rules.overwrite: "setitem",
     rules.pointwise: "relu relu6 hardtanh hardswish hardsigmoid gelu silu mish leaky_relu elu celu selu softplus "
-    "softsign logsigmoid threshold tanhshrink hardshrink softshrink radd rmul rsub rtruediv masked_fill where",
+    "softsign logsigmoid threshold tanhshrink hardshrink softshrink radd rmul rsub rtruediv masked_fill where isclose",
     rules.channel_norm: "batch_norm instance_norm prelu",
     rules.across: "layer_norm group_norm rms_norm local_response_norm normalize",
     rules.pool: "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
     "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
     "lp_pool2d interpolate upsample",
-    rules.reduce: "mean sum amax amin std var logsumexp prod max min",
+    rules.reduce: "mean sum amax amin std var logsumexp prod max min any all argmax argmin",
     rules.softmax: "softmax log_softmax softmin",
     rules.glu: "glu",
     rules.product: "bmm baddbmm",
     rules.attention: "scaled_dot_product_attention",
-    rules.nothing: "size dim numel stride shape dtype device ndim requires_grad is_cuda eq ne lt le gt ge bool _assert "
-    "zeros ones full empty arange linspace eye randn rand tensor zeros_like ones_like full_like empty_like new_zeros "
-    "new_ones new_full new_empty item tolist isnan isinf isfinite any all argmax argmin is_floating_point len "
-    "data_ptr storage_offset is_contiguous get_device nelement layout is_sparse grad_fn grad is_leaf names "
-    "is_quantized is_meta is_nested hash repr",
+    rules.factory: "zeros ones full empty arange linspace logspace eye randn rand randint tensor as_tensor zeros_like "
+    "ones_like full_like empty_like randn_like rand_like randint_like new_zeros new_ones new_full new_empty new_tensor "
+    "scalar_tensor",
+    rules.nothing: "size dim numel stride shape dtype device ndim ndimension requires_grad is_cuda _assert "
+    "is_floating_point is_complex len data_ptr storage_offset is_contiguous get_device nelement element_size itemsize "
+    "nbytes layout is_sparse grad_fn grad is_leaf names is_quantized is_meta is_nested is_tensor broadcast_shapes "
+    "result_type hash repr",
 }
-_OPERATORS = {"truediv": "div", "and": "bitwise_and", "or": "bitwise_or"}
+_OPERATORS = {
+    "truediv": "div",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "invert": "bitwise_not",
+}
 
 
 @cache
@@ -59,10 +70,24 @@ def plain_name(func: object) -> str:
 
 @cache
 def _pointwise(name: str) -> bool:
+    return _tagged(name, torch.Tag.pointwise)
+
+
+@cache
+def _tagged(name: str, tag: torch.Tag) -> bool:
     packet = getattr(torch.ops.aten, name, None)
     if packet is None or not hasattr(packet, "overloads"):
         return False
-    return any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads())
+    return any(tag in getattr(packet, overload).tags for overload in packet.overloads())
+
+
+def shaped_by_values(func: object) -> bool:
+    """Whether the shape of a result depends on values, as that of nonzero does, by PyTorch's own tag."""
+    name = plain_name(func)
+    return name not in _table() and (name in _COUNTING or _tagged(name, torch.Tag.dynamic_output_shape))
+
+
+_COUNTING = ("unique", "return_counts", "return_inverse", "return_output")
 
 
 def rule_for(func: object) -> Rule:
