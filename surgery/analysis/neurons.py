@@ -81,7 +81,7 @@ def _places(index: NeuronIndex) -> pd.DataFrame:
             "group": group,
             "point": index.point.numpy(),
             "fixed": index.fixed.numpy(),
-            "why_fixed": [index.why_fixed.get(int(number), "") for number in group],
+            "why_fixed": [index.stays(int(number)) for number in group],
             "logit": index.logits.numpy(),
             "kind": kinds[owner],
         }

@@ -154,20 +154,25 @@ class WhatIf:
         split, n: of the probe set. from_cut: the share of calls (0–1) that were not made again.
 
         Raises:
-            SelectionError: an id that the version does not have, or another way or factor.
+            SelectionError: an id that the version does not have, only neurons that stay, or another way or factor.
         """
         index = self._index
         asked = _mask(index, chosen)
         keep = index.close(~(others_of(index, asked) if how == "keep" else asked))
         fixed = asked & keep if how != "keep" else torch.zeros_like(asked)
-        reasons = {index.why_fixed.get(group, "") for group in index.group[fixed].unique().tolist()}
+        reasons = sorted({index.stays(group) for group in index.group[fixed].unique().tolist()})
+        if len(ids := fixed.nonzero()) and len(ids) == int(asked.sum()):  # 0.0 would say that they do not matter
+            raise SelectionError(
+                f"None of the {len(ids)} selected neurons can be ablated: {'; '.join(reasons)}.",
+                "Select other neurons.",
+            )
         value = torch.where(keep, 1.0, _factor(how, factor))
         return {
             "how": how,
             "asked": int(asked.sum()),
             "removed": int((~keep).sum()),
             "stay": int(fixed.sum()),
-            "reasons": [f"stays: {reason}" for reason in sorted(reasons)],
+            "reasons": [f"stays: {reason}" for reason in reasons],
             "layers": losses(index, keep) if how != "scale" else [],
             **self._consequences(value, self.means() if fill == "mean" and how != "scale" else None),
         }

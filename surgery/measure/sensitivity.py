@@ -161,7 +161,8 @@ def untested(index: NeuronIndex, point: int) -> dict[str, Any]:
     """The row of a group that was not tested, with the reason; TIME_UP when it could be."""
     reason = TIME_UP
     if bool(index.fixed[point]):  # also where it is all that a layer has
-        reason = f"not tested: {index.why_fixed.get(int(index.group[point]), 'it is fixed')}"
+        stays = index.stays(int(index.group[point])) or "it is fixed"
+        reason = stays if stays.startswith("not measurable") else f"not tested: {stays}"
     nothing = {"loss_change": math.nan, "accuracy_change": math.nan, "worst_class": "", "worst_class_change": math.nan}
     return {"id": point, "tested": False, "reason": reason} | nothing
 

@@ -20,15 +20,15 @@ from torch.overrides import TorchFunctionMode
 
 from surgery.errors import SurgeryError, TraceError
 from surgery.network.index import NeuronIndex
-from surgery.network.passes import FAILURES, Pass, inputs, runs
+from surgery.network.passes import FAILURES, SMALL, Pass, inputs, runs
 from surgery.network.readers import Readers
 from surgery.network.rules import tensors
 from surgery.network.slicing import cut
 
 EXACT, COARSE = 1e-7, 1e-4  # largest relative difference in float64, and where float32 takes part
-SECONDS = 3.0  # of cuts, after the least that are made
-LEAST, SINGLE, RANDOM = 8, 40, 4  # cuts: of shares of all layers, of single groups, of random shares
-LARGE = 1 << 30  # bytes of weights of which no further copies are made
+SECONDS = 3.0  # of proof, after which no more than the least cuts are made
+LEAST, SINGLE, RANDOM = 4, 40, 4  # cuts: in any case; of single groups; of random shares
+LARGE = 1 << 29  # bytes of weights of which no further copies are made
 PATIENCE = 120.0  # seconds in which a fault is traced to a layer
 Place = int | tuple[str, str]
 
@@ -169,8 +169,10 @@ class Proof:
     def __init__(self, module: nn.Module, ways: Sequence[Pass], index: NeuronIndex) -> None:
         self.index = index
         self.start = time.monotonic()
-        self.ways = [*ways, *(one for x in inputs(ways[0].x) if runs(module, one := Pass(x)))]
-        self.subjects = subjects(module, ways[0])
+        found = [*ways, *(one for x in inputs(ways[0].x) if runs(module, one := Pass(x)))]
+        short = [one for one in found if len(one.x) == 1 or one.flip is not None]
+        self.ways = short if short and ways[0].x[:1].numel() > SMALL else found
+        self.subjects = subjects(module, self.ways[0])
 
     def stop(self) -> Stop | None:
         """None when all cuts hold; else the reason, and the layers on which it depends."""
@@ -219,11 +221,10 @@ class Proof:
 
 
 def cuts(index: NeuronIndex) -> Iterator[Tensor]:
-    """keep: bool[N] of each cut: `LEAST` shares of every layer, then single groups of one layer each, then random."""
+    """keep: bool[N] of each cut: shares of every layer, one group of every layer, single groups, random shares."""
     generator = torch.Generator().manual_seed(2)
-    for seed, share in enumerate((0.5, 0.9, 0.3, 0.01)):  # 0.01: one group of every layer
+    for seed, share in enumerate((0.5, 0.9, 0.0, 0.3, 0.9, 0.5, 0.3, 0.0)):  # twice: with both sets of weights
         yield sample(index, share, seed, least=1)
-        yield sample(index, share, seed + 4, least=1)
     singles = []
     for layer in index.layers.values():
         groups = index.group[layer.rows[~index.fixed[layer.rows]]].unique()
@@ -232,7 +233,7 @@ def cuts(index: NeuronIndex) -> Iterator[Tensor]:
     order = torch.randperm(len(singles), generator=generator).tolist()
     for place in order[:SINGLE]:
         yield ~torch.isin(index.group, singles[place])
-    for seed in range(LEAST, LEAST + RANDOM):
+    for seed in range(8, 8 + RANDOM):
         yield sample(index, float(torch.rand(1, generator=generator)), seed, least=1)
 
 

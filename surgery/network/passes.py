@@ -20,7 +20,7 @@ from surgery.network import rules, vocabulary
 FAILURES = (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError, ArithmeticError)
 FLIPS = 12  # decisions that are also taken the other way
 SECONDS = 20.0  # that the further runs may take together
-SMALL = 1 << 14  # values of a sample of which a larger batch is tried
+SMALL = 1 << 14  # values of a sample: only of these a larger batch is tried
 
 
 @dataclass(frozen=True)

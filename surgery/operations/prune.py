@@ -85,7 +85,7 @@ class Prune(Operation):
         asked[list(ids)] = True
         keep = index.close(~asked)
         if bool(keep.all()):
-            reasons = sorted({index.why_fixed[int(g)] for g in index.group[asked]})
+            reasons = sorted({index.stays(int(g)) for g in index.group[asked]})
             raise SelectionError(
                 f"None of the {len(ids)} selected neurons can be removed: {'; '.join(reasons)}.",
                 "Select other neurons.",
@@ -131,7 +131,7 @@ def _reasons(index: NeuronIndex, asked: Tensor, keep: Tensor) -> tuple[str, ...]
         where = f"other neurons of {a} go along" if a == b else f"{b} goes together with {a}"
         reasons.append(f"{where} ({count})")
     for number in index.group[asked & keep].unique().tolist():
-        reasons.append(f"stays: {index.why_fixed[number]}")
+        reasons.append(f"stays: {index.stays(number)}")
     return tuple(dict.fromkeys(reasons))
 
 
