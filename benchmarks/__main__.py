@@ -36,6 +36,7 @@ NAMES = (
         "share",
         "faults",
         "hostile",
+        "wrong",
     ),
 )
 

@@ -170,7 +170,9 @@ class Proof:
         self.index = index
         self.start = time.monotonic()
         found = [*ways, *(one for x in inputs(ways[0].x) if runs(module, one := Pass(x)))]
-        short = [one for one in found if len(one.x) == 1 or one.flip is not None]
+        if ways[0].answers:
+            found.insert(1, Pass(ways[0].x))  # the cut network decides by itself
+        short = [one for one in found if len(one.x) == 1 or one.answers]
         self.ways = short if short and ways[0].x[:1].numel() > SMALL else found
         self.subjects = subjects(module, self.ways[0])
 
@@ -288,17 +290,21 @@ def disturbed(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def _other_columns(old: NeuronIndex, new: NeuronIndex, keep: Tensor) -> str | None:
-    """The first layer whose rows or columns, after the cut, are not the old kept ones."""
-    kept = keep.nonzero().flatten()
-    if new.n != len(kept):
+    """The first layer that, after the cut, does not write or read the old kept neurons."""
+    if new.n != int(keep.sum()):
         return "the network"
+    place = torch.full((new.n,), -1, dtype=torch.long)  # new id -> old one: the same row of the same layer
+    for name, layer in old.layers.items():
+        rows = layer.rows[keep[layer.rows]]
+        if name not in new.layers or len(rows) != len(new.layers[name].rows):
+            return name
+        place[new.layers[name].rows] = rows
     groups = torch.cat([old.group, torch.tensor([-1])])
     for name, layer in old.layers.items():
-        if name not in new.layers:
+        left = layer.cols[(layer.cols < 0) | keep[layer.cols.clamp(min=0)]]
+        after = new.layers[name].cols
+        if not torch.equal(groups[left], groups[torch.where(after >= 0, place[after.clamp(min=0)], -1)]):
             return name
-        for before, after in ((layer.rows, new.layers[name].rows), (layer.cols, new.layers[name].cols)):
-            left = before[(before < 0) | keep[before.clamp(min=0)]]
-            mapped = torch.where(after >= 0, kept[after.clamp(min=0)], -1)
-            if not torch.equal(groups[left], groups[mapped]):
-                return name
+        if bool((groups[place[new.group[new.layers[name].rows]]] != groups[place[new.layers[name].rows]]).any()):
+            return name
     return None

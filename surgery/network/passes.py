@@ -25,14 +25,14 @@ SMALL = 1 << 14  # values of a sample: only of these a larger batch is tried
 
 @dataclass(frozen=True)
 class Pass:
-    """One run: an input, and which decision (by its number in the run) is answered the other way."""
+    """One run: an input, and the answers that its first decisions get, whatever the values are."""
 
     x: Tensor
-    flip: int | None = None
+    answers: tuple[bool, ...] = ()
 
     def run(self, module: nn.Module) -> Any:
         """What `module` returns."""
-        with torch.no_grad(), Decisions(self.flip):
+        with torch.no_grad(), Decisions(self.answers):
             return module(self.x.clone())
 
     def double(self) -> Pass:
@@ -41,11 +41,12 @@ class Pass:
 
 
 class Decisions(TorchFunctionMode):
-    """Notes whether code depends on values, counts its decisions, and answers number `flip` the other way."""
+    """Notes whether code depends on values and how it decides; its first decisions get the given answers."""
 
-    def __init__(self, flip: int | None = None) -> None:
+    def __init__(self, answers: tuple[bool, ...] = ()) -> None:
         super().__init__()
-        self.flip, self.count, self.depends = flip, 0, False
+        self.answers, self.depends = answers, False
+        self.given: list[bool] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -54,8 +55,9 @@ class Decisions(TorchFunctionMode):
         self.depends = True
         if not isinstance(out, bool):
             return out
-        self.count += 1
-        return not out if self.count - 1 == self.flip else out
+        place = len(self.given)
+        self.given.append(self.answers[place] if place < len(self.answers) else out)
+        return self.given[-1]
 
 
 def decides(func: Any, args: Any, kwargs: Any, out: Any) -> bool:
@@ -71,21 +73,33 @@ def decides(func: Any, args: Any, kwargs: Any, out: Any) -> bool:
 
 
 def passes(module: nn.Module, example: Tensor) -> tuple[list[Pass], bool]:
-    """The runs to learn a numbering from, `example` first, and whether the network's code depends on values."""
-    seen = Decisions()
+    """The runs to learn a numbering from, `example` first, and whether the network's code depends on values.
+
+    Each holds all its decisions, so that a cut network takes the same way.
+    """
     start = time.monotonic()
+    first = _decided(module, Pass(example))
+    if first is None:
+        return [Pass(example)], False  # the trace says what fails
+    way, depends = first
+    found = [way]
+    if depends:
+        flips = [Pass(example, (*way.answers[:k], not way.answers[k])) for k in range(min(len(way.answers), FLIPS))]
+        for one in [*flips, *(Pass(x) for x in inputs(example))]:
+            if time.monotonic() - start < SECONDS and (other := _decided(module, one)):
+                found.append(other[0])
+    return found, depends
+
+
+def _decided(module: nn.Module, one: Pass) -> tuple[Pass, bool] | None:
+    """A run with all its decisions, and whether code depends on values; None when the network fails there."""
+    seen = Decisions(one.answers)
     try:
         with torch.no_grad(), seen:
-            module(example.clone())
+            module(one.x.clone())
     except FAILURES:
-        return [Pass(example)], False  # the trace says what fails
-    found = [Pass(example)]
-    if seen.depends:
-        further = [Pass(example, flip) for flip in range(min(seen.count, FLIPS))]
-        for one in [*further, *(Pass(x) for x in inputs(example))]:
-            if time.monotonic() - start < SECONDS and runs(module, one):
-                found.append(one)
-    return found, seen.depends
+        return None
+    return replace(one, answers=tuple(seen.given)), seen.depends
 
 
 def inputs(example: Tensor) -> list[Tensor]:

@@ -83,7 +83,7 @@ def run(module: nn.Module, ways: Sequence[Pass], stuck: Mapping[Place, str], *, 
     for one in ways:
         tracer.mark(x := one.x.clone(), NONE)
         try:
-            with torch.no_grad(), tracer, passes.Decisions(one.flip):  # counts the module's decisions, not ours
+            with torch.no_grad(), tracer, passes.Decisions(one.answers):  # counts the module's decisions, not ours
                 out = module(x)
         except FAILURES as error:
             reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
