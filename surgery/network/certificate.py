@@ -28,7 +28,7 @@ from surgery.network.slicing import cut
 EXACT, COARSE = 1e-7, 1e-4  # largest relative difference in float64, and where float32 takes part
 SECONDS = 3.0  # of proof, after which no more than the least cuts are made
 LEAST, SINGLE, RANDOM = 4, 40, 4  # cuts: in any case; of single groups; of random shares
-LARGE = 1 << 29  # bytes of weights of which no further copies are made
+LARGE = 1 << 27  # bytes of weights of which no further copies are made: they stay in float32, as they are
 PATIENCE = 120.0  # seconds in which a fault is traced to a layer
 Place = int | tuple[str, str]
 
@@ -304,7 +304,5 @@ def _other_columns(old: NeuronIndex, new: NeuronIndex, keep: Tensor) -> str | No
         left = layer.cols[(layer.cols < 0) | keep[layer.cols.clamp(min=0)]]
         after = new.layers[name].cols
         if not torch.equal(groups[left], groups[torch.where(after >= 0, place[after.clamp(min=0)], -1)]):
-            return name
-        if bool((groups[place[new.group[new.layers[name].rows]]] != groups[place[new.layers[name].rows]]).any()):
             return name
     return None
