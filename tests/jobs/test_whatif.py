@@ -105,6 +105,27 @@ def test_whatif_takes_coupled_neurons_along_and_leaves_fixed_ones(pico_images: D
     assert answer["from_cut"] > 0
 
 
+def test_whatif_of_neurons_that_no_gate_can_follow_is_refused_and_never_zero(
+    pico_images: Dataset, opened: Opened
+) -> None:
+    model = sample_model(pico_images)
+    index = model.index
+    assert index is not None
+    row = int(index.layers["down.conv"].rows[0])
+    group = int(index.group[row])
+    lost = {group: "argmax runs across neurons"}
+    fixed = index.fixed | (index.group == group)
+    index = replace(index, fixed=fixed, why_fixed={**index.why_fixed, **lost}, unmeasured=lost)
+    asked = opened(replace(model, index=index, support=Support("gate", "for the test")), pico_images)
+    words = r"None of the 1 selected neurons can be ablated: not measurable: argmax runs across neurons\."
+    with pytest.raises(SelectionError, match=words):
+        asked.whatif([row])
+    other = int(index.layers["stem.conv"].rows[0])
+    answer = asked.whatif([row, other])
+    assert answer["stay"] == 1
+    assert answer["reasons"] == ["stays: not measurable: argmax runs across neurons"]
+
+
 def test_whatif_of_nothing_changes_nothing(pico_images: Dataset, opened: Opened) -> None:
     answer = opened(sample_model(pico_images), pico_images).whatif([])
     assert all(row["change"] == 0 for row in answer["rows"])

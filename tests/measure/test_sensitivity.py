@@ -64,6 +64,21 @@ def test_the_worst_class_is_named_by_the_data_and_of_a_text_it_is_a_kind_of_char
     assert named <= set(pico_text.groups)
 
 
+def test_what_no_gate_can_follow_is_not_measurable(pico_images: Dataset) -> None:
+    model = network(pico_images)
+    index = model.index
+    assert index is not None
+    group = int(index.group[index.layers["stem.conv"].rows[1]])
+    lost = {group: "argmax runs across neurons"}
+    fixed = index.fixed | (index.group == group)
+    index = replace(index, fixed=fixed, why_fixed={**index.why_fixed, **lost}, unmeasured=lost)
+    measured = Sensitivity(replace(model, index=index), pico_images.without_test(), Context())
+    measured.run(torch.tensor([group]))
+    row = measured.table.set_index("id").loc[group]
+    assert row[["tested", "reason"]].tolist() == [False, "not measurable: argmax runs across neurons"]
+    assert np.isnan(row["loss_change"])
+
+
 def test_what_cannot_be_tested_says_why_and_is_not_called_robust(pico_images: Dataset) -> None:
     model = network(pico_images)
     index = model.index
