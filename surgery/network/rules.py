@@ -28,11 +28,18 @@ class Ledger(Protocol):
     def named(self, x: Any) -> str | None:
         """The name of a parameter or buffer."""
 
+    def layer_of(self, weight: Tensor) -> str | None:
+        """The layer whose parameters a weight is computed from; None when that is not known."""
+
     def columns(self, weight: str, ids: Tensor, groups: int, transposed: bool) -> Tensor:
         """Register a read of `weight` by input channels `ids: int64[in]`; return its rows."""
 
     def slice_by(self, name: str, axis: int, ids: Tensor) -> None:
         """Axis `axis` of parameter or buffer `name` belongs to `ids`."""
+
+
+# What torch functions also accept, as NumPy spells it.
+_NUMPY = {"dim": ("axis",), "input": ("x", "a")}
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,11 @@ class Call:
     out: Any
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """An argument, passed by position or by name."""
-        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+        """An argument, passed by position, by its name, or by the name that NumPy gives it."""
+        if len(self.args) > position:
+            return self.args[position]
+        given = (self.kwargs[word] for word in (name, *_NUMPY.get(name, ())) if word in self.kwargs)
+        return next(given, default)
 
     @property
     def x(self) -> Tensor:
@@ -233,6 +243,8 @@ def weighted(ledger: Ledger, call: Call) -> Tensor:
     x, weight = readers.operands(call.func, call.args, call.kwargs)
     name = ledger.named(weight)
     added, matmul = call.func in readers.ADDED, call.func in readers.MATMULS
+    if name is None and not matmul:
+        return computed(ledger, call, weight)
     if name is None or (matmul and weight.dim() != 2):
         return unknown_sum(ledger, call) if added else product(ledger, call)
     transposed = call.func in readers.TRANSPOSED or matmul or added
@@ -245,6 +257,14 @@ def weighted(ledger: Ledger, call: Call) -> Tensor:
         ledger.slice_by(bias_name, 0, rows)
     axis = readers.channel_axis(call.func, call.out)
     return along_axis(rows, axis, call.out.shape)
+
+
+def computed(ledger: Ledger, call: Call, weight: Tensor) -> Tensor:
+    """Rule 10 for a weight that is computed on each run (weight norm, a mask, fake quantization): its inputs stay."""
+    reason = f"the weight of {ledger.layer_of(weight) or call.name} is computed on each run"
+    for value in tensors([call.args, dict(call.kwargs)]):
+        ledger.numbering.lose(ledger.ids(value), reason)  # no gate stands before such a layer
+    return unnumbered(call.out)
 
 
 def per_position(ledger: Ledger, ids: Tensor, axis: int, name: str) -> Tensor:
@@ -337,12 +357,15 @@ def product(ledger: Ledger, call: Call) -> Tensor:
 
 
 def attention(ledger: Ledger, call: Call) -> Tensor:
-    """Rule 7 for scaled_dot_product_attention: a head lives and dies as one."""
+    """Rule 7 for scaled_dot_product_attention: a head lives and dies as one, with the query heads that share it."""
     sides = []
     for value in (call.argument(0, "query"), call.argument(1, "key"), call.argument(2, "value")):
         ids = ledger.ids(value)
         ledger.numbering.unite_along(ids, [ids.dim() - 2, ids.dim() - 1])
         sides.append(ids.amax((-2, -1), keepdim=True))
+    if call.argument(7, "enable_gqa", False):
+        heads = sides[0].shape[-3]
+        sides = [side.repeat_interleave(heads // side.shape[-3], -3) for side in sides]
     ledger.numbering.unite(sides[0], sides[1])
     ledger.numbering.unite(sides[1], sides[2])
     return torch.maximum(torch.maximum(sides[0], sides[1]), sides[2]).expand(call.out.shape)
@@ -351,10 +374,15 @@ def attention(ledger: Ledger, call: Call) -> Tensor:
 def unknown_sum(ledger: Ledger, call: Call) -> Tensor:
     """addmm of activations: nothing is known of it."""
     unknown(ledger, call)
-    return torch.tensor(-1).expand(call.out.shape)
+    return unnumbered(call.out)
 
 
 def unknown(ledger: Ledger, call: Call) -> None:
     """Rule 10: fix what goes in."""
     for tensor in tensors([call.args, dict(call.kwargs)]):
         ledger.numbering.lose(ledger.ids(tensor), f"no rule for {call.name}")
+
+
+def unnumbered(out: Tensor) -> Tensor:
+    """Ids of an output that carries no neurons."""
+    return torch.tensor(-1).expand(out.shape)

@@ -9,6 +9,7 @@ can still be gated.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from surgery.network.numbering import Numbering, rooted, varying
 from surgery.network.passes import FAILURES, Pass
 from surgery.network.rules import Call, tensors
 
+_log = logging.getLogger(__name__)
 ROUNDS = 40  # of fixing the step at which a cut network stops
 SLOTS = 2_000_000  # elements of bare parameters that are followed one by one
 OUTPUT = "model output"
@@ -117,6 +119,8 @@ class Tracer(TorchFunctionMode):
     reads: dict[str, Read] = field(default_factory=dict)
     axes: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     followed: dict[str, Tensor] = field(default_factory=dict)  # bare parameter -> its slots
+    whole: set[str] = field(default_factory=set)  # bare parameters that are too large for slots
+    derived: dict[int, str] = field(default_factory=dict)  # id of a tensor -> the parameter it is computed from
     seen: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     carrying: set[int] = field(default_factory=set)  # of `seen`: those with an id
     bases: set[int] = field(default_factory=set)  # of `seen`: those of which there is a view
@@ -155,9 +159,25 @@ class Tracer(TorchFunctionMode):
         self.bound()
         before = self.seen[id(out)][1] if id(out) in self.seen else None
         call = Call(name, func, args, kwargs, args[0] if name == "setitem" else out)
-        self.record(out, rule(self, call))
+        try:
+            self.record(out, rule(self, call))
+        except SurgeryError:
+            raise
+        except FAILURES:  # of ours: the network itself ran this call
+            _log.exception("The rule %r failed at %s; its inputs are fixed.", rule.__name__, self.last)
+            rules.unknown(self, call)
+            self.record(out, None)
         self.written(out, before)
+        self.derive(call)
         return out
+
+    def derive(self, call: Call) -> None:
+        """Remember from which layer's parameters a tensor is computed."""
+        first = next(iter(tensors(call.args)), None)
+        name = None if first is None else self.named(first) or self.derived.get(id(first))
+        if name is not None:
+            for tensor in tensors(call.out):
+                self.derived.setdefault(id(tensor), name)
 
     def written(self, out: Any, before: Tensor | None) -> None:
         """Writing into a tensor changes its views, whose ids stay: what comes in where they carry none is lost."""
@@ -239,10 +259,17 @@ class Tracer(TorchFunctionMode):
         """The name of a parameter or buffer."""
         return self.names.get(id(x))
 
+    def layer_of(self, weight: Tensor) -> str | None:
+        """The layer whose parameters a weight is computed from; None when that is not known."""
+        owner, parametrized, _ = self.derived.get(id(weight), "").partition(".parametrizations.")
+        return (owner if parametrized else owner.rpartition(".")[0] or owner) or None
+
     def slots(self, name: str, x: Tensor) -> Tensor:
         """Rule 9: a virtual id per element of a bare parameter or buffer."""
         if name not in self.followed:
-            if not x.is_floating_point() or x.numel() > SLOTS or x.dim() == 0:
+            if x.numel() > SLOTS:
+                self.whole.add(name)
+            if not x.is_floating_point() or x.numel() > SLOTS or x.numel() < 2:  # a single value serves all neurons
                 return NONE.expand(x.shape)
             self.followed[name] = self.numbering.new(x.numel(), slot=True).reshape(x.shape)
         return self.followed[name]
@@ -283,10 +310,13 @@ class Tracer(TorchFunctionMode):
 
     def finish(self) -> None:
         """All runs have ended: what is used in two ways stays, and so does what a proof found at fault."""
-        for name in self.followed.keys() & self.reads.keys():
-            read = self.reads[name]
-            ids = torch.cat([read.rows, read.cols, self.followed[name].flatten()])
+        for name in (self.followed.keys() | self.whole) & self.reads.keys():
+            read, slots = self.reads[name], self.followed.get(name, torch.empty(0, dtype=torch.long))
+            ids = torch.cat([read.rows, read.cols, slots.flatten()])
             self.numbering.fix(ids, f"{name} is used both as a weight and bare")
+        for name in self.followed.keys() & self.axes.keys():
+            for axis, ids in self.axes[name].items():
+                self.numbering.unite(self.followed[name], rules.along_axis(ids, axis, self.shapes[name]))
         for weight, read in self.reads.items():
             name = readers.layer_name(weight)
             for side, ids, fix in (
@@ -307,6 +337,7 @@ class Tracer(TorchFunctionMode):
             for x, ids in list(self.seen.values()):
                 if id(x) in self.carrying and any(x.shape[axis] in widths for axis in varying(ids)):
                     self.numbering.fix(ids, f"{name} was not reached on any example and may read them")
+
 
     def index(self) -> NeuronIndex:
         """Solve the numbering; drop the slots; number the neurons 0 … N−1 in order of execution."""

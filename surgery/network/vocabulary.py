@@ -10,8 +10,8 @@ from surgery.network import readers, rules
 from surgery.network.rules import Rule
 
 _NAMES: dict[Rule, str] = {
-    rules.same: "clone contiguous detach dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout float "
-    "type to double half bfloat16 bool int long short byte requires_grad_ type_as cpu cuda",
+    rules.same: "clone contiguous detach data dropout dropout1d dropout2d dropout3d feature_dropout alpha_dropout "
+    "float type to double half bfloat16 bool int long short byte requires_grad_ type_as cpu cuda",
     rules.shape: "permute transpose t T mT unsqueeze squeeze expand expand_as cat concat concatenate stack flip "
     "movedim moveaxis swapaxes swapdims tile repeat repeat_interleave unbind broadcast_to",
     rules.pad: "pad",
