@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from surgery.network.index import NeuronIndex
 
@@ -20,14 +21,15 @@ Means = Mapping[str, Tensor]  # layer -> float[in]: what each of its readers' in
 
 Places = dict[int, list[tuple[dict[str, Any], str]]]  # id of a tensor -> the modules' dictionaries and its name in them
 
-# Which sizes a module repeats in attributes, as (attribute, tensor, axis); read off after slicing.
-SIZES: tuple[tuple[str, str, int], ...] = (
-    ("out_features", "weight", 0),
-    ("in_features", "weight", 1),
-    ("num_features", "weight", 0),
-    ("num_features", "running_mean", 0),
-    ("num_parameters", "weight", 0),
-    ("nf", "weight", 1),
+# Which sizes the modules of torch and transformers repeat in attributes, as (class, attribute, tensor, axis); read off
+# after slicing. In a class of somebody else an attribute of the same name may mean anything: it stays.
+SIZES: tuple[tuple[type[nn.Module] | str, str, str, int], ...] = (
+    (nn.Linear, "out_features", "weight", 0),
+    (nn.Linear, "in_features", "weight", 1),
+    (_NormBase, "num_features", "weight", 0),
+    (_NormBase, "num_features", "running_mean", 0),
+    (nn.PReLU, "num_parameters", "weight", 0),
+    ("transformers.pytorch_utils.Conv1D", "nf", "weight", 1),
 )
 
 
@@ -127,7 +129,16 @@ def _resize(module: nn.Module, index: NeuronIndex, keep: Tensor) -> None:
                 owner.groups = owner.groups * cols // len(layer.cols)
             owner.in_channels, owner.out_channels = cols, rows
     for owner in module.modules():
-        for attribute, tensor, axis in SIZES:
+        for kind, attribute, tensor, axis in SIZES:
             value = getattr(owner, tensor, None)
-            if isinstance(getattr(owner, attribute, None), int) and isinstance(value, Tensor) and value.dim() > axis:
+            if _is_a(owner, kind) and isinstance(value, Tensor) and value.dim() > axis:
                 setattr(owner, attribute, value.shape[axis])
+
+
+def _is_a(owner: nn.Module, kind: type[nn.Module] | str) -> bool:
+    """Whether a module is of a class; one given as text is compared by name, because its library may be absent."""
+    return (
+        f"{type(owner).__module__}.{type(owner).__qualname__}" == kind
+        if isinstance(kind, str)
+        else isinstance(owner, kind)
+    )

@@ -211,3 +211,28 @@ class Borrowed(nn.Module):
 def test_what_is_used_by_its_layer_and_bare_stays(monkeypatch: pytest.MonkeyPatch, use: str, largest: int) -> None:
     monkeypatch.setattr("surgery.network.trace.SLOTS", largest)
     assert fully_traced(Borrowed(use), torch.randn(2, 4)).fixed.all()
+
+
+class Own(nn.Module):
+    """A layer whose attributes have the names of torch's, and other meanings."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.num_features, self.out_features, self.in_channels = 3, 7, 2
+        self.weight = nn.Parameter(torch.randn(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight * self.num_features + self.out_features / self.in_channels
+
+
+def test_an_attribute_of_a_custom_layer_keeps_its_value() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 6), Own(6), nn.PReLU(6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    index = fully_traced(module, torch.randn(2, 4))
+    assert not index.fixed[:6].any()
+    keep = torch.ones(index.n, dtype=torch.bool)
+    keep[:2] = False
+    small = cut(module, index, keep)
+    assert vars(small[1]) | {"_parameters": 0} == vars(module[1]) | {"_parameters": 0}
+    sizes = small[0].out_features, small[2].num_parameters, small[3].num_features, small[4].in_features
+    assert sizes == (4, 4, 4, 4)
