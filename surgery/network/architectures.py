@@ -22,6 +22,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from surgery.errors import ModelError, ModelFileError, SurgeryError
@@ -119,7 +121,26 @@ def build(architecture: Architecture) -> nn.Module:
             f"The constructor of {architecture.name} returned a {type(module).__name__}, not a torch.nn.Module.",
             "Return the module from it.",
         )
+    _refuse_lazy(architecture, module)
+    if isinstance(module, GraphModule):  # of torch.export: it has methods of its own that refuse to switch modes
+        for name in ("train", "eval"):
+            vars(module).pop(name, None)
     return module
+
+
+def _refuse_lazy(architecture: Architecture, module: nn.Module) -> None:
+    """Refuse tensors whose sizes are only known after a first run, as those of nn.LazyLinear.
+
+    Raises:
+        ModelError: naming the first of them.
+    """
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    if lazy := next((name for name, tensor in tensors if is_lazy(tensor)), None):
+        raise ModelError(
+            f"{architecture.name} leaves the size of {lazy!r} open until its first run.",
+            "Give every layer its size (nn.Linear(512, 10), not nn.LazyLinear(10)), or run the network once on an "
+            "example in its constructor.",
+        )
 
 
 def allowed(architecture: Architecture) -> Architecture:
@@ -178,7 +199,21 @@ def filled(
     if any(buffer.is_meta for buffer in module.buffers()):  # computed by the constructor and in no file
         module = build(architecture)
         put(module, tensors, attributes, tied)
+    for part in module.modules():
+        if any(isinstance(value, Tensor) for value in vars(part).values()):
+            _without_graph(part)
+            part.register_forward_hook(_without_graph)
     return module.eval()
+
+
+def _without_graph(part: nn.Module, *_: Any) -> None:
+    """A hook: tensors that a module keeps as plain attributes lose their history, or no copy could be made of it.
+
+    The old `weight_norm`, `spectral_norm` and `prune` keep there the weight that they compute before each run.
+    """
+    for name, value in vars(part).items():
+        if isinstance(value, Tensor) and value.grad_fn is not None:
+            vars(part)[name] = value.detach()
 
 
 class _Weightless(TorchFunctionMode):

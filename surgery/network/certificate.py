@@ -82,6 +82,12 @@ def gated(module: nn.Module, x: Tensor, index: NeuronIndex, keep: Tensor) -> Ten
 
 def _gated(module: nn.Module, one: Pass, index: NeuronIndex, keep: Tensor, *, noise: bool = False) -> Any:
     """What a run returns with zeros for removed neurons where they are read; noise: and noise where written."""
+    with gate(module, index, keep, noise=noise):
+        return one.run(module)
+
+
+def gate(module: nn.Module, index: NeuronIndex, keep: Tensor, *, noise: bool = False) -> Readers:
+    """The mode inside which every reader sees zeros for removed neurons; noise: and noise stands where they write."""
 
     def masked(ids: Tensor, value: Tensor, axis: int) -> Tensor:
         mask = (ids < 0) | keep[ids.clamp(min=0)]
@@ -100,8 +106,7 @@ def _gated(module: nn.Module, one: Pass, index: NeuronIndex, keep: Tensor, *, no
         return torch.where(masked(known.rows, value, axis) > 0, value, other)
 
     generator = torch.Generator().manual_seed(0)
-    with Readers(module, before, after):
-        return one.run(module)
+    return Readers(module, before, after)
 
 
 def first(out: Any) -> Tensor:

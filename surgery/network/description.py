@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_serializer, field_validator
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from surgery.errors import ModelError
 from surgery.network.architectures import skeleton
@@ -150,7 +151,7 @@ def changed_attributes(module: nn.Module, fresh: nn.Module) -> dict[str, dict[st
     originals = dict(fresh.named_modules())
     present = dict(module.named_modules())
     different = [
-        path for path in present.keys() | originals.keys() if type(present.get(path)) is not type(originals.get(path))
+        path for path in present.keys() | originals.keys() if _kind(present.get(path)) != _kind(originals.get(path))
     ]
     if different:
         raise ModelError(
@@ -159,6 +160,12 @@ def changed_attributes(module: nn.Module, fresh: nn.Module) -> dict[str, dict[st
         )
     changed = {path: _differences(vars(layer), vars(originals[path])) for path, layer in present.items()}
     return {path: values for path, values in changed.items() if values}
+
+
+def _kind(module: nn.Module | None) -> tuple[str, ...]:
+    """The class of a module by name, because torch.fx and parametrizations make one per module; of a graph its code."""
+    code = (module.code,) if isinstance(module, GraphModule) else ()
+    return type(module).__module__, type(module).__qualname__, *code
 
 
 def _differences(now: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, JsonValue]:

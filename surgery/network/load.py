@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from surgery import sandbox
 from surgery.errors import Mismatch, MismatchError, ModelError, ModelFileError, SurgeryError
+from surgery.network import steps
 from surgery.network.architectures import allowed, filled, skeleton
 from surgery.network.description import Description, parsed
 from surgery.network.matching import Expected, Suggestion, compare, completed, expected, prefix, suggest
@@ -45,6 +46,8 @@ _SIZES = (
 _LARGEST = 320  # pixels of a side: up to here every size is tried
 CONTEXT = 64  # characters, where a network does not say how many it takes
 LARGEST_SAMPLE = 1 << 24  # values of one sample
+# How torch's messages call the types other than float32.
+_PRECISIONS = {"BFloat16": "bfloat16", "Half": "float16", "double": "float64", "Double": "float64"}
 CHARACTERS = 0x110000  # there are no more
 
 
@@ -191,6 +194,7 @@ def _check(module: nn.Module, input: InputSpec, classes: tuple[str, ...], task: 
     _check_input(input)
     example = input.example(2)
     _check_outputs(_outputs(module, example), classes, task)
+    _check_batches(module, input)
     tables = [part.num_embeddings for part in module.modules() if isinstance(part, nn.Embedding)]
     if input.kind == "text" and len(input.alphabet) not in tables:
         raise ModelError(
@@ -282,9 +286,15 @@ def _outputs(module: nn.Module, example: Tensor) -> Tensor:
         raise
     except Exception as error:  # whatever a network raises on an input that it does not like
         reason = "there is not enough memory" if "allocate" in str(error) else sandbox.described(error)
+        shape = list(example.shape[1:])
+        if precision := _precision(module, str(error)):
+            raise ModelError(
+                f"The network does not run on float32 samples: it computes in {precision} ({reason}).",
+                "Build it in float32: remove .half(), .bfloat16() or .double() from its constructor and its forward. "
+                "Weights stored in another precision are converted.",
+            ) from error
         raise ModelError(
-            f"The network does not run on an input of shape {list(example.shape[1:])}: {reason}.",
-            "Correct the input shape.",
+            f"The network does not run on an input of shape {shape}: {reason}.", "Correct the input shape."
         ) from error
     out = out[0] if isinstance(out, tuple | list) and out else out
     text = not example.is_floating_point()
@@ -297,6 +307,31 @@ def _outputs(module: nn.Module, example: Tensor) -> Tensor:
             "Only classification, regression of one target and the next character of a text are supported.",
         )
     return out
+
+
+def _precision(module: nn.Module, reason: str) -> str:
+    """The floating-point type other than float32 over which a run failed; "" where that is not why."""
+    named = next((kind for word, kind in _PRECISIONS.items() if word in reason), "")
+    own = {str(tensor.dtype).removeprefix("torch.") for tensor in module.parameters() if tensor.is_floating_point()}
+    return named if "float" in reason.lower() or own - {"float32"} else ""
+
+
+def _check_batches(module: nn.Module, input: InputSpec) -> None:
+    """Refuse a network that only takes the number of samples of the example: a last batch may hold one.
+
+    Raises:
+        ModelError: naming the step at which the results lose or change an axis.
+    """
+    for count in (1, 3):
+        try:
+            _outputs(module, input.example(count))
+        except ModelError as error:
+            step = steps.reshaped(module, input.example(2), input.example(count))
+            raise ModelError(
+                f"The network runs on 2 samples at once but not on {count}{f': {step} goes wrong' if step else ''}.",
+                "Keep the first axis for the samples: x.flatten(1) instead of x.squeeze(), x.view(len(x), -1) instead "
+                "of a fixed number; export it with a dynamic batch size.",
+            ) from error
 
 
 def _check_outputs(out: Tensor, classes: tuple[str, ...], task: Task) -> None:

@@ -14,11 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d}
+_ATEN = torch.ops.aten  # what graphs of torch.export call
+_AXES = {F.conv1d: 2, F.conv_transpose1d: 2, F.conv2d: 3, F.conv_transpose2d: 3, F.conv3d: 4, F.conv_transpose3d: 4}
+_AXES |= {_ATEN.conv1d.default: 2, _ATEN.conv2d.default: 3, _ATEN.conv3d.default: 4}
+CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d, _ATEN.conv1d.default, _ATEN.conv2d.default, _ATEN.conv3d.default}
 TRANSPOSED = {F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
 MATMULS = {torch.matmul, torch.mm, Tensor.matmul, Tensor.__matmul__, Tensor.mm}
-ADDED = {torch.addmm, Tensor.addmm}  # bias + x @ W
-WEIGHTED = CONVOLUTIONS | TRANSPOSED | MATMULS | ADDED | {F.linear, torch.nn.functional.linear}
+MATMULS |= {_ATEN.matmul.default, _ATEN.mm.default}
+ADDED = {torch.addmm, Tensor.addmm, _ATEN.addmm.default}  # bias + x @ W
+WEIGHTED = CONVOLUTIONS | TRANSPOSED | MATMULS | ADDED | {F.linear, _ATEN.linear.default}
 
 
 def layer_name(parameter: str) -> str:
@@ -34,9 +38,7 @@ def weights(module: nn.Module) -> dict[int, str]:
 
 def channel_axis(func: Callable[..., Any], x: Tensor) -> int:
     """The axis of a reader's input along which its columns lie."""
-    if func in CONVOLUTIONS or func in TRANSPOSED:
-        return x.dim() - {F.conv1d: 2, F.conv_transpose1d: 2, F.conv3d: 4, F.conv_transpose3d: 4}.get(func, 3)
-    return x.dim() - 1
+    return x.dim() - _AXES.get(func, 1)
 
 
 def operands(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from surgery.errors import SurgeryError, TraceError
-from surgery.network import certificate, passes, readers, rules, vocabulary
+from surgery.network import certificate, passes, readers, rules, slicing, steps, vocabulary
 from surgery.network.certificate import Place
 from surgery.network.index import Layer, NeuronIndex, fixed_by, single_groups
 from surgery.network.model import Support
@@ -54,9 +54,13 @@ def trace(module: nn.Module, example: Tensor, *, verify: bool = True) -> tuple[N
             index = tracer.index()
             if not verify:
                 return index, Support("full", unread(module, index))
+            if not stuck and (step := steps.random(module, example)) is not None:
+                return index, Support("gate", f"random in eval mode: {step} gives other values on each run")
             stop = certificate.trial(module, ways, index, lambda cut: run(cut, ways, {}))
             if stop is None:
                 return index, Support("full", unread(module, index))
+            if not any(isinstance(place, int) for place in stop.places):
+                stop = located(stop, tracer, index, ways[0], stuck)
             if not stop.places or stop.places <= stuck.keys() or len(stuck) >= ROUNDS:
                 return index, Support("gate", stop.reason)
             stuck |= dict.fromkeys(stop.places, stop.reason)
@@ -64,6 +68,25 @@ def trace(module: nn.Module, example: Tensor, *, verify: bool = True) -> tuple[N
         return None, Support("inspect", error.what)
     finally:
         module.train(training)
+
+
+def located(
+    stop: certificate.Stop, tracer: Tracer, index: NeuronIndex, way: Pass, stuck: Mapping[Place, str]
+) -> certificate.Stop:
+    """The same at the first step where a cut network gives something else, if there is one that is not yet fixed.
+
+    Results that depend on how many neurons there are (`x / sqrt(x.shape[1])`) are found like this.
+    """
+    keep = certificate.sample(index, 0.3)
+    try:
+        small = slicing.cut(tracer.module, index, keep)
+        gate = certificate.gate(tracer.module, index, keep)
+        step = steps.diverging(tracer.module, small, way.x, tracer.masks(keep), gate)
+    except FAILURES:
+        return stop
+    if step is None or step.number in stuck:
+        return stop
+    return certificate.Stop(f"{step} gives other values after a cut", frozenset([step.number]))
 
 
 def unread(module: nn.Module, index: NeuronIndex) -> str:
@@ -120,6 +143,7 @@ class Tracer(TorchFunctionMode):
     axes: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     followed: dict[str, Tensor] = field(default_factory=dict)  # bare parameter -> its slots
     whole: set[str] = field(default_factory=set)  # bare parameters that are too large for slots
+    outputs: dict[int, list[Tensor]] = field(default_factory=dict)  # step -> the results that carry ids
     derived: dict[int, str] = field(default_factory=dict)  # id of a tensor -> the parameter it is computed from
     seen: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     carrying: set[int] = field(default_factory=set)  # of `seen`: those with an id
@@ -169,6 +193,7 @@ class Tracer(TorchFunctionMode):
             self.record(out, None)
         self.written(out, before)
         self.derive(call)
+        self.outputs[step] = tensors(out)
         return out
 
     def derive(self, call: Call) -> None:
@@ -338,17 +363,17 @@ class Tracer(TorchFunctionMode):
                 if id(x) in self.carrying and any(x.shape[axis] in widths for axis in varying(ids)):
                     self.numbering.fix(ids, f"{name} was not reached on any example and may read them")
 
-
     def index(self) -> NeuronIndex:
         """Solve the numbering; drop the slots; number the neurons 0 … N−1 in order of execution."""
         numbering = self.numbering
-        roots = numbering.solve()
+        self.roots = roots = numbering.solve()
         neuron = torch.ones(numbering.count, dtype=torch.bool)
         for start, stop in numbering.slots:
             neuron[start:stop] = False
         new = torch.cumsum(neuron, 0) - 1  # old id -> neuron number
         member = torch.full((int(roots.max()) + 1 if len(roots) else 0,), -1, dtype=torch.long)
         order = neuron.nonzero().flatten().flip(0)
+        self.member = member
         member[roots[order]] = new[order]  # smallest neuron of each root; −1: slots only
         why = self.reasons(self.numbering.fixes, roots, member)
 
@@ -371,6 +396,22 @@ class Tracer(TorchFunctionMode):
         lost = self.reasons(self.numbering.lost, roots, member)
         lost = {group: reason for group, reason in lost.items() if why.get(group) != OUTPUT}
         return NeuronIndex(layers, axes, group, fixed_by(group, why), why, lost)
+
+    def masks(self, keep: Tensor) -> Callable[[int, int], Tensor | None]:
+        """Which elements of a step's results are left by `keep: bool[N]`: (step, place) -> bool of the result's shape.
+
+        None for what carries no ids. After `index`.
+        """
+        left = torch.where(self.member >= 0, keep[self.member.clamp(min=0)], True)  # by root
+
+        def mask(step: int, place: int) -> Tensor | None:
+            results = self.outputs.get(step, [])
+            if place >= len(results) or id(results[place]) not in self.seen:
+                return None
+            ids = self.seen[id(results[place])][1]
+            return (ids < 0) | left[self.roots[ids.clamp(min=0)]]
+
+        return mask
 
     def holds_bias(self, name: str) -> bool:
         """Whether a layer is a module that has, or can be given, a bias."""

@@ -57,8 +57,8 @@ def _table() -> dict[str, Rule]:
 
 
 def plain_name(func: object) -> str:
-    """ "add" for add, add_, __iadd__ and __radd__'s base; "shape" for the getter of `Tensor.shape`."""
-    name = getattr(func, "__name__", str(func))
+    """ "add" for add, add_, __iadd__, aten.add.Tensor and __radd__'s base; "shape" for the getter of `Tensor.shape`."""
+    name = func._opname if isinstance(func, torch._ops.OpOverload) else getattr(func, "__name__", str(func))
     if name in ("__get__", "__set__"):
         owner = getattr(func, "__self__", None)
         return getattr(owner, "__name__", str(owner))
