@@ -36,13 +36,29 @@ _LEFT_OUT = """
     summary_first_dropout summary_last_dropout summary_proj_to_labels summary_type summary_use_proj tie_weights_
 """
 LEFT_OUT = frozenset(_LEFT_OUT.split())
+# What the library writes into a type's file although it follows from other options, or no classifier reads it.
+_DERIVED = {
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "minicpm3", "mistral4"), ("qk_head_dim",)),
+    "deepseek_v3": ("qk_head_dim", "num_nextn_predict_layers"),
+    "donut-swin": ("num_layers",),
+    "efficientnet": ("num_hidden_layers",),
+    "gemma3_text": ("_sliding_window_pattern",),
+    "gpt_bigcode": ("num_key_value_heads",),
+    "mpt": ("init_device",),
+    "pp_lcnet": ("depths",),
+    "qwen3_moe": ("num_local_experts",),
+    "t5gemma": ("bos_token_id",),
+    "t5gemma.decoder": ("cross_attention_hidden_size",),
+    "tapas": ("temperature",),
+    "textnet": ("depths",),
+}
 # Options that older releases had, with the only value that today's networks have.
 RETIRED = {"position_embedding_type": "absolute"}
 # Of rotary positions, for the whole network or by kind of layer.
 _ROTARY = (
     "rope_type type rope_theta factor original_max_position_embeddings attention_factor beta_fast beta_slow truncate "
-    "short_factor long_factor short_mscale long_mscale low_freq_factor high_freq_factor partial_rotary_factor mscale "
-    "mscale_all_dim llama_4_scaling_beta"
+    "short_factor long_factor max_position_embeddings short_mscale long_mscale low_freq_factor high_freq_factor "
+    "partial_rotary_factor mscale mscale_all_dim llama_4_scaling_beta"
 )
 _KINDS = "full_attention sliding_attention chunked_attention"
 _rotary = record(dict.fromkeys(_ROTARY.split(), plain))
@@ -82,7 +98,9 @@ def _options(config: Any, where: str, row: str) -> dict[str, Any]:
             found |= {} if value is None else {name: _options(value, f"{where}.{name}", f"{row}.{name}")}
         elif name in OPTIONS[row]:
             found.setdefault(name, _value(name, value, f"{where}.{name}"))
-        elif name != "id2label" and name not in LEFT_OUT and not _says_nothing(name, value):
+        elif (
+            name != "id2label" and name not in LEFT_OUT.union(_DERIVED.get(row, ())) and not _says_nothing(name, value)
+        ):
             raise RefusedError(f"{where} takes no {shown(name)} for the type {row!r}")
     return found
 

@@ -16,7 +16,17 @@ from surgery.errors import Mismatch, MismatchError, ModelError, ModelFileError, 
 from surgery.network import steps
 from surgery.network.architectures import allowed, filled, skeleton
 from surgery.network.description import Description, parsed
-from surgery.network.matching import Expected, Suggestion, compare, completed, expected, prefix, suggest
+from surgery.network.matching import (
+    Expected,
+    Suggestion,
+    compare,
+    completed,
+    expected,
+    misfits,
+    native,
+    prefix,
+    suggest,
+)
 from surgery.network.model import Architecture, InputSpec, Model, Origin, Task
 from surgery.network.packed import packings
 from surgery.network.read import Weights
@@ -101,7 +111,8 @@ def assemble(
         ModelError: the architecture is unknown, does not run on such an input, or has another number of outputs.
     """
     architecture = allowed(architecture)
-    rows = compare(tensors, architecture)
+    tensors = native(tensors, architecture)
+    rows = misfits(tensors, architecture)
     if rows:
         raise MismatchError(
             f"The weights do not fit {architecture.name}: {_summary(rows)}.",

@@ -92,6 +92,25 @@ def compare(tensors: Mapping[str, Tensor], architecture: Architecture) -> list[M
     Raises:
         ModelError: the architecture cannot be built.
     """
+    return misfits(native(tensors, architecture), architecture)
+
+
+def native(tensors: Mapping[str, Tensor], architecture: Architecture) -> Mapping[str, Tensor]:
+    """The tensors under the names of the network: files of `save_pretrained` have names of an older release.
+
+    Raises:
+        ModelError: the architecture cannot be built.
+    """
+    if not architecture.name.startswith("hf/"):
+        return tensors
+    module = architectures.skeleton(architecture)  # first: it says when the library is not installed
+    from surgery.network import hf_names
+
+    return hf_names.loaded(module, tensors)
+
+
+def misfits(tensors: Mapping[str, Tensor], architecture: Architecture) -> list[Mismatch]:
+    """`compare` of tensors that are `native`."""
     wanted = expected(architecture)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     return _mismatches(aligned(shapes, wanted), wanted)

@@ -23,7 +23,7 @@ _WORD = re.compile(r"(?!.*(__|--))[A-Za-z0-9][A-Za-z0-9_+|-]{0,59}")
 _PATH = re.compile(r"[A-Za-z0-9_]{1,120}(\.[A-Za-z0-9_]{1,120}){0,40}")
 
 # Parts of the names of options that may be below zero: ids and places of which −1 is none or the last, and distances.
-_SIGNED = ("token", "index", "indices", "indexes", "relative", "offset", "axis")
+_SIGNED = ("token", "index", "indices", "indexes", "relative", "offset", "axis", "clamp_len")
 
 Check = Callable[[Any, str], Any]  # a value and where it stands -> the value as it may be used
 
