@@ -167,7 +167,7 @@ def test_masks_that_belong_to_one_neuron_each_can_be_cut_exactly(name: str) -> N
     [
         (lambda net, h: net.c(net.b(h)[:, [2, 0, 1, 3, 5, 4]]), "getitem takes neurons by position"),
         (lambda net, h: net.c(net.b(h).roll(1, 1)), "roll moves neurons by position"),
-        (lambda net, h: net.c(net.b(h) / net.b(h).shape[1] ** 0.5), "after a cut the outputs differ by"),
+        (lambda net, h: net.c(net.b(h) / net.b(h).shape[1] ** 0.5), "div (step 5) gives other values after a cut"),
     ],
 )
 def test_places_and_counts_of_neurons_fix_one_layer_not_the_network(forward: Forward, words: str) -> None:
