@@ -144,7 +144,7 @@ def by_hooks(net: nn.Module, x: Tensor, gone: dict[str, Tensor]) -> Tensor:
         for place, (one, other) in enumerate(zip(inputs, seen[key], strict=True)):
             axis = axis_of(net, key[0], one)
             differs = (one != other) & ~(one.isnan() & other.isnan())
-            found = differs.movedim(axis, 0).flatten(1).any(1)
+            found = differs.movedim(axis, 0).reshape(differs.shape[axis], -1).any(1)  # also of one vector
             theirs[key][place] = theirs[key][place] | found if len(theirs[key][place]) else found
 
     def held(key: Any, out: Any) -> Any:

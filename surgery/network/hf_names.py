@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 
@@ -22,6 +24,8 @@ def loaded(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
     What the type's loading ignores (positions that old releases stored) is left out.
     """
+    if not isinstance(module, PreTrainedModel):
+        return dict(tensors)
     wanted = module.state_dict()
     mapping = get_model_conversion_mapping(module)
     renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
@@ -29,7 +33,7 @@ def loaded(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     by_pattern = {pattern: one for one in converters for pattern in one.source_patterns}
     base = module.base_model_prefix
     found: dict[str, Tensor] = {}
-    converted: dict[str, tuple[WeightConverter, dict[str, Tensor]]] = {}  # first target -> what makes it, of what
+    converted: dict[str, tuple[Any, dict[str, Tensor]]] = {}  # first target -> what makes it, of what
     for name in sorted(tensors, key=dot_natural_key):
         new, pattern = rename_source_key(name, renamings, converters, base, wanted)
         if new not in wanted and name in wanted:
@@ -47,7 +51,7 @@ def loaded(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     return found
 
 
-def _converted(module: nn.Module, name: str, one: WeightConverter, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+def _converted(module: PreTrainedModel, name: str, one: Any, parts: dict[str, Tensor]) -> dict[str, Tensor]:
     """What is made of the parts; the parts themselves where they do not have the shapes of their type."""
     try:
         made = one.convert(name, model=module, config=module.config)
@@ -56,7 +60,7 @@ def _converted(module: nn.Module, name: str, one: WeightConverter, parts: dict[s
     return {key: value[0] if isinstance(value, list) else value for key, value in made.items()}
 
 
-def _ignored(module: nn.Module, name: str) -> bool:
+def _ignored(module: PreTrainedModel, name: str) -> bool:
     """Whether loading leaves out a tensor of this name without a word: by the type's list, or a buffer of old files."""
     buffers = [buffer for buffer, _ in module.named_buffers()]
     old = [one for one in _OLD_BUFFERS if any(buffer.endswith(one) for buffer in buffers)]

@@ -15,11 +15,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _ATEN = torch.ops.aten  # what graphs of torch.export call
-_AXES = {F.conv1d: 2, F.conv_transpose1d: 2, F.conv2d: 3, F.conv_transpose2d: 3, F.conv3d: 4, F.conv_transpose3d: 4}
-_AXES |= {_ATEN.conv1d.default: 2, _ATEN.conv2d.default: 3, _ATEN.conv3d.default: 4}
-CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d, _ATEN.conv1d.default, _ATEN.conv2d.default, _ATEN.conv3d.default}
+_FUNCTIONS: dict[Any, int] = {F.conv1d: 2, F.conv2d: 3, F.conv3d: 4}
+_AXES = {
+    _ATEN.conv1d.default: 2,
+    _ATEN.conv2d.default: 3,
+    _ATEN.conv3d.default: 4,
+    **_FUNCTIONS,
+}  # from the channels on
+CONVOLUTIONS = {*_AXES}
+_AXES |= {F.conv_transpose1d: 2, F.conv_transpose2d: 3, F.conv_transpose3d: 4}
 TRANSPOSED = {F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
-MATMULS = {torch.matmul, torch.mm, Tensor.matmul, Tensor.__matmul__, Tensor.mm}
+MATMULS: set[Any] = {torch.matmul, torch.mm, Tensor.matmul, Tensor.__matmul__, Tensor.mm}
 MATMULS |= {_ATEN.matmul.default, _ATEN.mm.default}
 ADDED = {torch.addmm, Tensor.addmm, _ATEN.addmm.default}  # bias + x @ W
 WEIGHTED = CONVOLUTIONS | TRANSPOSED | MATMULS | ADDED | {F.linear, _ATEN.linear.default}
