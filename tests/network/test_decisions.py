@@ -227,7 +227,7 @@ def test_random_outputs_are_called_random() -> None:
     net = Net(lambda net, h: net.c(F.dropout(net.b(h), 0.5, True))).eval()
     _, support = trace(net, torch.randn(3, 4))
     assert support.level == "gate"
-    assert support.reason == "its outputs are random: two runs on one input differ"
+    assert support.reason == "random in eval mode: dropout (step 3) gives other values on each run"
 
 
 def test_runs_are_few_without_decisions_and_go_both_ways_with_them() -> None:
