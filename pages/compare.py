@@ -3,9 +3,10 @@
 import pandas as pd
 import streamlit as st
 
-from surgery import charts
-from surgery.receipt import Receipt, by_turns, said_of_cases, sentence, to_html
-from surgery.ui import comparison, measured, panels, pickers, pictures, progress, shell, writing
+from surgery import charts, standing
+from surgery.receipt import Receipt, answers, by_turns
+from surgery.tell import preserved, tell
+from surgery.ui import comparison, measured, panels, pickers, pictures, progress, results, shell, undo, writing
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.pictures import Shown
@@ -32,12 +33,12 @@ def pair() -> list[Version]:
         )
         others = [id for id in versions if id not in (before.id, after.id)]
         more = st.multiselect(
-            _("Further versions"),
+            _("Add versions"),
             others,
             format_func=lambda id: pickers.version_name(versions[id]),
             disabled=not others,
             placeholder=_("Add") if others else _("No other version"),
-            help=_("Every version is set against the first one."),
+            help=_("Every version is compared with the first one."),
         )
     st.query_params.update(before=before.id, after=after.id)
     return [before, after, *(versions[id] for id in more)]
@@ -65,16 +66,6 @@ def measure_first(chosen: list[Version]) -> None:
         st.rerun()
 
 
-def verdict(receipt: Receipt) -> None:
-    """The outcome in one sentence, and who pays for it."""
-    st.markdown(f"#### {plain(sentence(receipt.table))}")
-    losing = comparison.losing(receipt.table)
-    if losing:
-        st.markdown(f":orange[:material/trending_down: {plain(losing)}]")
-    elif not comparison.per_class(receipt.table).empty:
-        st.markdown(f":blue[:material/check: {_('No class lost.')}]")
-
-
 def measures(receipt: Receipt, before: Version, after: Version) -> None:
     """Everything that was measured, each with what it was measured on; and the classes."""
     left, right = st.columns([3, 2], gap="large")
@@ -96,9 +87,9 @@ def flips(receipt: Receipt) -> None:
         return
     left, right = st.columns(2, gap="large")
     with left, panels.panel():
-        _flipped(receipt, "lost", _("Right before, wrong after"))
+        _flipped(receipt, "lost", _("Regressions (correct → wrong)"))
     with right, panels.panel():
-        _flipped(receipt, "won", _("Wrong before, right after"))
+        _flipped(receipt, "won", _("Fixes (wrong → correct)"))
 
 
 def cases(receipt: Receipt) -> None:
@@ -107,10 +98,10 @@ def cases(receipt: Receipt) -> None:
         return
     with panels.panel():
         icon = ":material/gpp_maybe:" if receipt.cases["broken"] else ":material/verified_user:"
-        st.markdown(f"##### {icon} {said_of_cases(receipt.cases)}")
+        st.markdown(f"##### {icon} {preserved(receipt.cases)}")
         if receipt.cases["broken"]:
             classes = receipt.dataset["classes"]
-            shown = [Shown(flip["sample"], comparison.caption(flip, classes)) for flip in receipt.cases["broken"]]
+            shown = [Shown(flip["sample"], answers(flip, classes)) for flip in receipt.cases["broken"]]
             data = ws.dataset(str(receipt.plan["dataset"]))
             pictures.samples(data, shown[:MOST_FLIPS], columns=8, width=640, key="broken_cases")
 
@@ -123,31 +114,18 @@ def _flipped(receipt: Receipt, which: str, title: str) -> None:
         st.caption(_("None."))
         return
     classes = receipt.dataset["classes"]
-    shown = [Shown(flip["sample"], comparison.caption(flip, classes)) for flip in by_turns(found, MOST_FLIPS)]
-    st.caption(_("The answer before → after"))
+    shown = [Shown(flip["sample"], answers(flip, classes)) for flip in by_turns(found, MOST_FLIPS)]
+    st.caption(_("Prediction before → after"))
     pictures.samples(ws.dataset(str(receipt.plan["dataset"])), shown, columns=8, width=640, key=f"flips_{which}")
     if count > len(shown):
-        st.caption(_("{shown} of {count:,}, the classes by turns.").format(shown=len(shown), count=count))
+        st.caption(_("Showing {shown} of {count:,}, balanced by class.").format(shown=len(shown), count=count))
 
 
-def downloads(receipt: Receipt, before: Version, after: Version) -> None:
-    """The receipt as one file for others, the table for a spreadsheet."""
-    parent = pickers.version_name(before)
-
-    def page() -> str:
-        return to_html(
-            receipt, name=pickers.version_name(after), parent=parent, data=ws.dataset(str(receipt.plan["dataset"]))
-        )
-
+def actions(receipt: Receipt, before: Version, after: Version) -> None:
+    """Take the result back; the receipt as one file for others, the table for a spreadsheet."""
     with st.container(horizontal=True):
-        st.download_button(
-            _("Receipt (HTML)"),
-            page,
-            f"receipt-v{after.number}.html",
-            "text/html",
-            icon=":material/receipt_long:",
-            type="primary",
-        )
+        undo.undo(ws, project, only=after, before=before.id, after=after.id)
+        results.download(ws, receipt, after, pickers.version_name(before))
         csv = pd.DataFrame(receipt.table).to_csv(index=False)
         st.download_button(
             _("Table (CSV)"), csv, f"before-after-v{after.number}.csv", "text/csv", icon=":material/table:"
@@ -161,13 +139,12 @@ def two(before: Version, after: Version) -> None:
         measure_first([before, after])
         return
     with panels.panel():
-        verdict(receipt)
+        results.sentences(tell(receipt), large=True)
+        actions(receipt, before, after)
     measures(receipt, before, after)
     writing.side_by_side(receipt.texts, pickers.version_name(before), pickers.version_name(after))
     cases(receipt)
     flips(receipt)
-    with panels.panel():
-        downloads(receipt, before, after)
 
 
 def many(chosen: list[Version]) -> None:
@@ -176,16 +153,20 @@ def many(chosen: list[Version]) -> None:
     if job is None or job.state != "done":
         measure_first(chosen)
         return
+    for other in chosen[1:]:
+        if gone := standing.removed_between(ws, chosen[0], other):
+            st.markdown(f":orange[:material/remove_circle: v{other.number}: {plain(gone)}]")
     table = measured.side_by_side(job.result["rows"], chosen)
-    st.caption(_("Every change is against v{number}.").format(number=chosen[0].number))
+    st.caption(_("Changes are relative to v{number}.").format(number=chosen[0].number))
     st.table(table, border="horizontal", hide_index=True)
     csv = pd.DataFrame(job.result["rows"]).to_csv(index=False)
     st.download_button(_("Table (CSV)"), csv, "versions.csv", "text/csv", icon=":material/table:")
 
 
 def compare() -> None:
-    """Draw the comparison of the chosen versions."""
+    """Draw the comparison of the chosen versions, and the proof of an undo."""
     chosen = pair()
+    undo.proof(ws, project)
     if chosen[0].id == chosen[1].id:
         panels.empty(_("Before and after are the same version: choose two different ones above."))
     elif len(chosen) == 2:

@@ -1,9 +1,10 @@
-"""What can I do here: the latest result, three ways to start, the projects."""
+"""What can I do here: where the project on view stands, three ways to start, the projects."""
 
 import streamlit as st
 
 import sample_models
-from surgery.ui import format, home, panels, shell
+from surgery.standing import standing
+from surgery.ui import format, home, panels, results, shell
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.workspace import Project
@@ -15,13 +16,23 @@ projects = ws.projects()
 
 
 def result_card(project: Project) -> None:
-    """Open with what the last finished surgery brought, in the words that were measured."""
+    """Open with what the project on view has: its current version against its original, as it was measured."""
+    found = standing(ws, project)
+    if found is None or found.told is None:
+        return
     with st.container(border=True, key="result_card"):
-        st.caption(_("Latest result · {name}").format(name=plain(project.name)))
-        st.markdown(f"#### {plain(project.outcome)}")
+        st.caption(
+            _("{project} · v{number} {name}, current, against v{original}").format(
+                project=plain(project.name),
+                number=found.current.number,
+                name=plain(found.current.name),
+                original=found.original.number,
+            )
+        )
+        results.sentences(found.told, large=True)
         with st.container(horizontal=True):
             if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):
-                shell.go("compare", project=project.id)
+                shell.go("compare", project=project.id, before=found.original.id, after=found.current.id)
             if st.button(_("Look at the neurons"), icon=":material/scatter_plot:"):
                 shell.go("neurons", project=project.id)
             if st.button(_("How it was made"), icon=":material/account_tree:"):
@@ -72,19 +83,18 @@ def go_on() -> None:
         st.caption(_("Nothing to continue yet: open a sample or bring a model first."))
         return
     st.markdown(plain(view.project.name))
-    state = plain(view.project.outcome) if view.project.outcome else home.state_of(ws, view.project)
-    st.caption(state)
+    st.caption(plain(home.line_of(ws, view.project)))
     if st.button(_("Continue"), icon=":material/arrow_forward:"):
         shell.go("neurons" if view.project.current else "model_data", project=view.project.id)
 
 
 def project_row(project: Project) -> None:
-    """Name, one-line outcome, disk use and what can be done with it."""
+    """Name, where it stands, disk use and what can be done with it."""
     name, outcome, use, made, menu = st.columns([3, 6, 1.2, 1.6, 0.9], vertical_alignment="center")
     with name:
         target = "pages/neurons.py" if project.current else "pages/model_data.py"
         st.page_link(target, label=plain(project.name), icon=":material/folder:", query_params={"project": project.id})
-    outcome.caption(plain(project.outcome) if project.outcome else home.state_of(ws, project))
+    outcome.caption(plain(home.line_of(ws, project)))
     use.caption(format.size(ws.disk_use(project.id)))
     made.caption(format.ago(project.created))
     with menu:
@@ -120,9 +130,8 @@ with panels.panel():
             ),
             icon=":material/folder_off:",
         )
-    best = next((project for project in projects if project.outcome), None)
-    if best is not None:
-        result_card(best)
+    if view.project is not None:
+        result_card(view.project)
 for column, draw in zip(st.columns(3, border=True), (try_sample, bring_model, go_on), strict=True):
     with column, panels.panel():
         draw()

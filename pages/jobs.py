@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from surgery import jobs
-from surgery.ui import format, joblist, panels, progress, shell
+from surgery import jobs, standing
+from surgery.errors import NotFoundError
+from surgery.tell import tell
+from surgery.ui import format, joblist, panels, progress, results, shell
 from surgery.ui.messages import _
 from surgery.workspace import Job
 
@@ -86,11 +88,23 @@ def detail(job: Job) -> None:
             jobs.retry(ws, job.id)
             st.rerun()
         made = job.result.get("version")
+        if job.state == "done" and made:
+            told(made)
         if job.state == "done" and made and st.button(_("See before/after"), icon=":material/compare_arrows:"):
             shell.go("compare", project=job.project, version=made)
         shared = job.result.get("fleet")
         if job.state == "done" and shared and st.button(_("See the fleet"), icon=":material/hub:"):
             shell.go("similarity", project=job.project, look="fleets", fleet=shared)
+
+
+def told(version: str) -> None:
+    """Say what the version that a job made brought, where a surgery made it and it is still there."""
+    try:
+        receipt = standing.receipt_of(ws, ws.version(version))
+    except NotFoundError:
+        return
+    if receipt is not None:
+        results.sentences(tell(receipt))
 
 
 busy = any(job.active for job in jobs.jobs(ws))

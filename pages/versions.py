@@ -10,7 +10,6 @@ view = shell.page("versions", needs=("project", "version"))
 ws, project, version = view.workspace, view.project, view.version
 
 versions.steps(ws, project)
-versions.proof(ws, project)
 left, right = st.columns([3, 2], gap="medium")
 with left, panels.panel():
     versions.lineage_table(view)

@@ -18,6 +18,7 @@ from pandas import DataFrame, read_parquet
 
 import sample_models
 from surgery.context import Context
+from surgery.standing import said
 from surgery.workspace import DatasetRow, Project, Version, Workspace
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _fill(ws: Workspace, project: Project, packed: Mapping[str, Any], ctx: Conte
     """Commit what is packed, with a receipt of its own."""
     import torch
 
-    from surgery.measure import measure
+    from surgery.measure import class_names, measure
     from surgery.network import store
     from surgery.operations.base import Outcome
     from surgery.receipt import Receipt
@@ -132,8 +133,10 @@ def _fill(ws: Workspace, project: Project, packed: Mapping[str, Any], ctx: Conte
     ws.save_selection(start.project.id, start.original.id, SELECTION, plan["parameters"]["remove"]["ids"])
     tables = {path.stem: read_parquet(path) for path in (PACKED / "tables").glob("*.parquet")}
     outcome = Outcome((store.load(PACKED / "model"),), torch.tensor(packed["kept"]), tables=tables)
-    measured = measure({"before": ws.model(start.original.id), "after": outcome.models[0]}, data, ctx)
-    receipt = Receipt.make(plan, packed["title"], outcome, measured, data, packed["seconds"])
+    models = {"before": ws.model(start.original.id), "after": outcome.models[0]}
+    measured = measure(models, data, ctx)
+    classes = {side: class_names(model, data) for side, model in models.items()}
+    receipt = Receipt.make(plan, packed["title"], outcome, measured, data, packed["seconds"], classes=classes)
     made = _commit(ws, start, outcome, replace(receipt, made=packed["made"], software=packed["software"]))
     ws.add_scan(made.id, start.data.id, SCAN, lambda folder: _copy(PACKED / "scan_after", folder))
 
@@ -176,9 +179,7 @@ def _start(ws: Workspace, project: Project, ctx: Context) -> Start:
 
 
 def _commit(ws: Workspace, start: Start, outcome: Outcome, receipt: Receipt) -> Version:
-    """Version 2, with the project's outcome in the words of its own receipt, as a plan job commits it."""
-    from surgery.receipt import sentence
-
+    """Version 2, as a plan job commits it."""
     return ws.commit(
         start.project.id,
         outcome.models[0],
@@ -189,7 +190,6 @@ def _commit(ws: Workspace, start: Start, outcome: Outcome, receipt: Receipt) -> 
         receipt=receipt.to_json(),
         kept=outcome.kept,
         tables=outcome.tables,
-        outcome=sentence(receipt.table),
     )
 
 
@@ -209,7 +209,7 @@ def main() -> None:
         for version in ws.versions(made):
             project(ws.scan_folder(version.id, data.id, SCAN))
         pack(ws, made)
-        print(ws.project(made).outcome)
+        print(said(ws, ws.project(made)))
 
 
 if __name__ == "__main__":

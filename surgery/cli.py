@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from surgery import temporary
+from surgery import temporary, units
 from surgery.cli_care import backup, doctor, restore
 from surgery.cli_change import change, run
 from surgery.cli_data import drift, import_data, join, must_keep, train_mlp
+from surgery.cli_decide import compare, versions
 from surgery.cli_fleet import fleet
-from surgery.cli_jobs import json_object, line_of, project_of, wait, workspace
+from surgery.cli_jobs import json_object, line_of, wait, workspace
 from surgery.cli_models import DOCUMENTS, ENDINGS, export, import_model, set_input, size
 from surgery.errors import MismatchError, SurgeryError
 
@@ -309,50 +310,11 @@ def sensitivity(options: argparse.Namespace) -> None:
     result = wait(ws, {"kind": "sensitivity", **about}, project=version.project, title=title).result
     table = pd.read_parquet(Path(result["folder"]) / "sensitivity.parquet")
     for row in table[table["tested"]].nlargest(10, "loss_change").to_dict("records"):
-        points = 100 * row["accuracy_change"]
-        print(f"neuron {row['id']}  loss {row['loss_change']:+.4g}  accuracy {points:+.2f} points")
+        loss, accuracy = units.signed_digits(row["loss_change"]), units.points(row["accuracy_change"])
+        print(f"neuron {row['id']}  loss {loss}  accuracy {accuracy}")
     print(f"tested {result['tested']:,} of {result['all']:,} groups of neurons")
     for reason, count in table.loc[~table["tested"], "reason"].value_counts().items():
         print(f"{count:,} {reason}")
-
-
-def versions(options: argparse.Namespace) -> None:
-    """List what is there; make current, undo, verify."""
-    ws = workspace()
-    if options.verify:
-        print(ws.verify(options.verify))
-        return
-    if options.current:
-        ws.make_current(ws.version(options.current).project, options.current)
-    if options.undo:
-        ws.undo(project_of(ws, options.project))
-    chosen = {project_of(ws, options.project)} if options.project else {p.id for p in ws.projects()}
-    for project in ws.projects():
-        if project.id not in chosen:
-            continue
-        print(f"project {project.id}  {project.name}  {project.outcome}".rstrip())
-        for row in ws.datasets(project.id):
-            print(f"  dataset {row.id}  {row.name}  {row.samples:,} samples")
-        for version in ws.versions(project.id):
-            mark = "*" if version.id == project.current else " "
-            made = f"{version.operation} of {version.parent}" if version.parent else version.operation
-            print(f" {mark}version {version.id}  v{version.number} {version.name}  {version.parameters:,}  {made}")
-
-
-def compare(options: argparse.Namespace) -> None:
-    """Measure versions in one run and print the table."""
-    ws = workspace()
-    first = ws.version(options.versions[0])
-    dataset = options.dataset or ws.project(first.project).dataset
-    if dataset is None:
-        raise SurgeryError("The project has no dataset to compare on.", "Import one, or name it with --dataset.")
-    task = {"kind": "compare", "versions": options.versions, "dataset": dataset}
-    result = wait(ws, task, project=first.project, title="Compare").result
-    for row in result["rows"]:
-        where = f"{row['split'] or ''} n={row['n']}" if row["n"] else ""
-        print(
-            f"{row['model']:<14} {row['metric']:<12} {row['scope']:<14} {row['value']:>14.6g} {row['unit']:<8} {where}"
-        )
 
 
 def jobs_command(options: argparse.Namespace) -> None:

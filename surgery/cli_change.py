@@ -105,7 +105,9 @@ def _json(text: str, **options: Any) -> Any:
 
 def execute(plan: Plan, name: str | None) -> None:
     """Run a plan as a job and print what came of it."""
-    from surgery.receipt import losing_class, said_of_cases, sentence
+    from surgery.receipt import Receipt
+    from surgery.standing import receipt_of
+    from surgery.tell import tell
 
     ws = workspace()
     project = ws.version(plan.inputs[0]).project
@@ -113,17 +115,13 @@ def execute(plan: Plan, name: str | None) -> None:
     task = {"kind": "plan", "plan": plan.model_dump(mode="json")}
     result = wait(ws, task, project=project, title=title).result
     if "fleet" in result:
-        receipt = ws.fleet_document(result["fleet"], "receipt")
         made = ws.fleet(result["fleet"])
-        print(f"fleet {made.id}  {made.digest}\n{sentence(receipt['table'])}")
-        if receipt["cases"]:
-            print(said_of_cases(receipt["cases"]))
+        print(f"fleet {made.id}  {made.digest}")
+        print("\n".join(tell(Receipt.from_json(ws.fleet_document(made.id, "receipt"))).lines))
         if made.back:
             print(f"broke more than allowed, and run as before: {', '.join(made.back)}")
         return
     version = ws.version(result["version"])
-    receipt = ws.receipt(version.id) or {}
-    print(f"version {version.id}  {version.digest}\n{sentence(receipt['table'])}")
-    for line in (losing_class(receipt["table"]), said_of_cases(receipt["cases"]) if receipt["cases"] else ""):
-        if line:
-            print(line)
+    print(f"version {version.id}  {version.digest}")
+    if receipt := receipt_of(ws, version):
+        print("\n".join(tell(receipt).lines))

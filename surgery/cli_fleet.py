@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 def fleet(options: argparse.Namespace) -> None:
     """Do what was asked for with a fleet, or list those of a project."""
-    from surgery.receipt import sentence
+    from surgery.receipt import Receipt
+    from surgery.tell import tell
 
     ws = workspace()
     if options.fleet is None:
         if options.take_back or options.share_again or options.replay or options.export:
             raise WorkspaceError("No fleet was named.", "Give its id; `surgery fleet` lists all.")
         for one in ws.fleets(project_of(ws, options.project)):
-            print(
-                f"fleet {one.id}  {one.number} {one.name}\n  {sentence(ws.fleet_document(one.id, 'receipt')['table'])}"
-            )
+            told = tell(Receipt.from_json(ws.fleet_document(one.id, "receipt")))
+            print(f"fleet {one.id}  {one.number} {one.name}\n  {told.line}")
             _members(one)
         return
     found = ws.fleet(options.fleet)

@@ -112,7 +112,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 def line_of(job: Job) -> str:
     """What `surgery jobs` prints of a job: one line, whatever its reason holds."""
-    share = "" if job.percent is None else f"{job.percent:.0f} %"
+    share = "" if job.percent is None else f"{job.percent:.0f}%"
     said = " ".join((job.reason.partition("\n\n")[0] or job.stage or "").split())
     return f"{job.id}  {job.state:<9} {share:>5}  {' '.join(job.title.split())}  {said}".rstrip()
 

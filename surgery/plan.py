@@ -132,18 +132,20 @@ def account(
     Where neither knows all classes of the other, quality is that of the new one alone.
     """
     from surgery.edit.extract import extract
-    from surgery.measure import ORIGINAL, cases, continuations, measure
+    from surgery.measure import ORIGINAL, cases, class_names, continuations, measure
 
     data = _preserving(plan, data)
     before, after = models[0], outcome.assembled or outcome.models[0]
+    about = plan.model_dump(mode="json"), plan.build().title, outcome
+    classes = {"before": class_names(before, data), "after": class_names(after, data)}
     if not (set(after.classes) <= set(before.classes) or set(before.classes) <= set(after.classes)):
         measurement = measure({"after": after}, data, ctx, beside={"before": before})
-        return Receipt.make(plan.model_dump(mode="json"), plan.build().title, outcome, measurement, data, seconds)
+        return Receipt.make(*about, measurement, data, seconds, classes=classes)
     measured = {"before": before, "after": after}
     told = outcome.parts and outcome.assembled is None
     parts = {"after": extract(outcome.models[0], outcome.parts[0])[0]} if told else None
     measurement = measure(measured | ({ORIGINAL: original} if original else {}), data, ctx, parts=parts)
-    receipt = Receipt.make(plan.model_dump(mode="json"), plan.build().title, outcome, measurement, data, seconds)
+    receipt = Receipt.make(*about, measurement, data, seconds, classes=classes)
     receipt = replace(receipt, texts=continuations(measured, data, ctx))
     return replace(receipt, cases=cases(before, after, data, ctx)) if plan.preserve.ids else receipt
 

@@ -143,8 +143,15 @@ def _table() -> pd.DataFrame:
 
 def test_differences_are_signed_and_coloured_by_good_and_bad() -> None:
     difference = charts.before_after(_table(), title="Accuracy", unit="%")["data"][2]
-    assert difference["text"] == ["+5", "−10", "±0"]
+    assert difference["text"] == ["+5.0", "−10.0", "±0.0"]
     assert difference["marker"]["color"] == [LIGHT.better, LIGHT.worse, LIGHT.muted]
+
+
+def test_a_difference_that_is_not_significant_has_no_color() -> None:
+    table = _table().assign(verdict=["same", "worse", ""])
+    for figure in (charts.before_after, charts.differences):
+        difference = figure(table, title="Accuracy", unit="%")["data"][-1]
+        assert difference["marker"]["color"] == [LIGHT.muted, LIGHT.worse, LIGHT.muted]
 
 
 def test_where_lower_is_better_a_fall_is_blue() -> None:
@@ -185,11 +192,6 @@ def test_loss_curve_skips_what_was_not_reported() -> None:
     figure = charts.loss_curve(pd.DataFrame({"loss": [1.0, 0.5], "validation": [None, 0.7]}))
     assert figure["data"][0]["y"] == [1.0, 0.5]
     assert (figure["data"][1]["x"], figure["data"][1]["y"]) == ([2], [0.7])
-
-
-@pytest.mark.parametrize("value", [-0.0, 0.0])
-def test_no_difference_is_neither_plus_nor_minus(value: float) -> None:
-    assert charts.signed(value) == "±0"
 
 
 def _every_figure(dark: bool) -> list[charts.Figure]:

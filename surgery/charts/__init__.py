@@ -1,6 +1,6 @@
 """Every figure of the product: data in, a plotly figure out. The only place that imports plotly."""
 
-from surgery.charts.bars import before_after, differences, layers, profile, signed
+from surgery.charts.bars import before_after, differences, layers, profile
 from surgery.charts.cells import cells
 from surgery.charts.curves import guarded, loss_curve, over_time, watched
 from surgery.charts.figure import Figure
@@ -37,7 +37,6 @@ __all__ = [
     "picked",
     "profile",
     "quality_over_rate",
-    "signed",
     "size_and_quality",
     "stages",
     "watched",

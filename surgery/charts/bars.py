@@ -9,7 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from surgery.charts.figure import Figure, axis, base, named, plain
-from surgery.charts.palette import GROUPED, change_colours, ink
+from surgery.charts.palette import GROUPED, change_colours, ink, verdict_colours
+from surgery.units import signed, signed_digits
 
 ROW = 17  # pixels of one bar row
 MOST_ROWS = 12
@@ -43,7 +44,8 @@ def before_after(
 ) -> Figure:
     """Two bars per class, and the differences around zero beside them: blue for better, orange for worse, signed.
 
-    table: columns scope, before, after, in `unit` (differences of % are points); `better`: "higher" or "lower".
+    table: columns scope, before, after, in `unit` (differences of % are points), and optionally verdict ("better",
+    "worse", or "same" for a difference that is not significant); without it `better`, "higher" or "lower", decides.
     """
     rows, title = _largest(table, title, most)
     tone = ink(dark)
@@ -51,7 +53,7 @@ def before_after(
     names = named(rows["scope"].tolist())
     figure.add_trace(_side(names, rows["before"], "before", tone.bar, unit))
     figure.add_trace(_side(names, rows["after"], "after", tone.accent, unit))
-    figure.add_trace(_differences(names, rows["change"].tolist(), better, unit, dark))
+    figure.add_trace(_differences(names, rows, better, unit, dark))
     figure.update_layout(
         barmode="group",
         bargap=0.25,
@@ -69,11 +71,11 @@ def differences(
 ) -> Figure:
     """Only the differences around zero, for a narrow place; before and after are shown on hover.
 
-    table: columns scope, before, after, in `unit`.
+    table: as of `before_after`.
     """
     rows, title = _largest(table, title, most)
     names, changes = named(rows["scope"].tolist()), rows["change"].tolist()
-    bars = _differences(names, changes, better, unit, dark)
+    bars = _differences(names, rows, better, unit, dark)
     bars.update(xaxis="x", customdata=rows[["before", "after"]].to_numpy().tolist())
     bars.update(hovertemplate="%{y}: %{customdata[0]:.3g} → %{customdata[1]:.3g} " + unit + "<extra></extra>")
     figure = base(title, dark=dark, height=_height(len(rows)))
@@ -151,7 +153,11 @@ def _side(names: list[str], values: pd.Series, name: str, colour: str, unit: str
     )
 
 
-def _differences(names: list[str], changes: list[float], better: str, unit: str, dark: bool) -> go.Bar:
+def _differences(names: list[str], rows: pd.DataFrame, better: str, unit: str, dark: bool) -> go.Bar:
+    changes = rows["change"].tolist()
+    judged = rows["verdict"].tolist() if "verdict" in rows else None
+    colours = change_colours(changes, better, dark) if judged is None else verdict_colours(judged, dark)
+    shown = [signed(change) if unit.startswith("%") else signed_digits(change) for change in changes]
     return go.Bar(
         x=changes,
         y=names,
@@ -159,8 +165,8 @@ def _differences(names: list[str], changes: list[float], better: str, unit: str,
         name="difference",
         xaxis="x2",
         showlegend=False,
-        marker={"color": change_colours(changes, better, dark)},
-        text=[signed(change) for change in changes],
+        marker={"color": colours},
+        text=shown,
         textposition="outside",
         cliponaxis=False,
         hovertemplate="%{y}: %{text} " + _points(unit) + "<extra></extra>",
@@ -174,16 +180,9 @@ def _difference_axis(changes: list[float], unit: str, dark: bool) -> dict[str, A
     return axis(f"difference, {_points(unit)}", dark=dark, domain=[0.68, 1], range=[-reach, reach], **line)
 
 
-def signed(value: float) -> str:
-    """A difference with its sign and three significant digits; a true minus, and ±0 for none."""
-    if value == 0:
-        return "±0"
-    return f"{value:+.3g}".replace("-", "−")
-
-
 def _points(unit: str) -> str:
-    """A difference of percentages is in points."""
-    return "points" if unit.startswith("%") else unit
+    """A difference of percentages is in percentage points."""
+    return "pp" if unit.startswith("%") else unit
 
 
 def _rows(dark: bool) -> dict[str, Any]:

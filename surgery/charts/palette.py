@@ -91,6 +91,12 @@ def change_colours(changes: Sequence[float], better: str, dark: bool) -> list[st
     ]
 
 
+def verdict_colours(verdicts: Sequence[str], dark: bool) -> list[str]:
+    """Blue for "better", orange for "worse", neutral for a difference that is not significant or has no better side."""
+    tone = ink(dark)
+    return [{"better": tone.better, "worse": tone.worse}.get(verdict, tone.muted) for verdict in verdicts]
+
+
 def _nth(place: int) -> str:
     known = OKABE_ITO + WIDER
     if place < len(known):

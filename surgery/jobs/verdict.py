@@ -15,9 +15,9 @@ from torch import Tensor
 from surgery.data.dataset import Dataset
 from surgery.data.rows import Ids
 from surgery.data.splits import spread
-from surgery.measure.interval import paired, resampled
+from surgery.measure.intervals import scopes_of, with_intervals
 from surgery.measure.measurement import ALL, quality_rows
-from surgery.measure.quality import meaning_of, quality, r2
+from surgery.measure.quality import meaning_of, quality
 from surgery.network.cost import bytes_of, macs, parameters
 from surgery.network.model import Model
 
@@ -65,10 +65,8 @@ class Probes:
             row(metric, scope, value, other, unit, better) | {"split": self.split, "n": n}
             for (metric, scope, value, unit, better, n), (_, _, other, *_) in pairs
         ]
-        for one in measured:
-            if one["metric"] in ("accuracy", "r2") and one["scope"] == ALL:
-                one["low"], one["high"] = _interval(task, old, new, self.truth)
-        return [*measured, *found]
+        scopes = scopes_of(self.data, self.truth, self.data.classes)
+        return with_intervals([*measured, *found], old, new, self.truth, scopes, self.split)
 
     def flips(self, task: str, before: Tensor, after: Tensor) -> dict[str, Any]:
         """The samples whose answer becomes wrong ("lost") or right ("won"), with what was answered."""
@@ -88,14 +86,6 @@ class Probes:
         """int64[n] classes of the dataset, −1 = another; float32[n] for a regression."""
         found: Answers = outputs[:, 0].numpy() if task == "regression" else self.meaning[outputs.argmax(1).numpy()]
         return found
-
-
-def _interval(task: str, old: Answers, new: Answers, truth: Answers) -> tuple[float, float]:
-    """The 95 % interval of the change of quality."""
-    if task == "regression":
-        return resampled(r2, old, new, truth)
-    was, now = old == truth, new == truth
-    return paired(int((was & ~now).sum()), int((~was & now).sum()), len(truth))
 
 
 def sizes(before: Model, after: Model) -> list[Row]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.context import Context
 from surgery.jobs import candidates, fleet_work
+from surgery.standing import root
 from surgery.workspace import Workspace, queue, scans
 from surgery.workspace.files import full_disk_refused
 from surgery.workspace.rows import Job
@@ -97,14 +98,13 @@ def data_of(ws: Workspace, plan: Plan) -> Dataset:
 def _inputs(ws: Workspace, project: str, plan: Plan, ctx: Context) -> tuple[list[Model], Model | None]:
     """The models that a plan names, and the root of the lineage when it is not the first of them."""
     models = [ws.model(version) for version in ctx.track(plan.inputs, "loading")]
-    root = _root(ws, project, plan.inputs[0])
-    return models, None if root == plan.inputs[0] else ws.model(root)
+    known = {version.id: version for version in ws.versions(project)}
+    first = root(known, known[plan.inputs[0]]).id if plan.inputs[0] in known else plan.inputs[0]
+    return models, None if first == plan.inputs[0] else ws.model(first)
 
 
 def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Receipt, ctx: Context) -> None:
     """Commit the result; one that breaks more must-keep cases than allowed is kept, but does not become current."""
-    from surgery.receipt import sentence
-
     ctx.report({"stage": "saving", "done": 0, "total": 1, "seconds": 0.0})
     ws.commit(
         job.project,
@@ -119,26 +119,18 @@ def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Rece
         parts=outcome.parts,
         make_current=job.task.get("current", True) and not receipt.breaks,
         expected_current=job.task["expected_current"],
-        outcome=None if receipt.breaks else sentence(receipt.table),
         job=job.id,
     )
-
-
-def _root(ws: Workspace, project: str, version: str) -> str:
-    """The oldest ancestor of a version that is still there."""
-    parents = {one.id: one.parent for one in ws.versions(project)}
-    while (parent := parents.get(version)) in parents:
-        version = str(parent)
-    return version
 
 
 def compare(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     """Measure versions side by side in one run. Task: versions, dataset.
 
-    Result: rows (metric, model, scope, value, unit, better, split, n); for two versions also receipt, in the form of
-    a surgery's own, from the first to the second.
+    Result: rows (metric, model, scope, value, unit, better, split, n; with low, high, lost and won of the change from
+    the first version, where the samples tell); for two versions also receipt, in the form of a surgery's own, from the
+    first to the second.
     """
-    from surgery.measure import continuations, measure
+    from surgery.measure import class_names, continuations, measure, measured_intervals
     from surgery.operations.base import Outcome
     from surgery.receipt import Receipt, rows
 
@@ -148,11 +140,17 @@ def compare(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     models = {name: ws.model(labels[names[name]]) for name in ctx.track(names, "loading")}
     start = time.monotonic()
     measured = measure(models, data, ctx)
-    result: dict[str, Any] = {"rows": rows(measured.rows.replace({"model": names}))}
+    found = rows(measured.rows)
+    first, *others = models
+    for other in others:
+        own = measured_intervals([row for row in found if row["model"] == other], measured, data, first, other)
+        found = [row for row in found if row["model"] != other] + own
+    result: dict[str, Any] = {"rows": [row | {"model": names[row["model"]]} for row in found]}
     if len(labels) == 2:
         about = {"operation": "compare", "inputs": ids, "dataset": job.task["dataset"]}
         seconds = time.monotonic() - start
-        receipt = Receipt.make(about, "Comparison", Outcome((), None), measured, data, seconds)
+        classes = {side: class_names(models[side], data) for side in names}
+        receipt = Receipt.make(about, "Comparison", Outcome((), None), measured, data, seconds, classes=classes)
         result["receipt"] = replace(receipt, texts=continuations(models, data, ctx)).to_json()
     return result
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from surgery.errors import MeasureError
+from surgery.errors import DataError, MeasureError
 
 if TYPE_CHECKING:
     from surgery.context import Context
@@ -92,6 +92,17 @@ def meaning_of(model: Described, data: Dataset) -> NDArray[np.int64]:
         f"({_some(data.classes)}).",
         "Choose a dataset with the model's classes, or name the model's classes as the dataset does.",
     )
+
+
+def class_names(model: Described, data: Dataset) -> list[str]:
+    """A model's classes as the dataset names them; by its own names where the two do not agree."""
+    try:
+        meaning = meaning_of(model, data)
+    except (DataError, MeasureError):
+        return list(model.classes)
+    if data.task != "classification":
+        return list(model.classes)
+    return [data.classes[k] if k >= 0 else own for k, own in zip(meaning, model.classes, strict=True)]
 
 
 def _mismatch(model: Described, data: Dataset) -> tuple[str, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from surgery import charts
-from surgery.ui import comparison
+from surgery import change, charts
+from surgery.ui import format
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.state import View
@@ -24,11 +25,7 @@ def draw(view: View) -> None:
     """Draw them, when there are at least two."""
     if view.project is None or view.dataset is None:
         return
-    ws = view.workspace
-    versions = ws.versions(view.project.id)
-    versions = [one for one in versions if one.state == "ready"]
-    receipts = {one.id: found for one in versions if (found := ws.receipt(one.id))}
-    points, metric = measured(versions, receipts, view.dataset.digest)
+    points, metric = _found(view)
     if len(points) < 2:
         return
     higher, percent = metric != "loss", metric == "accuracy"
@@ -40,20 +37,52 @@ def draw(view: View) -> None:
         title=title,
         unit="%" if percent else ("nats" if metric == "loss" else "R²"),
         higher=higher,
-        best=_("no other is as small and as good"),
+        best=_("Pareto front"),
         dark=st.context.theme.type == "dark",
     )
     st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="all_versions", alt=title)
     names = ", ".join(points.loc[points["best"]].sort_values("kilobytes")["name"])
     st.caption(
-        _("{metric} on {n} {split} samples of {data}, each as its receipt measured it. Unbeaten: {names}.").format(
-            metric=comparison.names().get(metric, metric),
+        _("{metric} on {n} {split} samples of {data}, each as its receipt measured it. Pareto front: {names}.").format(
+            metric=change.names().get(metric, metric),
             n=f"{int(points['n'].iloc[0]):,}",
             split=points["split"].iloc[0],
             data=plain(view.dataset.name),
             names=names,
         )
     )
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a column of the versions' quality is called, and its text by version: all measured on the same samples."""
+
+    heading: str
+    texts: Mapping[str, str]
+
+
+def known(view: View) -> Quality | None:
+    """The quality of all versions that were measured on the dataset on view; None where none was."""
+    if view.project is None or view.dataset is None:
+        return None
+    points, metric = _found(view)
+    if points.empty:
+        return None
+    about = points.iloc[0]
+    on = change.measured_on({"metric": metric, "split": about["split"], "n": int(about["n"])})
+    show = format.percent if metric == "accuracy" else format.digits
+    texts = {row["version"]: show(row["quality"]) for row in points.to_dict("records")}
+    return Quality(f"{change.names().get(metric, metric)} ({on})", texts)
+
+
+def _found(view: View) -> tuple[pd.DataFrame, str]:
+    """What `measured` says of the usable versions of the project on view."""
+    if view.project is None or view.dataset is None:
+        return measured((), {}, "")
+    ws = view.workspace
+    versions = [one for one in ws.versions(view.project.id) if one.state == "ready"]
+    receipts = {one.id: found for one in versions if (found := ws.receipt(one.id))}
+    return measured(versions, receipts, view.dataset.digest)
 
 
 def measured(

@@ -10,7 +10,6 @@ import streamlit as st
 
 from surgery import charts
 from surgery.analysis import naming, query
-from surgery.charts import signed
 from surgery.data.dataset import Dataset
 from surgery.ui import format, layer_boxes, must_keep, pictures, responses, slicing
 from surgery.ui.messages import _
@@ -114,11 +113,11 @@ def _measured(seen: Seen, neuron: int) -> None:
     if not row["tested"]:
         st.caption(plain(row["reason"]))
         return
-    said = _("Silenced alone, the loss changes by {loss}").format(loss=f"{row['loss_change']:+.3g}")
+    said = _("Silenced alone, the loss changes by {loss}").format(loss=format.signed_digits(row["loss_change"]))
     if row["worst_class"]:
-        said += " · " + _("accuracy {all} points, {name} {worst} points").format(
-            all=signed(round(100 * row["accuracy_change"], 2)),
+        said += " · " + _("accuracy {all}, {name} {worst}").format(
+            all=format.points(row["accuracy_change"]),
             name=plain(row["worst_class"]),
-            worst=signed(round(100 * row["worst_class_change"], 2)),
+            worst=format.points(row["worst_class_change"]),
         )
     st.markdown(f"{said} :gray[({_('measured on the probe set')})]")

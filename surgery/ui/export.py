@@ -69,7 +69,7 @@ def _prepared(view: View, kind: str, label: str, meaning: str) -> None:
 
 
 def int8_said(found: Mapping[str, Any]) -> str:
-    """`26 % of the bytes; accuracy 96.7 → 96.3 % on 270 test samples; 3.6 × as fast at batch 32 …`."""
+    """`26.0% of the bytes; accuracy 96.7% → 96.3% on 270 test samples; 3.60× as fast at batch 32 …`."""
     (whole, small), (old, new) = found["bytes"], found["quality"]
     percent = found["metric"] == "accuracy"
     before, after = (format.percent(value) if percent else format.digits(value) for value in (old, new))
@@ -94,7 +94,7 @@ def _speed(time: Mapping[str, float], threads: int) -> str:
         return _("8 bits do not run faster {where}: {int8} ms, 32 bits {whole} ms.").format(
             where=where, int8=format.digits(time["int8"]), whole=format.digits(time["whole"])
         )
-    return _("{factor} × as fast {where}: {int8} ms instead of {whole} ms.").format(
+    return _("{factor}× as fast {where}: {int8} ms instead of {whole} ms.").format(
         factor=format.digits(time["whole"] / time["int8"]),
         where=where,
         int8=format.digits(time["int8"]),

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from surgery import charts, jobs
-from surgery.receipt import Receipt, to_html
+from surgery import change, charts, jobs
+from surgery.receipt import Receipt
+from surgery.receipt_html import to_html
 from surgery.ui import comparison, format, panels, progress, sharing
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
@@ -71,7 +72,7 @@ def draw(view: View, fleet: Fleet) -> None:
             {names[key]: rows[key]["after"] / 1e6 for key in rows},
         )
     with right, panels.panel():
-        kinds = ("bytes", "parameters", "MACs", "latency", comparison.SPREAD)
+        kinds = ("bytes", "parameters", "MACs", "latency", change.SPREAD)
         costs = [row for row in receipt.table if row["metric"] in kinds]
         st.table(comparison.overall(costs, _("Apart"), _("Sharing")), border="horizontal", hide_index=True)
     with panels.panel(_("Watch it in use")):
@@ -135,7 +136,7 @@ def said_of(fleet: Fleet, name: str, agreement: Mapping[str, Any] | None, accura
         )
     if accuracy:
         text += " · " + _("accuracy {before} → {after}").format(
-            before=format.percent(accuracy["before"]).removesuffix(" %"), after=format.percent(accuracy["after"])
+            before=format.percent(accuracy["before"]), after=format.percent(accuracy["after"])
         )
     return text
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them: three significant digits, a unit, a tabular form. One rule for every page."""
+"""How pages show numbers, durations and moments; the numbers themselves are formatted as everywhere else."""
 
 from __future__ import annotations
 
@@ -7,46 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from surgery.ui.messages import _, plural
+from surgery.units import amount, digits, percent, points, signed, signed_digits, size
 
-_BYTES = ("B", "kB", "MB", "GB", "TB")
-_COUNTS = ("", " k", " M", " G", " T")
-
-
-def digits(value: float | None, places: int = 3) -> str:
-    """Return `value` with `places` significant digits and no exponent below a million; "–" for nothing."""
-    if value is None or math.isnan(value):
-        return "–"
-    if value == 0 or math.isinf(value):
-        return f"{value:g}"
-    if abs(value) >= 1e6 or abs(value) < 1e-4:
-        return f"{value:.{places - 1}e}"
-    decimals = max(0, places - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}"
-
-
-def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
-    power = 0
-    while abs(value) >= step and power < len(units) - 1:
-        value /= step
-        power += 1
-    return (f"{value:.0f}" if power == 0 else digits(value)) + units[power]
-
-
-def size(count: float | None) -> str:
-    """Return bytes as `1.24 MB` (powers of 1000)."""
-    return "–" if count is None else _scaled(count, 1000, tuple(f" {unit}" for unit in _BYTES))
-
-
-def amount(count: float | None) -> str:
-    """Return a large count as `1.24 M`; exact below 10,000."""
-    if count is None:
-        return "–"
-    return f"{count:,.0f}" if abs(count) < 10_000 else _scaled(count, 1000, _COUNTS)
-
-
-def percent(fraction: float | None) -> str:
-    """Return a fraction 0–1 as `97.8 %`."""
-    return "–" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.1f} %"
+__all__ = ["ago", "amount", "call", "digits", "percent", "points", "seconds", "signed", "signed_digits", "size"]
 
 
 def seconds(duration: float | None) -> str:

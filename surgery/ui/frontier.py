@@ -97,8 +97,8 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
             _("Parameters"): [f"{row['parameters']:,.0f}" for row in rows],
             _("left"): [format.percent(row["left"]) for row in rows],
             _("Multiply-adds"): [format.percent(row["macs_left"]) for row in rows],
-            _("Quality"): [f"{100 * row['quality']:.1f} %" for row in rows],
-            _("Change (points)"): [charts.signed(100 * row["change"]) for row in rows],
+            _("Quality"): [format.percent(row["quality"]) for row in rows],
+            _("Change (pp)"): [format.signed(100 * row["change"]) for row in rows],
             _("Within limits"): ["" if row["run"] != OWN else _("yes") if row["accepted"] else _("no") for row in rows],
         }
     )

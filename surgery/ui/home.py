@@ -12,6 +12,7 @@ import sample_models
 from surgery import jobs
 from surgery.children import environment
 from surgery.errors import JobError
+from surgery.standing import said
 from surgery.ui import panels
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
@@ -66,7 +67,13 @@ def _wait(installer: subprocess.Popen[bytes]) -> None:
     st.skeleton(height=100)
 
 
-def state_of(ws: Workspace, project: Project) -> str:
+def line_of(ws: Workspace, project: Project) -> str:
+    """Where a project stands: its current version against its original, or how far one without a result has come."""
+    changed = len(ws.versions(project.id)) > 1
+    return said(ws, project) if project.current and changed else state_of(project)
+
+
+def state_of(project: Project) -> str:
     """Say in words how far a project without a result has come."""
     if project.current is None:
         return _("No model yet.") if project.dataset is None else _("Dataset imported, no model yet.")

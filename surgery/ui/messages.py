@@ -1,28 +1,5 @@
-"""The words on the pages: English in the code, other languages in `locale/<language>/LC_MESSAGES/surgery.mo`.
+"""The words on the pages, from the catalogue that receipts and the command line use too."""
 
-    from surgery.ui.messages import _, plural
-    _("Remove {count} neurons").format(count=3)
+from surgery.messages import _, plural
 
-The language is read once from SURGERY_LANGUAGE; without a catalogue for it, English stays.
-"""
-
-from __future__ import annotations
-
-import gettext
-import os
-from pathlib import Path
-
-_LOCALE = Path(__file__).parent / "locale"
-_catalogue = gettext.translation(
-    "surgery", _LOCALE, languages=[os.environ.get("SURGERY_LANGUAGE", "en")], fallback=True
-)
-
-
-def _(text: str) -> str:
-    """Return `text` in the language of the pages."""
-    return _catalogue.gettext(text)
-
-
-def plural(one: str, many: str, count: int) -> str:
-    """Return the form for `count`, with `{count}` filled in: `plural("{count} row", "{count} rows", 3)`."""
-    return _catalogue.ngettext(one, many, count).format(count=f"{count:,}")
+__all__ = ["_", "plural"]

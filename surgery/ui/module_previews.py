@@ -41,10 +41,10 @@ def show_patch(answer: Answer) -> None:
     st.markdown(f"#### {plain(patched(answer))}")
     rows = [
         {
-            _("Measure"): title,
+            _("Metric"): title,
             _("Now"): format.percent(before[name]),
             _("After"): format.percent(after[name]),
-            _("Change"): _("{points} points").format(points=charts.signed(100 * (after[name] - before[name]))),
+            _("Change"): format.points(after[name] - before[name]),
         }
         for name, title in (
             ("precision", _("Precision of {name}").format(name=answer["patched"])),
@@ -68,10 +68,10 @@ def show_patch(answer: Answer) -> None:
 
 
 def patched(answer: Answer) -> str:
-    """`F1 of cat 48.1 → 63.0 %`."""
+    """`F1 of cat 48.1% → 63.0%`."""
     before, after = answer["before"]["f1"], answer["after"]["f1"]
     return _("F1 of {name} {before} → {after}").format(
-        name=answer["patched"], before=format.percent(before).removesuffix(" %"), after=format.percent(after)
+        name=answer["patched"], before=format.percent(before), after=format.percent(after)
     )
 
 
@@ -79,11 +79,11 @@ def risk(answer: Answer) -> str:
     """Which other class pays most, by F1."""
     others = [row for row in answer["table"] if row["class"] != answer["patched"]]
     worst = min(others, key=lambda row: row["f1 after"] - row["f1 before"], default=None)
-    change = 100 * (worst["f1 after"] - worst["f1 before"]) if worst else 0.0
+    change = worst["f1 after"] - worst["f1 before"] if worst else 0.0
     if worst is None or change >= 0:
-        return _(":material/verified_user: No other class loses.")
-    return _(":material/warning: **{name}** pays most: F1 {points} points.").format(
-        name=plain(worst["class"]), points=charts.signed(change)
+        return _(":material/verified_user: No other class loses F1.")
+    return _(":material/warning: Largest drop: **{name}**, F1 {points}.").format(
+        name=plain(worst["class"]), points=format.points(change)
     )
 
 

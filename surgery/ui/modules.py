@@ -246,7 +246,7 @@ def overlap(ws: Workspace, version: Version) -> None:
     listed = sorted(pairs, key=lambda pair: -pair[2])[:3]
     if listed:
         said = ", ".join(
-            _("{one} wins {points} points without {other}").format(one=one, other=other, points=format.digits(won))
+            _("{one} gains {points} pp without {other}").format(one=one, other=other, points=f"{won:.1f}")
             for one, other, won in listed
         )
         st.caption(_("Rivals, where a patch of one is felt by the other: {said}.").format(said=plain(said)))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from surgery import charts
+from surgery import change, charts
 from surgery.jobs import probe
 from surgery.plan import Plan
 from surgery.ui import comparison, format, module_previews, relearn, slim, squeeze, teach
@@ -185,5 +185,5 @@ def _per_class(answer: Answer, dark: bool) -> None:
         return
     figure = charts.differences(found, title=_("Predicted change of accuracy per class"), unit="%", dark=dark)
     st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="preview_classes", alt=_("Change per class"))
-    losing: Sequence[str] = [comparison.losing(answer["rows"]), _("before any tuning")]
+    losing: Sequence[str] = [change.worst_class(answer["rows"])[0], _("before any tuning")]
     st.caption(" · ".join(plain(text) for text in losing if text))

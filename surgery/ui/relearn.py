@@ -49,10 +49,10 @@ def sentence(answer: Answer) -> str:
     if not worse:
         return _("No class is worse on the new data")
     listed = sorted(worse, key=lambda name: changes[name])
-    text = ", ".join(f"{name} {charts.signed(changes[name])}" for name in listed[:NAMED])
+    text = ", ".join(f"{name} {format.signed(changes[name])}" for name in listed[:NAMED])
     more = f" … ({len(listed) - NAMED} more)" if len(listed) > NAMED else ""
     heading = plural("{count} class suffered", "{count} classes suffered", len(listed))
-    return f"{heading}: {text}{more} {_('points')}"
+    return f"{heading}: {text}{more} {_('pp')}"
 
 
 def action(answer: Answer) -> str:

@@ -7,12 +7,12 @@ from typing import Any, NoReturn
 
 import streamlit as st
 
-from surgery import jobs
+from surgery import jobs, standing
 from surgery.errors import NotFoundError, SurgeryError
 from surgery.jobs import Job
 from surgery.plan import Plan
-from surgery.receipt import Receipt, said_of_cases, sentence
-from surgery.ui import format, panels, preview, progress, shell
+from surgery.tell import preserved, tell
+from surgery.ui import format, panels, preview, progress, results, shell
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.workspace import Project, Workspace
@@ -89,19 +89,20 @@ def watch(ws: Workspace, project: Project, job: Job) -> None:
     if job.state != "done":
         progress.watch(ws, job)
         return
-    receipt = ws.receipt(job.result["version"]) or {"table": []}
-    broken = receipt["cases"]["broken"] if receipt.get("cases") else []
-    if broken and Receipt.from_json(receipt).breaks:
+    receipt = standing.receipt_of(ws, ws.version(job.result["version"]))
+    if receipt is not None and receipt.breaks:
         st.warning(
             _("This breaks more must-keep cases than allowed, so the version before it stays current: {said}.").format(
-                said=said_of_cases(receipt["cases"])
+                said=preserved(receipt.cases)
             ),
             icon=":material/gpp_maybe:",
         )
-    if said := missed(job.task.get("plan", {}), receipt["table"]):
+    if receipt is not None and (said := missed(job.task.get("plan", {}), receipt.table)):
         st.warning(said, icon=":material/straighten:")
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown(f":material/check_circle: **{plain(job.title)}**  \n{plain(sentence(receipt['table']))}")
+    with st.container(border=True):
+        st.markdown(f":material/check_circle: **{plain(job.title)}**")
+        if receipt is not None:
+            results.sentences(tell(receipt))
         if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):
             shell.go("compare", project=project.id, version=job.result["version"])
 

@@ -23,7 +23,7 @@ def show(answer: Answer) -> None:
     st.markdown(
         _(
             "Right after pruning, before any tuning. The job tunes each for {epochs} epochs and takes the smallest "
-            "that loses at most {tolerance} points on validation samples."
+            "that loses at most {tolerance} pp on validation samples."
         ).format(epochs=f"{answer['epochs']:g}", tolerance=f"{answer['tolerance']:g}")
     )
     if answer["stops"]:
@@ -56,8 +56,8 @@ def table(answer: Answer) -> pd.DataFrame:
             _("ε"): [f"{row['epsilon']:g}" for row in rows],
             _("Units that stay"): [f"{row['units']:,} / {answer['of']:,}" for row in rows],
             _("Parameters left"): [format.percent(row["left"]) for row in rows],
-            _("Quality before tuning"): [f"{100 * row['quality']:.1f} %" for row in rows],
-            _("Change (points)"): [charts.signed(100 * (row["quality"] - answer["quality"])) for row in rows],
+            _("Quality before tuning"): [format.percent(row["quality"]) for row in rows],
+            _("Change (pp)"): [format.signed(100 * (row["quality"] - answer["quality"])) for row in rows],
         }
     )
 

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from surgery import charts
 from surgery.ui import format
 from surgery.ui.messages import _
 
@@ -49,7 +48,7 @@ def table(answer: Answer) -> pd.DataFrame:
             _("Size"): [format.size(row["bytes"]) for row in rows],
             _("of now"): [format.percent(row["bytes"] / whole["bytes"]) for row in rows],
             _("Quality before training"): [format.percent(row["quality"]) for row in rows],
-            _("Change (points)"): [charts.signed(100 * (row["quality"] - whole["quality"])) for row in rows],
+            _("Change (pp)"): [format.signed(100 * (row["quality"] - whole["quality"])) for row in rows],
         }
     )
 

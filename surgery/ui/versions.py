@@ -1,4 +1,4 @@
-"""The parts of the page Versions: undo with its proof, the lineage, one version's actions, its receipt, the trash."""
+"""The parts of the page Versions: undo, the lineage, one version's actions, its receipt, the trash."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from surgery import jobs
+from surgery import jobs, standing
 from surgery.errors import NotFoundError
-from surgery.receipt import sentence
-from surgery.ui import comparison, export, format, home, panels, progress, shell
+from surgery.tell import tell
+from surgery.ui import all_versions, comparison, export, format, home, panels, progress, results, shell, undo
 from surgery.ui.lineage import tree
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
@@ -18,63 +18,14 @@ from surgery.ui.state import View
 from surgery.workspace import Project, Version, Workspace
 
 NAMED = 6  # classes in a sentence
-_PROOF = "surgery.proof"  # what the last step on this page did, told once below the buttons
 
 
 def steps(ws: Workspace, project: Project) -> None:
-    """Undo and redo; a button that cannot act says why."""
-    back, forth = ws.undo_target(project.id), ws.redo_target(project.id)
+    """Undo and redo, and the proof of the last step."""
     with st.container(horizontal=True):
-        if st.button(
-            _("Undo"),
-            icon=":material/undo:",
-            shortcut="Ctrl+Z",
-            disabled=back is None,
-            help=_target(ws, back) or _("Nothing to undo: this is where the project began."),
-        ):
-            _step(ws, project, -1)
-        if st.button(
-            _("Redo"),
-            icon=":material/redo:",
-            shortcut="Ctrl+Shift+Z",
-            disabled=forth is None,
-            help=_target(ws, forth) or _("Nothing to redo: nothing was undone."),
-        ):
-            _step(ws, project, +1)
-
-
-def _target(ws: Workspace, id: str | None) -> str:
-    if id is None:
-        return ""
-    version = ws.version(id)
-    return _("Makes version {number} “{name}” current.").format(number=version.number, name=plain(version.name))
-
-
-def _step(ws: Workspace, project: Project, by: int) -> None:
-    with panels.panel():
-        move = ws.undo if by < 0 else ws.redo
-        now = move(project.id, revision=project.revision)
-        st.session_state[_PROOF] = (project.id, now.current)
-        shell.look_at(project=project.id)
-
-
-def proof(ws: Workspace, project: Project) -> None:
-    """After a step: the digest recomputed from the bytes on disk beside the one noted when it was committed."""
-    done, current = st.session_state.get(_PROOF, (None, None))
-    if done != project.id or current != project.current or current is None:
-        return
-    with panels.panel():
-        version, found = ws.version(current), ws.verify(current)
-        st.success(
-            _("Version {number} “{name}” is current again, byte for byte.").format(
-                number=version.number, name=plain(version.name)
-            )
-            + "\n\n"
-            + _("Recomputed from the files just now: `{found}`").format(found=found)
-            + "  \n"
-            + _("Noted when it was committed: `{noted}`").format(noted=version.digest),
-            icon=":material/verified:",
-        )
+        undo.undo(ws, project)
+        undo.redo(ws, project)
+    undo.proof(ws, project)
 
 
 def lineage_table(view: View) -> None:
@@ -84,8 +35,11 @@ def lineage_table(view: View) -> None:
         return
     nodes = tree(ws.versions(project.id))
     ids = [node.version.id for node in nodes]
+    table = pd.DataFrame([_row(ws, node.branches, node.version, project) for node in nodes])
+    if (quality := all_versions.known(view)) is not None:
+        table.insert(1, quality.heading, [quality.texts.get(id, "–") for id in ids])
     event = st.dataframe(
-        pd.DataFrame([_row(node.branches, node.version, project) for node in nodes]),
+        table,
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row-required",
@@ -100,16 +54,17 @@ def lineage_table(view: View) -> None:
         shell.look_at(project=project.id, **({} if chosen == project.current else {"version": chosen}))
 
 
-def _row(branches: str, version: Version, project: Project) -> dict[str, str]:
+def _row(ws: Workspace, branches: str, version: Version, project: Project) -> dict[str, str]:
     mark = _(" · current") if version.id == project.current else ""
     mark += _(" · quarantined") if version.state == "damaged" else ""
     return {
         _("Version"): f"{branches}v{version.number} {version.name}{mark}",
-        _("Made by"): version.operation,
+        _("Operation"): version.operation,
         _("Parameters"): format.amount(version.parameters),
         _("Neurons"): format.amount(version.neurons) if version.neurons else "–",
         _("Size"): format.size(version.bytes),
-        _("When"): format.ago(version.created),
+        _("Date (UTC)"): f"{version.created:%Y-%m-%d %H:%M}",
+        _("Author"): (ws.author(version.id) if version.state == "ready" else "") or "–",
     }
 
 
@@ -166,7 +121,7 @@ def actions(view: View) -> None:
         ):
             with panels.panel():
                 ws.make_current(project.id, version.id, revision=project.revision)
-                st.session_state[_PROOF] = (project.id, version.id)
+                undo.remember(project, version)
                 shell.look_at(project=project.id)
         with st.popover(_("Rename"), icon=":material/edit:"):
             _rename(ws, version)
@@ -196,18 +151,18 @@ def receipt(view: View) -> None:
     ws, version, project = view.workspace, view.version, view.project
     if version is None or project is None or version.state == "damaged":
         return
-    found = ws.receipt(version.id)
+    found = standing.receipt_of(ws, version)
     if found is None:
         st.caption(_("This version was imported; a version made by a surgery shows its receipt here."))
         return
+    parent = _name(ws, version.parent) if version.parent else _("Before")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"##### {_('Receipt')}", width="stretch")
         if st.button(_("See before/after"), icon=":material/compare_arrows:"):
             shell.go("compare", view)
-    if said := [text for text in (sentence(found["table"]), comparison.losing(found["table"])) if text]:
-        st.markdown("  \n".join(plain(text) for text in said))
-    parent = _name(ws, version.parent) if version.parent else _("Before")
-    table = comparison.overall(found["table"], parent, _("This version"))
+        results.download(ws, found, version, parent)
+    results.sentences(tell(found))
+    table = comparison.overall(found.table, parent, _("This version"))
     st.table(table, border="horizontal", hide_index=True, alt=_("Before and after the surgery"))
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from surgery import change as changes
 from surgery import charts
-from surgery.charts import signed
 from surgery.jobs import probe
+from surgery.receipt import answers
 from surgery.ui import comparison, panels, pictures
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
@@ -90,20 +91,10 @@ def ask(_ws: Workspace, version: str, dataset: str, ids: Ids, change: Change) ->
 def headline(answer: Answer, change: Change) -> None:
     """One sentence: quality before and after, how sure that is, who loses most, on how many samples of which split."""
     row = next(row for metric in QUALITY for row in answer["rows"] if row["metric"] == metric)
-    said = f"{comparison.title(row)} {comparison.value(row, 'before')} → **{comparison.value(row, 'after')}**"
-    st.markdown(f"{change.said}: {said} :{comparison.colour(row)}[{comparison.change(row)}]")
-    notes = [interval(row), plain(comparison.losing(answer["rows"])), coupling(answer), comparison.measured_on(row)]
+    said = f"{changes.title(row)} {changes.value(row, 'before')} → **{changes.value(row, 'after')}**"
+    st.markdown(f"{change.said}: {said} {comparison.coloured(row)}")
+    notes = [plain(changes.worst_class(answer["rows"])[0]), coupling(answer), changes.measured_on(row)]
     st.caption(" · ".join(note for note in notes if note))
-
-
-def interval(row: Answer) -> str:
-    """`95 %: −4.9 to −1.3 points`, and whether that includes no change at all."""
-    if row.get("low") is None:
-        return ""
-    scale, unit = (100, f" {_('points')}") if row["unit"] == "fraction" else (1, "")
-    low, high = (signed(round(scale * row[side], 3)) for side in ("low", "high"))
-    text = _("95 %: {low} to {high}").format(low=low, high=high) + unit
-    return f"{text} ({_('may be chance')})" if row["low"] <= 0 <= row["high"] else text
 
 
 def _flips(view: View, answer: Answer) -> None:
@@ -121,7 +112,7 @@ def _flips(view: View, answer: Answer) -> None:
     with box:
         for side, title in (("lost", _("Right now, wrong then")), ("won", _("Wrong now, right then"))):
             st.caption(f"**{title}: {flips[f'{side}_count']}**")
-            shown = [Shown(flip["sample"], comparison.caption(flip, classes)) for flip in flips[side][:FLIPS]]
+            shown = [Shown(flip["sample"], answers(flip, classes)) for flip in flips[side][:FLIPS]]
             if shown:
                 pictures.samples(data, shown, columns=6, width=420, key=f"flips_{side}")
 

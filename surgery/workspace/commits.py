@@ -57,7 +57,6 @@ class Draft:
     parts: Sequence[Part] = ()
     make_current: bool = True
     expected_current: str | None = ANY
-    outcome: str | None = None
     job: str | None = None
 
 
@@ -157,9 +156,7 @@ def _ancestry(row: Mapping[str, Any], draft: Draft, parent: Mapping[str, Any] | 
 
 def _note(store: Store, db: Connection, project: Mapping[str, Any], version: Mapping[str, Any], draft: Draft) -> None:
     """Number the version in its project, record it, and make it current where that was asked for."""
-    values: dict[str, Any] = {"numbered": version["number"]}
-    if draft.outcome is not None:
-        values["outcome"] = draft.outcome
+    values = {"numbered": version["number"], "outcome": ""}  # work goes on: the doctor's note is no longer true
     db.execute(update(projects).where(projects.c.id == project["id"]).values(**values))
     what = f"committed version {version['number']} {version['name']!r} ({draft.operation})"
     store.record(db, what, project=project["id"], subject=version["id"], digest=version["digest"])

@@ -50,11 +50,6 @@ def rename(store: Store, id: str, name: str) -> Project:
     return change(store, id, f"renamed project to {name!r}", name=name)
 
 
-def set_outcome(store: Store, id: str, outcome: str) -> Project:
-    """Set the one line that the list of projects shows."""
-    return change(store, id, "noted outcome", outcome=outcome)
-
-
 def use_dataset(store: Store, id: str, dataset: str) -> Project:
     """Make `dataset` the one that the project's pages work on."""
     with store.write() as db:

@@ -21,7 +21,7 @@ class Project:
     created: datetime
     current: str | None  # version id
     dataset: str | None  # dataset id
-    outcome: str  # one line for the list of projects, "" before the first surgery
+    outcome: str  # what the doctor noted of a project that it brought back, else "" or what an earlier release noted
     revision: int
     state: Literal["ready", "trash"] = "ready"
 

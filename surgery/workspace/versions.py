@@ -103,6 +103,12 @@ def table(store: Store, id: str, name: str) -> DataFrame:
     return pandas.read_parquet(path)
 
 
+def author(store: Store, id: str) -> str:
+    """Who committed a version, as its own file says; "" where it does not."""
+    path = _file(store, id, "version.json")
+    return str(json.loads(path.read_bytes()).get("who") or "") if path else ""
+
+
 def parts(store: Store, id: str) -> list[dict[str, Any]]:
     """What is known of the parts that lie in a version, without torch; whole they come with `model`."""
     path = _file(store, id, "parts.json")

@@ -96,10 +96,6 @@ class Workspace:
         """Give another name."""
         return projects.rename(self.store, project_id, name)
 
-    def set_outcome(self, project_id: str, outcome: str) -> Project:
-        """Set the one line that the list of projects shows."""
-        return projects.set_outcome(self.store, project_id, outcome)
-
     def trash_project(self, project_id: str) -> Project:
         """Put into the trash. Raises WorkspaceError while jobs wait or run."""
         return projects.move(self.store, project_id, "trash")
@@ -159,7 +155,6 @@ class Workspace:
         parts: Sequence[Part] = (),
         make_current: bool = True,
         expected_current: str | None = ANY,
-        outcome: str | None = None,
         job: str | None = None,
     ) -> Version:
         """Commit an immutable version: all of it, or nothing.
@@ -167,7 +162,6 @@ class Workspace:
         operation: title shown for it; by default the plan's operation, or "import".
         kept: int64[N], the parent's id of each neuron, −1 = new. parts: those that lie in the model.
         expected_current: it becomes current only while this version is; the work itself is never refused.
-        outcome: the project's new one-line outcome.
         job: the job that this finishes, in the same transaction.
 
         Raises:
@@ -188,7 +182,6 @@ class Workspace:
             parts=parts,
             make_current=make_current,
             expected_current=expected_current,
-            outcome=outcome,
             job=job,
         )
         return commits.commit(self.store, draft)
@@ -220,6 +213,10 @@ class Workspace:
     def receipt(self, version_id: str) -> dict[str, Any] | None:
         """The receipt of a version; None for a root."""
         return versions.document(self.store, version_id, "receipt")
+
+    def author(self, version_id: str) -> str:
+        """Who committed a version; "" where it is not known."""
+        return versions.author(self.store, version_id)
 
     def table(self, version_id: str, name: str) -> DataFrame:
         """A table that the operation left with a version. Raises NotFoundError."""

@@ -107,7 +107,7 @@ def test_a_model_may_know_some_of_the_classes_and_then_only_these_count(pico_tab
     assert found.truth.tolist() == (pico_table.labels(expected) // 2).tolist()
     assert set(found.rows[found.rows.metric == "accuracy"]["scope"]) == {"overall", "long", "high"}
     assert value(found, "accuracy", "before") == 1.0, "its other outputs never win here"
-    receipt = Receipt.make({}, "x", Outcome((), None), found, pico_table, 0.0)
+    receipt = Receipt.make({}, "x", Outcome((), None), found, pico_table, 0.0, classes={})
     assert receipt.dataset["classes"] == ["long", "high"]
 
 

@@ -21,6 +21,7 @@ from surgery.data.load import from_arrays
 from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
+from surgery.receipt import Receipt
 from surgery.workspace import Job, Project, Version, Workspace, catalogue, queue
 from tests.patience import SECONDS
 
@@ -58,7 +59,6 @@ def project(ws: Workspace) -> Project:
         plan={"operation": "prune", "parameters": {}, "inputs": [original.id], "dataset": ""},
         receipt=receipt(),
         kept=torch.arange(8),
-        outcome="Accuracy 91.0 → 90.0 % on 14 test samples, 30 % fewer parameters",
     )
     ws.add_dataset(made.id, "Measured", boxes)
     return ws.project(made.id)
@@ -173,8 +173,10 @@ def boxes(folder: Path) -> Any:
 def receipt() -> dict[str, Any]:
     """What a surgery leaves with its version."""
     row = {"scope": "overall", "unit": "fraction", "better": "higher", "split": "test", "n": 14}
-    table = [{"metric": "accuracy", "before": 0.91, "after": 0.9, "change": -0.01, **row}]
-    return {"title": "Prune neurons", "table": table}
+    table = [{"metric": "accuracy", "before": 13 / 14, "after": 12 / 14, "change": -1 / 14, **row}]
+    flips = {"lost": [], "won": [], "lost_count": 1, "won_count": 0}
+    dataset = {"digest": "", "task": "classification", "classes": ["long", "wide", "high"]}
+    return Receipt("Prune neurons", {"inputs": []}, dataset, table, flips, {}, {}, 1.0).to_json()
 
 
 def failures(app: AppTest) -> list[str]:
