@@ -10,10 +10,9 @@ view = shell.page("versions", needs=("project", "version"))
 ws, project, version = view.workspace, view.project, view.version
 
 versions.steps(ws, project)
-left, right = st.columns([3, 2], gap="medium")
-with left, panels.panel():
+with panels.panel():
     versions.lineage_table(view)
-with right, st.container(border=True, key="version_detail"), panels.panel():
+with st.container(border=True, key="version_detail"), panels.panel():
     versions.heading(view)
     versions.parts(view)
     versions.actions(view)

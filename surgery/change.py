@@ -83,7 +83,7 @@ def title(row: Row) -> str:
     """`Accuracy`, `Latency · batch 32`."""
     if (row["metric"], row["scope"]) == ("agreement", "original"):
         return _("Agreement with the baseline version")
-    name = names().get(row["metric"], row["metric"])
+    name = names().get(row["metric"], str(row["metric"]))
     return name if row["scope"] in ("overall", "") else f"{name} · {row['scope']}"
 
 

@@ -118,19 +118,32 @@ def _bridged(start: Receipt, end: Receipt) -> list[dict[str, Any]]:
 
     Whether the same predictions changed is not known then, so there is no interval.
     """
-    if start.dataset["digest"] != end.dataset["digest"] or start.dataset["classes"] != end.dataset["classes"]:
+    if start.dataset["digest"] != end.dataset["digest"]:
         return []
     rows = []
     for row in end.table:
-        old = start.row(row["metric"], row["scope"]) if row["metric"] in _COMPARABLE else None
-        if old and row["after"] is not None and old["before"] is not None and _asked(old) == _asked(row):
+        old = _before(start, row, end.dataset["classes"]) if row["metric"] in _COMPARABLE else None
+        if old is not None and row["after"] is not None:
             kept = {key: value for key, value in row.items() if key not in _UNPAIRED}
-            rows.append({**kept, "before": old["before"], "change": row["after"] - old["before"]})
+            rows.append({**kept, "before": old, "change": row["after"] - old})
     return rows
 
 
-def _asked(row: Mapping[str, Any]) -> tuple[Any, Any]:
-    return row["split"], row["n"]
+def _before(start: Receipt, row: Mapping[str, Any], classes: Sequence[str]) -> float | None:
+    """The value before the first surgery on the samples of `row`; None where it was measured on others.
+
+    Accuracy on samples of fewer classes follows from that of each class.
+    """
+    found = start.row(row["metric"], row["scope"])
+    if found is not None and (found["split"], found["n"]) == (row["split"], row["n"]):
+        before: float | None = found["before"]
+        return before
+    if row["metric"] != "accuracy" or row["scope"] != "overall":
+        return None
+    own = [one for name in classes if (one := start.row("accuracy", name)) and one["split"] == row["split"]]
+    if sum(one["n"] for one in own) != row["n"] or any(one["before"] is None for one in own):
+        return None
+    return float(sum(one["n"] * one["before"] for one in own) / row["n"])
 
 
 def _sizes(first: Version, last: Version) -> list[dict[str, Any]]:

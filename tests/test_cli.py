@@ -198,7 +198,7 @@ def test_must_keep_cases_and_a_large_mlp(home: Path, capsys: pytest.CaptureFixtu
     assert main([*words, "--print"]) == 0
     assert json.loads(capsys.readouterr().out)["preserve"]["ids"] == [int(pinned)]
     assert main(words) == 0
-    assert "must-keep cases broken" in capsys.readouterr().out
+    assert "protected samples broken" in capsys.readouterr().out
     assert main(["train-mlp", dataset, "--width", "8", "--depth", "1", "--epochs", "2"]) == 0
     assert "MLP 1 × 8  67 parameters" in capsys.readouterr().out
 

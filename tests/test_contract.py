@@ -20,7 +20,8 @@ from surgery.network.certificate import relative, sample
 from surgery.network.model import Model
 from surgery.operations.base import Operation, operations
 from surgery.plan import Plan, run
-from surgery.receipt import Receipt, to_html
+from surgery.receipt import Receipt
+from surgery.receipt_html import to_html
 from tests.conftest import SIDES
 from tests.patients import digits, fleet, mlp, split_digits
 

@@ -27,6 +27,7 @@ from surgery.network import part, store
 from surgery.network.model import Model
 from surgery.operations.patch import Patch
 from surgery.operations.transplant import Effect
+from surgery.standing import said
 from surgery.workspace import Workspace
 
 ROOT = Path(sample_models.__file__).parent
@@ -210,7 +211,7 @@ def test_outcome_is_a_result_worth_showing(installed: tuple[Workspace, str]) -> 
     accuracy = table["accuracy", "overall"]
     assert accuracy["after"] >= accuracy["before"] - 0.015
     assert accuracy["split"] == "test"
-    assert ws.project(project).outcome.startswith(f"Accuracy {100 * accuracy['before']:.1f} → ")
+    assert said(ws, ws.project(project)).startswith(f"v2 against v1: Accuracy {100 * accuracy['before']:.1f}% → ")
 
 
 def test_pipeline_makes_the_shipped_result(installed: tuple[Workspace, str], rebuilt: tuple[Workspace, str]) -> None:

@@ -25,7 +25,8 @@ def draw(view: View) -> None:
     """Draw them, when there are at least two."""
     if view.project is None or view.dataset is None:
         return
-    points, metric = _found(view)
+    versions, receipts = _receipts(view)
+    points, metric = measured(versions, receipts, view.dataset.digest)
     if len(points) < 2:
         return
     higher, percent = metric != "loss", metric == "accuracy"
@@ -55,7 +56,10 @@ def draw(view: View) -> None:
 
 @dataclass(frozen=True)
 class Quality:
-    """What a column of the versions' quality is called, and its text by version: all measured on the same samples."""
+    """What a column of the versions' quality is called, and its text by version.
+
+    Those that were measured on other samples than most, for instance of fewer classes, say on which.
+    """
 
     heading: str
     texts: Mapping[str, str]
@@ -63,26 +67,29 @@ class Quality:
 
 def known(view: View) -> Quality | None:
     """The quality of all versions that were measured on the dataset on view; None where none was."""
-    if view.project is None or view.dataset is None:
+    if view.dataset is None:
         return None
-    points, metric = _found(view)
+    versions, receipts = _receipts(view)
+    points, metric = measured(versions, receipts, view.dataset.digest)
     if points.empty:
         return None
-    about = points.iloc[0]
-    on = change.measured_on({"metric": metric, "split": about["split"], "n": int(about["n"])})
     show = format.percent if metric == "accuracy" else format.digits
-    texts = {row["version"]: show(row["quality"]) for row in points.to_dict("records")}
+    texts = {
+        id: f"{show(row['after'])} ({change.measured_on(row)})"
+        for id, found in receipts.items()
+        if found.get("dataset", {}).get("digest") == view.dataset.digest and (row := _row(found, metric))
+    }
+    texts |= {row["version"]: show(row["quality"]) for row in points.to_dict("records")}
+    on = change.measured_on({"metric": metric, "split": points["split"].iloc[0], "n": int(points["n"].iloc[0])})
     return Quality(f"{change.names().get(metric, metric)} ({on})", texts)
 
 
-def _found(view: View) -> tuple[pd.DataFrame, str]:
-    """What `measured` says of the usable versions of the project on view."""
-    if view.project is None or view.dataset is None:
-        return measured((), {}, "")
-    ws = view.workspace
-    versions = [one for one in ws.versions(view.project.id) if one.state == "ready"]
-    receipts = {one.id: found for one in versions if (found := ws.receipt(one.id))}
-    return measured(versions, receipts, view.dataset.digest)
+def _receipts(view: View) -> tuple[list[Version], dict[str, Mapping[str, Any]]]:
+    """The usable versions of the project on view, and the receipts of those that a surgery made."""
+    if view.project is None:
+        return [], {}
+    versions = [one for one in view.workspace.versions(view.project.id) if one.state == "ready"]
+    return versions, {one.id: found for one in versions if (found := view.workspace.receipt(one.id))}
 
 
 def measured(

@@ -45,7 +45,7 @@ def lineage_table(view: View) -> None:
         selection_mode="single-row-required",
         selection_default={"selection": {"rows": [ids.index(version.id)], "columns": [], "cells": []}},
         key=f"lineage_{version.id}_{len(ids)}",
-        column_config={_("Version"): st.column_config.TextColumn(width="large")},
+        column_config={_("Version"): st.column_config.TextColumn(width="medium")},
         alt=_("Versions of the project, children below their parent"),
     )
     rows = event["selection"]["rows"]
@@ -134,7 +134,7 @@ def actions(view: View) -> None:
         if st.button(_("Verify"), icon=":material/verified:", help=_("Recompute the digest from the bytes on disk")):
             with panels.panel():
                 ws.verify(version.id)
-                st.toast(_("The bytes on disk are those that were committed."), icon=":material/verified:")
+                st.toast(_("Checksum verified."), icon=":material/verified:")
 
 
 def _rename(ws: Workspace, version: Version) -> None:

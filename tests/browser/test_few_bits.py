@@ -82,7 +82,7 @@ def test_few_bits_reach_a_size_and_break_nothing(desk: Desk) -> None:
     assert receipt["cases"]["broken"] == []
     settle(page)
     page.get_by_role("button", name="See before/after").click()
-    expect(page.get_by_text(re.compile("0 of 5[01] must-keep cases broken"))).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile("0 of 5[01] protected samples broken"))).to_be_visible(timeout=SLOW)
 
 
 def test_the_small_file_is_taken_away_and_opens_without_the_product(desk: Desk, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_click_then_a_lasso(journey: Journey) -> None:
     crowded = sorted(ids, key=lambda i: table.at[i, "map_y"])[-12:]
     inside = mouse.surely(lambda: mouse.lasso(page, ids, crowded), page.get_by_text(re.compile(r"\d\d neurons chosen")))
     expect(page.get_by_text(f"{len(inside)} neurons chosen")).to_be_visible(timeout=SLOW)
-    expect(page.get_by_text("points", exact=False).first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text("pp", exact=False).first).to_be_visible(timeout=SLOW)
     page.get_by_role("button", name="Remove these…").click()
     asked = re.compile(rf"{len(inside)} neurons asked → \d+ removed in \d+ layer")
     expect(page.get_by_text(asked)).to_be_visible(timeout=SLOW)
@@ -177,7 +177,7 @@ def test_prune_and_watch_the_job_to_its_end(journey: Journey) -> None:
 def test_before_and_after(journey: Journey) -> None:
     page, made = journey.page, journey.versions[-1]
     page.get_by_role("button", name="See before/after").click()
-    expect(page.get_by_text(re.compile(r"Accuracy \d.* → .* on \d+ test samples")).first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile(r"Accuracy \d.* → .* test, n = \d+")).first).to_be_visible(timeout=SLOW)
     receipt = journey.ws.receipt(made.id)
     assert receipt is not None
     expect(page.locator(".st-key-flips_lost img")).to_have_count(min(receipt["flips"]["lost_count"], 24))
@@ -188,7 +188,8 @@ def test_before_and_after(journey: Journey) -> None:
 def test_undo_is_proven_by_the_digest_of_the_bytes(journey: Journey) -> None:
     page, original = journey.page, journey.versions[0]
     page.get_by_test_id("stSidebarNav").get_by_text("Versions").click()
-    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("button", name="Redo")).to_be_visible(timeout=SLOW)  # Compare has an Undo too
+    page.get_by_role("button", name=f"Undo: back to v{original.number}").click()
     expect(page.get_by_text(original.digest).first).to_be_visible(timeout=SLOW)
     assert journey.project.current == original.id
     assert journey.ws.verify(original.id) == original.digest
@@ -228,8 +229,8 @@ def test_understand_a_neuron_and_share_the_view(journey: Journey) -> None:
         journey.ws, journey.versions[0].id, journey.project.dataset, {"what": "whatif", "remove": [int(ids[-1])]}
     )
     row = next(row for row in answer["rows"] if row["metric"] == "accuracy")
-    expect(page.get_by_text(f"Without them: Accuracy {100 * row['before']:.1f} %")).to_contain_text(
-        f"{100 * row['after']:.1f} %"
+    expect(page.get_by_text(f"Without them: Accuracy {100 * row['before']:.1f}%")).to_contain_text(
+        f"{100 * row['after']:.1f}%"
     )
 
     page.get_by_role("button", name="Selections").click()

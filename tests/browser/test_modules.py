@@ -36,7 +36,7 @@ def test_the_weak_class_is_patched_with_a_look_at_the_risk(desk: Desk) -> None:
     for defect in ("crack", "pit", "stain"):
         expect(page.get_by_text(defect, exact=True).first).to_be_visible()
     expect(page.get_by_role("combobox", name="Class")).to_have_value("pit")
-    expect(page.get_by_text(re.compile(r"F1 of pit \d+\.\d → \d+\.\d %"))).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile(r"F1 of pit \d+\.\d% → \d+\.\d%"))).to_be_visible(timeout=SLOW)
     expect(page.get_by_text(re.compile("No other class loses|pays most"))).to_be_visible()
     settle(page)
     page.get_by_role("button", name="Patch pit with v2").click()
@@ -49,7 +49,7 @@ def test_the_weak_class_is_patched_with_a_look_at_the_risk(desk: Desk) -> None:
     assert rows["pit"]["change"] > 0.3
     assert all(row["change"] >= -0.03 for scope, row in rows.items() if scope != "pit")
     page.get_by_role("button", name="See before/after").click()
-    expect(page.get_by_text(re.compile(r"Accuracy \d.* → .* on \d+ test samples")).first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile(r"Accuracy \d.* → .* test, n = \d+")).first).to_be_visible(timeout=SLOW)
     desk.undo()
 
 
@@ -70,7 +70,7 @@ def test_a_model_of_two_classes_is_composed(desk: Desk) -> None:
     accuracy = next(row for row in receipt["table"] if (row["metric"], row["scope"]) == ("accuracy", "overall"))
     assert accuracy["after"] > 0.9
     page.get_by_role("button", name="See before/after").click()
-    expect(page.get_by_text(re.compile(r"Accuracy .* % on \d+ test samples")).first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile(r"Accuracy .*% .* test, n = \d+")).first).to_be_visible(timeout=SLOW)
     desk.undo()
 
 

@@ -58,7 +58,7 @@ def test_a_fleet_is_made_and_a_drifting_stream_ends_the_share(desk: Desk) -> Non
     page.get_by_role("button", name="Make 1 share").click()
     expect(page.get_by_text("Watch it in use")).to_be_visible(timeout=SLOW)
     settle(page)
-    expect(page.get_by_text(re.compile(r"Weights \d+ kB → \d+ kB, \d+.\d % less; 1 model goes on"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Weights \d+ kB → \d+ kB, \d+.\d% less; 1 model goes on"))).to_be_visible()
     (made,) = desk.ws.fleets(desk.project.id)
     assert made.sharing == ("v2 Line B, trained further",)
     refused = desk.ws.fleet_table(made.id).query("not accepted")

@@ -47,7 +47,7 @@ def test_a_language_model_is_compressed_and_read_before_and_after(desk: Desk) ->
     assert bytes_of(desk.ws.model(made.id)) <= 70_000
     settle(page)
     page.get_by_role("button", name="See before/after").click()
-    expect(page.get_by_text(re.compile(r"Loss 0\.\d+ → 0\.\d+ nats per character"))).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile(r"Loss per character 0\.\d+ nats → 0\.\d+ nats"))).to_be_visible(timeout=SLOW)
     expect(page.get_by_text("What it writes")).to_be_visible(timeout=SLOW)
     receipt = desk.ws.receipt(made.id)
     assert receipt is not None

@@ -16,7 +16,9 @@ from surgery.data.dataset import Dataset
 from surgery.errors import JobError, NotFoundError
 from surgery.network import fleet_store
 from surgery.plan import Plan
-from surgery.receipt import Receipt, sentence, to_html
+from surgery.receipt import Receipt
+from surgery.receipt_html import to_html
+from surgery.tell import tell
 from surgery.workspace import DatasetRow, Project, Version, Workspace
 from surgery.workspace.rows import Fleet
 from tests.jobs.conftest import perform
@@ -71,7 +73,7 @@ def test_a_plan_of_sharing_makes_a_fleet_and_no_version(
     assert memory is not None
     saved = ws.fleet_table(shared.id).query("chosen")["saved"].sum()
     assert memory["before"] - memory["after"] == saved
-    assert "weights in memory" in sentence(receipt.table)
+    assert "weights in memory" in tell(receipt).headline
     page = to_html(receipt, name="Edge device", parent="v1")
     assert "v3 other" in page
     assert "<script" not in page

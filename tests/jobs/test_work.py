@@ -21,7 +21,9 @@ from surgery.jobs import Job
 from surgery.jobs.kinds import KINDS
 from surgery.network.model import Origin
 from surgery.plan import Plan
-from surgery.receipt import Receipt, to_html
+from surgery.receipt import Receipt
+from surgery.receipt_html import to_html
+from surgery.standing import said
 from surgery.workspace import DatasetRow, Project, Version, Workspace, queue
 from tests.jobs.conftest import this_process, wait_until
 from tests.patients import mlp
@@ -77,7 +79,7 @@ def test_a_plan_makes_a_version_that_explains_itself(ws, project, version, data,
     table = {(row["metric"], row["scope"]): row for row in ws.receipt(made.id)["table"]}
     sizes = table["parameters", "overall"]
     assert (sizes["before"], sizes["after"]) == (version.parameters, made.parameters)
-    assert ws.project(project.id).current == made.id and "parameters" in ws.project(project.id).outcome
+    assert ws.project(project.id).current == made.id and "parameters" in said(ws, ws.project(project.id))
     assert ws.undo(project.id).current == version.id and ws.verify(version.id) == version.digest
 
 
@@ -218,7 +220,7 @@ def test_a_result_that_breaks_a_must_keep_case_is_kept_but_not_made_current(ws, 
         row = receipt.row("must-keep cases")
         assert (row["before"], row["split"], row["n"]) == (1.0, "preserve", 4)
         page = to_html(receipt, name="v2", parent="v1", data=ws.dataset(data.id))
-        assert f"{len(receipt.cases['broken'])} of 4 must-keep cases broken" in page
+        assert f"{len(receipt.cases['broken'])} of 4 protected samples broken" in page
     unharmed = Plan.parse(json.dumps({**about, "parameters": {"remove": {"ids": [0]}}, "preserve": {"ids": [1, 2]}}))
     assert unharmed.preserve.may_break == 0
     with pytest.raises(PlanError, match="changed by hand"):

@@ -22,7 +22,8 @@ from surgery.network.model import InputSpec, Model
 from surgery.network.part import Part
 from surgery.operations.compose import Compose
 from surgery.plan import Plan, run
-from surgery.receipt import sentence, to_html
+from surgery.receipt_html import to_html
+from surgery.tell import tell
 from tests.patients import mlp, split_digits
 
 CTX = Context(seed=0)
@@ -114,7 +115,7 @@ def test_the_receipt_of_other_classes_tells_the_new_quality_and_both_costs(
     assert accuracy["before"] is None
     assert accuracy["n"] == len(boxes.fitting(("bars", "box")).ids("test"))
     assert size["before"] == parameters(one)
-    assert sentence(receipt.table).startswith(f"Accuracy {100 * accuracy['after']:.1f} % on ")
+    assert tell(receipt).headline.startswith(f"Accuracy {100 * accuracy['after']:.1f}% · test, n = ")
     assert "Accuracy" in to_html(receipt, name="v3", parent="v1", data=boxes)
 
 

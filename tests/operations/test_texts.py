@@ -22,7 +22,8 @@ from surgery.network.model import Model
 from surgery.network.size import bytes_of
 from surgery.operations.base import Cases, find
 from surgery.plan import Plan, run
-from surgery.receipt import Receipt, to_html
+from surgery.receipt import Receipt
+from surgery.receipt_html import to_html
 from surgery.ui.comparison import caption
 from tests.patients import writer
 

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from surgery import jobs
+from surgery import jobs, standing
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.jobs import work
-from surgery.receipt import sentence
+from surgery.receipt import Receipt
+from surgery.tell import tell
 from surgery.ui import comparison, measured
 from surgery.workspace import Version, Workspace
 from tests.pages.conftest import failures
 from tests.pages.patients import Patient, admit
+from tests.patients import mlp
+from tests.rows import line, receipt, times
 
 OpenPage = Callable[..., AppTest]
-
-
-def row(metric: str, before: float | None, after: float | None, **more: Any) -> dict[str, Any]:
-    change = None if before is None or after is None else after - before
-    usual = {"scope": "overall", "unit": "fraction", "better": "higher", "split": "test", "n": 36}
-    return {"metric": metric, "before": before, "after": after, "change": change, **usual, **more}
 
 
 @pytest.fixture
@@ -49,8 +47,8 @@ def test_a_surgery_is_compared_with_its_parent_by_its_receipt(
     assert failures(page) == []
     receipt = patient.ws.receipt(child.id)
     assert receipt is not None
-    assert f"#### {sentence(receipt['table'])}" in texts(page)
-    table = page.table[0].value.set_index("Measure")
+    assert f"#### {tell(Receipt.from_json(receipt)).headline}" in texts(page)
+    table = page.table[0].value.set_index("Metric")
     (parameters,) = [found for found in receipt["table"] if found["metric"] == "parameters"]
     assert (table.at["Parameters", "v1"], table.at["Parameters", "v2"]) == tuple(
         f"{parameters[side]:,.0f}" for side in ("before", "after")
@@ -63,8 +61,8 @@ def test_flipped_samples_are_shown_as_pictures_both_ways(open_page: OpenPage, pa
     receipt = patient.ws.receipt(child.id)
     assert receipt is not None
     lost, won = (receipt["flips"][f"{which}_count"] for which in ("lost", "won"))
-    assert f"Right before, wrong after: {lost}" in texts(page)
-    assert f"Wrong before, right after: {won}" in texts(page)
+    assert f"Regressions (correct → wrong): {lost}" in texts(page)
+    assert f"Fixes (wrong → correct): {won}" in texts(page)
     assert sum(part.proto.body.count("<img") for part in page.get("html")) == lost + won
 
 
@@ -97,46 +95,88 @@ def test_three_versions_stand_side_by_side_against_the_first(patient: Patient, c
     versions = [patient.version, child, other]
     task = {"versions": [version.id for version in versions], "dataset": patient.dataset.id}
     result = work.compare(patient.ws, SimpleNamespace(task=task), Context())
-    table = measured.side_by_side(result["rows"], versions).set_index("Measure")
+    table = measured.side_by_side(result["rows"], versions).set_index("Metric")
     assert list(table.columns) == ["v1", "v2", "v3", "Measured on"]
     assert table.at["Parameters", "v1"] == f"{patient.version.parameters:,.0f}"
     assert table.at["Parameters", "v3"].startswith(f"{other.parameters:,.0f}")
     assert "better" in table.at["Parameters", "v3"]
 
 
-def test_a_fall_in_accuracy_is_worse_and_a_fall_in_size_is_better() -> None:
-    worse = row("accuracy", 0.978, 0.951)
-    better = row("bytes", 1000.0, 420.0, unit="bytes", better="lower", split="", n=0)
-    assert comparison.worded(worse) == ":orange[▼ −2.7 points, worse]"
-    assert comparison.worded(better) == ":blue[▼ −58 %, better]"
+def test_a_change_has_the_color_of_its_verdict() -> None:
+    table = [
+        line("accuracy", 0.978, 0.951, low=-0.05, high=-0.01),
+        line("accuracy", 0.97, 0.966, scope="cat"),
+        line("bytes", 1000.0, 420.0, unit="bytes", better="lower", split="", n=0),
+        line("agreement", 1.0, 0.9, lost=0, won=10),
+        *times(1.0, 0.9, 0.2),
+    ]
+    shown = comparison.overall(table, "v1", "v2").set_index("Metric")
+    assert shown["Change"].to_dict() == {
+        "Accuracy": ":orange[−2.7 pp (95% CI −5.0 to −1.0), worse]",
+        "Size of the weights": ":blue[−58.0%, better]",
+        "Agreement with the parent version": ":gray[10 predictions changed, all of them fixes]",
+        "Latency · batch 32": ":gray[no measurable difference]",
+    }
+    assert shown.at["Latency · batch 32", "v1"] == "1.00 ms (IQR 0.200)"
+    assert comparison.per_class(table)["verdict"].tolist() == ["same"]
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (row("r2", 0.5, 0.45, unit=""), ":orange[▼ −0.05, worse]"),
-        (row("mse", 10.0, 8.0, unit="", better="lower"), ":blue[▼ −2, better]"),
-        (row("accuracy", 0.9, 0.9), ":gray[±0 points]"),
-        (row("accuracy", None, 0.9), ":gray[–]"),
-    ],
-)
-def test_changes_are_worded_in_their_own_unit(given: dict[str, Any], said: str) -> None:
-    assert comparison.worded(given) == said
+def test_removed_classes_are_named_first_and_nothing_is_praised(
+    open_page: OpenPage, patient: Patient, child: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = standing.receipt_of(patient.ws, child)
+    assert receipt is not None
+    classes = list(patient.ws.inspect(patient.version.id)["classes"])
+    fewer = replace(receipt, classes={"before": classes, "after": classes[:1]})
+    monkeypatch.setattr(measured, "receipt", lambda *_: fewer)
+    said = texts(open_page("compare", **patient.link))
+    removed = f":orange[:material/remove_circle: {len(classes) - 1} of {len(classes)} classes removed: "
+    assert said.index(removed) < said.index("Accuracy over the 1 class of both")
 
 
-def test_a_difference_in_time_within_its_spread_is_none() -> None:
-    time = row("latency", 1.0, 0.9, unit="ms", better="lower", scope="batch 1", split="cpu, 1 thread", n=30)
-    spread = row("latency IQR", 0.2, 0.1, unit="ms", better="", scope="batch 1")
-    assert comparison.worded(time, spread) == ":gray[within its spread]"
-    table = comparison.overall([time, spread], "v1", "v2")
-    assert table["v1"].tolist() == ["1.00 ms (IQR 0.200)"]
-    assert table["Measured on"].tolist() == ["cpu, 1 thread, 30 passes"]
+def test_a_receipt_that_noted_no_classes_gets_them_from_the_versions(ws: Workspace) -> None:
+    project = ws.create_project("Pets").id
+    first = ws.commit(project, replace(mlp((4, 3)), classes=("a", "b", "c")), name="Original")
+    small = ws.commit(project, replace(mlp((4, 2)), classes=("a", "c")), name="Part", parent=first.id)
+    old = line("accuracy", 0.9, 0.95)
+    filled = standing.with_classes(ws, receipt([old]), first.id, small.id)
+    assert tell(filled).removed == "1 of 3 classes removed: b"
+    assert standing.removed_between(ws, first, small) == "1 of 3 classes removed: b"
+    assert standing.with_classes(ws, receipt([old]), None, small.id).classes == {}
 
 
-def test_the_class_that_loses_most_is_named_with_its_n() -> None:
-    rows = [row("accuracy", 1.0, 0.75, scope="cat", n=8), row("accuracy", 1.0, 0.5, scope="dog", n=4)]
-    assert comparison.losing(rows) == "Class dog loses most: −50 points (n = 4)"
-    assert comparison.losing([row("accuracy", 0.5, 0.75, scope="cat")]) == ""
+def test_undo_on_compare_names_its_target_and_acts_on_the_version_compared(
+    open_page: OpenPage, patient: Patient, child: Version
+) -> None:
+    page = open_page("compare", **patient.link)
+    page.button(key="undo").click().run()
+    assert patient.ws.project(patient.project.id).current == patient.version.id
+    assert [box.value.count(patient.version.digest) for box in page.success] == [2]
+    undo = page.button(key="undo")
+    assert undo.disabled and undo.help == "v2 is not current, so there is nothing of it to undo."
+
+
+def test_of_a_version_that_was_held_back_there_is_nothing_to_undo(
+    open_page: OpenPage, patient: Patient, child: Version
+) -> None:
+    ws = patient.ws
+    held = ws.commit(
+        patient.project.id,
+        ws.model(child.id),
+        name="Held back",
+        parent=child.id,
+        plan=ws.plan(child.id),
+        receipt=ws.receipt(child.id),
+        make_current=False,
+    )
+    page = open_page("compare", project=patient.project.id, version=held.id)
+    undo = page.button(key="undo")
+    assert (undo.label, undo.disabled, undo.help) == (
+        "Undo",
+        True,
+        "v3 is not current, so there is nothing of it to undo.",
+    )
+    assert ws.project(patient.project.id).current == child.id
 
 
 def test_other_jobs_are_not_taken_for_this_comparison(

@@ -38,7 +38,7 @@ def test_it_cannot_be_made_current_and_undo_still_works(
     app = open_page("versions", project=project.id, version=damaged.id)
     assert button(app, "Make current").disabled
     assert "index.safetensors changed" in ws.events(project.id)[0].what
-    button(app, "Undo").click().run()
+    button(app, f"Undo: back to v{versions[-2].number}").click().run()
     assert ws.project(project.id).current == versions[-2].id
 
 

@@ -10,16 +10,67 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from surgery import jobs
+from surgery.receipt import Receipt
+from surgery.standing import _bridged, standing
 from surgery.ui import home
-from surgery.workspace import Project, Workspace, queue
-from tests.pages.conftest import OpenPage, failures
+from surgery.workspace import Project, Version, Workspace, queue
+from tests.pages.conftest import OpenPage, failures, perceptron
+from tests.rows import line
+
+
+def said(app: AppTest) -> str:
+    return "\n".join(element.value for element in [*app.markdown, *app.caption]).replace("\\", "")
+
+
+HEADLINE = "Accuracy 92.9% → 85.7% (−7.1 pp, not significant)"
 
 
 def test_the_measured_sentence_stands_first(open_page: OpenPage, project: Project) -> None:
     app = open_page()
     assert failures(app) == []
     first = next(element.value for element in app.markdown if element.value.startswith("####"))
-    assert "Accuracy 91\\.0 → 90\\.0 % on 14 test samples" in first
+    assert first.replace("\\", "").startswith(f"#### {HEADLINE}")
+    assert "Boxes · v2 Pruned, current, against v1" in said(app)
+
+
+def test_a_version_that_was_undone_is_no_longer_praised(open_page: OpenPage, ws: Workspace, project: Project) -> None:
+    ws.undo(project.id)
+    app = open_page()
+    assert failures(app) == []
+    assert HEADLINE not in said(app)
+    assert said(app).count("v1 Original is current: the original") == 2  # Continue, and the row of the project
+
+
+def test_the_card_is_about_the_project_in_the_bar(open_page: OpenPage, ws: Workspace, project: Project) -> None:
+    other = ws.create_project("Bolts")
+    app = open_page("home", project=other.id)
+    assert not any(element.value.startswith("#### ") for element in app.markdown)
+    assert said(app).count(HEADLINE) == 1  # in the row of its own project
+
+
+def test_two_surgeries_are_told_against_the_original(ws: Workspace, project: Project, versions: list[Version]) -> None:
+    first = ws.receipt(versions[1].id)
+    assert first is not None
+    row = first["table"][0]
+    again = first | {"table": [row | {"before": row["after"], "after": 11 / 14, "change": -1 / 14}]}
+    third = ws.commit(
+        project.id, perceptron(2), name="Again", parent=versions[1].id, receipt=again, operation="Prune neurons"
+    )
+    found = standing(ws, ws.project(project.id))
+    assert found is not None and found.told is not None
+    assert (found.current.id, found.original.id) == (third.id, versions[0].id)
+    assert found.told.headline == (
+        "Accuracy 92.9% → 78.6% (−14.3 pp, not significant) · test, n = 14 · as many parameters"
+    )
+    classes = [line("accuracy", 1.0, 0.9, "long", n=6), line("accuracy", 0.75, 0.7, "wide", n=4)]
+    one = Receipt.from_json(first | {"table": [*first["table"], *classes]})
+    fewer = {"table": [line("accuracy", 0.5, 1.0, n=10)], "dataset": first["dataset"] | {"classes": ["long", "wide"]}}
+    (bridged,) = _bridged(one, Receipt.from_json(first | fewer))
+    assert (bridged["before"], bridged["after"]) == (0.9, 1.0), "of the classes that are left"
+    other = again | {"dataset": again["dataset"] | {"digest": "sha256:other"}}
+    ws.commit(project.id, perceptron(3), name="Elsewhere", parent=third.id, receipt=other, operation="Prune neurons")
+    found = standing(ws, ws.project(project.id))
+    assert found is not None and found.told is not None and found.told.headline == "as many parameters"
 
 
 def test_an_empty_workspace_offers_a_beginning(open_page: OpenPage) -> None:
@@ -126,8 +177,11 @@ def test_nothing_is_installed_into_a_workspace_with_a_history(ws: Workspace) -> 
 
 
 def test_how_far_a_project_has_come(ws: Workspace, project: Project) -> None:
-    assert home.state_of(ws, ws.create_project("Empty")) == "No model yet."
-    assert home.state_of(ws, project) == "Model and dataset are in; nothing was changed yet."
+    assert home.line_of(ws, ws.create_project("Empty")) == "No model yet."
+    assert home.line_of(ws, project).startswith(f"v2 against v1: {HEADLINE}")
+    fresh = ws.create_project("Fresh")
+    ws.commit(fresh.id, perceptron(0), name="Original")
+    assert home.line_of(ws, ws.project(fresh.id)) == "Model imported, no dataset yet."
 
 
 def _button(app: AppTest, label: str) -> Any:

@@ -358,7 +358,7 @@ def test_another_normalisation_that_is_clearly_better_is_named(
 ) -> None:
     checked(ws, project, own=0.31, other=0.97)
     app = open_page("model_data", project=project.id)
-    assert "With the normalisation “this dataset” the model reaches 97.0 %" in app.warning[0].value
+    assert "With the normalisation “this dataset” the model reaches 97.0%" in app.warning[0].value
     button(app, "Use it").click().run()
     come_to_rest(app)
     current = ws.version(ws.project(project.id).current or "")
@@ -369,7 +369,7 @@ def test_another_normalisation_that_is_clearly_better_is_named(
 def test_another_size_that_is_clearly_better_is_named(open_page: OpenPage, ws: Workspace, project: Project) -> None:
     checked(ws, project, own=0.31, other=0.97, name="8 × 8 pixels", shape=[1, 8, 8])
     app = open_page("model_data", project=project.id)
-    assert "Fed with 8 × 8 pixels the model reaches 97.0 %" in app.warning[0].value
+    assert "Fed with 8 × 8 pixels the model reaches 97.0%" in app.warning[0].value
 
 
 def test_a_slightly_better_normalisation_is_not_worth_a_word(

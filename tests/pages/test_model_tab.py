@@ -98,12 +98,12 @@ def test_data_of_another_domain_is_doubted(accuracy: float, confidence: float, w
     said = model_quality.doubt(found | {"confidence": confidence, "outputs": 10})
     assert bool(said) == warned
     if warned:
-        assert f"{100 * accuracy:.1f} %" in said and "chance" not in said and "11.0 %" in said and "10.0 %" in said
+        assert f"{100 * accuracy:.1f}%" in said and "chance" not in said and "11.0%" in said and "10.0%" in said
 
 
 def test_without_labels_only_low_confidence_counts() -> None:
     found: dict[str, Any] = {"labelled": False, "outputs": 10, "n": 300}
-    assert "mean confidence 20.0 %" in model_quality.doubt(found | {"confidence": 0.2})
+    assert "mean confidence 20.0%" in model_quality.doubt(found | {"confidence": 0.2})
     assert not model_quality.doubt(found | {"confidence": 0.9})
     assert not model_quality.doubt({"labelled": True, "n": 3}), "a regression names no classes"
 

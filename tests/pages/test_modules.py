@@ -59,7 +59,7 @@ def test_the_shelf_shows_every_module_with_its_figures(
     assert failures(page) == []
     for part in patient.ws.parts(strong.id):
         assert page.checkbox(key=f"pick_{strong.id}.{part['name']}").label == f"**{part['name']}**"
-        assert f"precision {100 * part['figures']['precision']:.1f} %" in texts(page)
+        assert f"precision {100 * part['figures']['precision']:.1f}%" in texts(page)
     as_table = open_page("modules", **patient.link, shelf="Table")
     (frame,) = (found.value for found in as_table.dataframe)
     assert frame["class"].tolist() == ["bars", "columns", "square"]

@@ -27,7 +27,7 @@ def test_lineage_receipt_and_events_are_shown(open_page: OpenPage, project: Proj
     lineage, events = (frame.value for frame in app.dataframe)
     assert lineage["Version"].tolist() == ["v1 Original", "└─ v2 Pruned · current"]
     receipt = app.table[0].value
-    assert receipt.iloc[0, :3].tolist() == ["Accuracy", "91.0 %", "90.0 %"]
+    assert receipt.iloc[0, :3].tolist() == ["Accuracy", "92.9%", "85.7%"]
     assert receipt.columns[1] == "v1 Original"
     assert any("committed version 2 'Pruned'" in what for what in events["What"])
 
@@ -36,19 +36,55 @@ def test_undo_is_proven_by_the_digest(
     open_page: OpenPage, ws: Workspace, project: Project, versions: list[Version]
 ) -> None:
     app = open_page("versions", project=project.id)
-    button(app, "Undo").click().run()
+    button(app, "Undo: back to v1").click().run()
     assert ws.project(project.id).current == versions[0].id
     (proof,) = [box.value for box in app.success]
     assert proof.count(versions[0].digest) == 2
-    button(app, "Redo").click().run()
+    button(app, "Redo: forward to v2").click().run()
     assert ws.project(project.id).current == versions[1].id
+
+
+def test_the_table_of_versions_tells_accuracy_operation_date_and_author(
+    open_page: OpenPage, ws: Workspace, pico_images: Dataset
+) -> None:
+    patient = admit(ws, pico_images, scanned=False)
+    child = patient.operate([0, 5])
+    app = open_page("versions", **patient.link)
+    assert failures(app) == []
+    lineage = app.dataframe[0].value
+    receipt = ws.receipt(child.id)
+    assert receipt is not None
+    accuracy = next(row for row in receipt["table"] if row["metric"] == "accuracy" and row["scope"] == "overall")
+    assert lineage[f"Accuracy (test, n = {accuracy['n']})"].tolist() == [
+        f"{100 * accuracy[side]:.1f}%" for side in ("before", "after")
+    ]
+    assert lineage["Operation"].tolist() == ["import", "Remove neurons"]
+    assert lineage["Author"].tolist() == ["ada", "ada"]
+    assert lineage["Date (UTC)"].tolist()[1] == f"{child.created:%Y-%m-%d %H:%M}"
+    assert "Receipt (HTML)" in [found.proto.label for found in app.get("download_button")]
+
+
+def test_undo_says_why_its_target_cannot_become_current(
+    open_page: OpenPage, ws: Workspace, project: Project, versions: list[Version]
+) -> None:
+    ws.trash_version(versions[0].id)
+    undo = button(open_page("versions", project=project.id), "Undo: back to v1")
+    assert undo.disabled and undo.help == "v1 is in the trash: restore it on Versions first."
+
+
+def test_undo_takes_back_what_last_changed_the_current_version_not_what_was_held_back(
+    open_page: OpenPage, ws: Workspace, project: Project, versions: list[Version]
+) -> None:
+    ws.commit(project.id, perceptron(2), name="Held back", parent=versions[1].id, make_current=False)
+    undo = button(open_page("versions", project=project.id), "Undo: back to v1")
+    assert undo.help == "Makes version 1 “Original” current."
 
 
 def test_a_changed_file_is_found_at_undo(open_page: OpenPage, project: Project, versions: list[Version]) -> None:
     weights = versions[0].folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     app = open_page("versions", project=project.id)
-    button(app, "Undo").click().run()
+    button(app, "Undo: back to v1").click().run()
     assert not app.success
     assert "have changed" in failures(app)[0]
 
@@ -98,7 +134,7 @@ def test_a_version_is_renamed(open_page: OpenPage, ws: Workspace, project: Proje
 def test_verify_finds_the_bytes_unchanged(open_page: OpenPage, project: Project) -> None:
     app = open_page("versions", project=project.id)
     button(app, "Verify").click().run()
-    assert [toast.value for toast in app.toast] == ["The bytes on disk are those that were committed."]
+    assert [toast.value for toast in app.toast] == ["Checksum verified."]
 
 
 def test_an_imported_version_has_no_receipt(
@@ -158,10 +194,10 @@ def test_it_is_said_when_eight_bits_are_no_faster() -> None:
     found = {"bytes": [1000, 260], "quality": [0.9, 0.89], "metric": "accuracy", "split": "test", "n": 50, "threads": 2}
     slow = {"times": [{"batch": 32, "whole": 4.0, "int8": 3.9, "spread": 0.2}]}
     fast = {"times": [{"batch": 32, "whole": 4.0, "int8": 1.0, "spread": 0.2}]}
-    assert "26.0 % of the bytes" in int8_said(found | slow)
-    assert "accuracy 90.0 % → 89.0 % on 50 test samples" in int8_said(found | slow)
+    assert "26.0% of the bytes" in int8_said(found | slow)
+    assert "accuracy 90.0% → 89.0% on 50 test samples" in int8_said(found | slow)
     assert "8 bits do not run faster at batch 32 on this machine" in int8_said(found | slow)
-    assert "4.00 × as fast" in int8_said(found | fast)
+    assert "4.00× as fast" in int8_said(found | fast)
 
 
 def test_all_versions_stand_in_one_figure(open_page: OpenPage, ws: Workspace, pico_images: Dataset) -> None:
@@ -171,7 +207,7 @@ def test_all_versions_stand_in_one_figure(open_page: OpenPage, ws: Workspace, pi
     app = open_page("versions", **patient.link)
     assert failures(app) == []
     assert len(app.get("plotly_chart")) == 1
-    assert any("Unbeaten:" in caption.value for caption in app.caption)
+    assert any("Pareto front:" in caption.value for caption in app.caption)
     receipts = {child.id: ws.receipt(child.id)}
     points, metric = all_versions.measured(ws.versions(patient.project.id), receipts, patient.dataset.digest)
     assert metric == "accuracy"
