@@ -113,9 +113,11 @@ def measured_on(row: Row) -> str:
 
 
 def verdict(row: Row) -> Verdict:
-    """Judge a change: "same" is one that chance or the spread of a time explains, "" one that has no better side."""
+    """Judge a change: "same" is one that chance or the spread of a time explains, "" one that cannot be judged."""
     if row["change"] is None or row["better"] not in ("higher", "lower") or _told_by_accuracy(row):
         return ""
+    if row["change"] and row["metric"] not in COSTS and row["unit"] != "fraction" and row.get("low") is None:
+        return ""  # how sure it is, is not known
     if not row["change"] or _within(row):
         return "same"
     return "better" if (row["change"] > 0) == (row["better"] == "higher") else "worse"

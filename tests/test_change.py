@@ -30,7 +30,12 @@ from tests.rows import line, times
         ),
         (line("accuracy", None, 0.9), "–", ""),
         (line("r2", 0.5, 0.45, unit="", low=-0.09, high=-0.01), "−0.050 (95% CI −0.090 to −0.010), worse", "worse"),
-        (line("mse", 10.0, 8.0, unit="", better="lower"), "−2.00, better", "better"),
+        (
+            line("mse", 10.0, 8.0, unit="", better="lower", low=-3.0, high=-1.0),
+            "−2.00 (95% CI −3.00 to −1.00), better",
+            "better",
+        ),
+        (line("mse", 10.0, 8.0, unit="", better="lower"), "−2.00", ""),
         (line("parameters", 112_000, 84_800, unit="", better="lower", n=None), "−24.3%, better", "better"),
         (line("bytes", 22.4e6, 31.8e6, unit="bytes", better="lower", n=0), "+42.0%, worse", "worse"),
     ],

@@ -25,6 +25,13 @@ def paired(lost: int, won: int, n: int) -> tuple[float, float]:
     return max(-1.0, float(change - Z * error)), min(1.0, float(change + Z * error))
 
 
+def mean_difference(before: Answers, after: Answers) -> tuple[float, float]:
+    """(low, high) of the mean of after − before, two values of each of at least 2 samples (normal)."""
+    difference = after.astype(float) - before
+    error = Z * difference.std(ddof=1) / np.sqrt(len(difference))
+    return float(difference.mean() - error), float(difference.mean() + error)
+
+
 def share(hits: int, n: int) -> tuple[float, float]:
     """(low, high) of a share (0–1) counted as `hits` of n samples (Wilson, "Probable inference", 1927)."""
     if not n:

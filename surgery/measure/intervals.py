@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from surgery.measure.interval import Answers, paired, resampled
-from surgery.measure.quality import r2
+from surgery.measure.interval import Answers, mean_difference, paired, resampled
+from surgery.measure.quality import mse, r2
 
 if TYPE_CHECKING:
     from surgery.data.dataset import Dataset
@@ -23,7 +23,9 @@ def measured_intervals(
     rows: Sequence[Row], measurement: Measurement, data: Dataset, before: str = "before", after: str = "after"
 ) -> list[Row]:
     """Do as `with_intervals` with the predictions of two models of a measurement on `data`."""
-    answers, truth = measurement.predictions, measurement.truth
+    answers, truth, losses = measurement.predictions, measurement.truth, measurement.losses
+    if before in losses and after in losses:
+        rows = [_with_loss(row, losses[before], losses[after]) for row in rows]
     if truth is None or before not in answers or after not in answers:
         return list(rows)
     return with_intervals(
@@ -47,14 +49,14 @@ def scopes_of(data: Dataset, truth: Answers, classes: Sequence[str]) -> NDArray[
 def with_intervals(
     rows: Sequence[Row], old: Answers, new: Answers, truth: Answers, scopes: NDArray[Any] | None, split: str
 ) -> list[Row]:
-    """Add to the rows of accuracy and R² low and high, the 95 % interval of the change; to those of accuracy and
-    agreement lost and won, how many samples became wrong, or right. Other rows stay as they are.
+    """Add to the rows of accuracy, R² and mean squared error low and high, the 95% interval of the change; to those of
+    accuracy and agreement lost and won, how many samples became wrong, or right. Other rows stay as they are.
 
     old, new, truth: int64[n] classes, or float32[n] of a regression. scopes: of each sample. split: the samples' role.
     """
     if scopes is None:
-        low, high = resampled(r2, old, new, truth)
-        return [row | {"low": low, "high": high} if row["metric"] == "r2" else row for row in rows]
+        found = {name: resampled(metric, old, new, truth) for name, metric in (("r2", r2), ("mse", mse))}
+        return [row | dict(zip(("low", "high"), found.get(row["metric"], ()), strict=False)) for row in rows]
     lost, won = (old == truth) & (new != truth), (old != truth) & (new == truth)
 
     def flipped(row: Row) -> Row:
@@ -70,3 +72,14 @@ def with_intervals(
         return row | flips | {"low": low, "high": high}
 
     return [flipped(row) for row in rows]
+
+
+def _with_loss(row: Row, old: Answers, new: Answers) -> Row:
+    """A row of loss or perplexity with the interval of the mean difference, pair by pair."""
+    if row["metric"] not in ("loss", "perplexity") or row["scope"] != ALL or len(old) < 2:
+        return row
+    low, high = mean_difference(old, new)
+    if row["metric"] == "loss":
+        return row | {"low": low, "high": high}
+    before = float(np.exp(old.mean()))
+    return row | {"low": before * float(np.expm1(low)), "high": before * float(np.expm1(high))}

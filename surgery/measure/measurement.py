@@ -6,7 +6,7 @@ Models are measured in one go, so that agreement is with the first one given and
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Measurement:
     predictions: model -> int64[n] classes (−1: another) or float32[n]; truth: the same, or None; both are about the
         samples `ids: int64[n]` of the role `split`.
     classes: what they number: those of the dataset that every model knows.
+    losses: of texts, model -> float64[n]: the mean cross-entropy of each sample's characters, in nats.
     """
 
     rows: pd.DataFrame
@@ -46,6 +47,7 @@ class Measurement:
     truth: NDArray[Any] | None
     predictions: Mapping[str, NDArray[Any]]
     classes: tuple[str, ...]
+    losses: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def measure(
@@ -77,9 +79,11 @@ def measure(
     truth = None if data.task == "unlabelled" or split == "unlabelled" else data.labels(ids)
     answers = {name: run(model, data, ids, ctx) for name, model in models.items()}
     rows: list[tuple[Any, ...]] = []
+    losses: dict[str, NDArray[np.float64]] = {}
     for name, model in models.items():
         if model.input.kind == "text":
-            rows += _likelihood(name, model, data, split, ids, ctx)
+            losses[name] = _losses(model, data, ids, ctx)
+            rows += _likelihood(name, losses[name], split)
         if truth is not None:
             rows += [(metric, name, *rest, split, n) for metric, *rest, n in quality_rows(data, answers[name], truth)]
         rows += [("agreement", name, *rest, split, len(ids)) for rest in _agreement(model, answers, name)]
@@ -93,7 +97,7 @@ def measure(
         rows += _costs(name, model)
     if latency:
         rows += _times({**others, **models}, ctx)
-    return Measurement(pd.DataFrame(rows, columns=list(COLUMNS)), split, ids, truth, answers, data.classes)
+    return Measurement(pd.DataFrame(rows, columns=list(COLUMNS)), split, ids, truth, answers, data.classes, losses)
 
 
 def compare(measurement: Measurement, before: str, after: str) -> pd.DataFrame:
@@ -146,17 +150,20 @@ def quality_rows(data: Dataset, answers: NDArray[Any], truth: NDArray[Any]) -> I
             yield "accuracy", scope, float((answers[own] == truth[own]).mean()), "fraction", "higher", int(own.sum())
 
 
-def _likelihood(
-    name: str, model: Model, data: Dataset, split: str, ids: NDArray[np.int64], ctx: Context
-) -> list[tuple[Any, ...]]:
-    """Of a text: mean cross-entropy of the next character at all positions, and its exponential."""
+def _losses(model: Model, data: Dataset, ids: NDArray[np.int64], ctx: Context) -> NDArray[np.float64]:
+    """float64[n]: of a text, the mean cross-entropy of the next character at all positions of each sample."""
     from surgery.edit.evaluate import losses
 
-    value = float(losses(model, data, ids, ctx, "measuring the loss").double().mean())
-    perplexity = float(np.exp(value))
+    found: NDArray[np.float64] = losses(model, data, ids, ctx, "measuring the loss").double().numpy()
+    return found
+
+
+def _likelihood(name: str, losses: NDArray[np.float64], split: str) -> list[tuple[Any, ...]]:
+    """The mean loss, and its exponential."""
+    value = float(losses.mean())
     return [
-        ("loss", name, ALL, value, "nats", "lower", split, len(ids)),
-        ("perplexity", name, ALL, perplexity, "", "lower", split, len(ids)),
+        ("loss", name, ALL, value, "nats", "lower", split, len(losses)),
+        ("perplexity", name, ALL, float(np.exp(value)), "", "lower", split, len(losses)),
     ]
 
 
@@ -205,7 +212,7 @@ def _on_new(
     split, ids = opened(new)
     truth = new.labels(ids)
     answers = run(model, new, ids, ctx, "measuring new data")
-    likely = _likelihood(name, model, new, split, ids, ctx) if model.input.kind == "text" else []
+    likely = _likelihood(name, _losses(model, new, ids, ctx), split) if model.input.kind == "text" else []
     rows = [(NEW + metric, name, *rest, split, n) for metric, *rest, n in quality_rows(new, answers, truth)]
     return [*((NEW + metric, *rest) for metric, *rest in likely), *rows]
 
