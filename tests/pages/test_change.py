@@ -70,10 +70,10 @@ def test_the_preview_says_what_the_operation_will_do(page: AppTest, patient: Pat
     where = f"{len(answer['layers'])} layer{'s' if len(answer['layers']) > 1 else ''}"
     assert f"#### 3 neurons asked → {answer['removed']} removed in {where}" in texts(page)
     assert any(found.label == f"Remove {answer['removed']} neurons in {where}" for found in page.button)
-    table = page.table[0].value.set_index("Measure")
+    table = page.table[0].value.set_index("Metric")
     (parameters,) = [row for row in answer["sizes"] if row["metric"] == "parameters"]
     assert table.at["Parameters", "After"] == f"{parameters['after']:,.0f}"
-    assert table.at["Accuracy", "Measured on"] == f"val, n = {answer['n']}"
+    assert table.at["Accuracy", "Measured on"] == f"validation, n = {answer['n']}"
 
 
 def test_a_preview_that_fails_can_be_asked_for_again_and_the_plan_run_without_it(
@@ -322,10 +322,10 @@ def test_classes_to_forget_are_chosen_previewed_and_kept_in_the_link(
     assert page.query_params["class"] in ("columns", ["columns"])
     assert any(found.label == "Forget columns" for found in page.button)
     assert "All figures are of the classes that stay" in texts(page)
-    table = page.table[0].value.set_index("Measure")
+    table = page.table[0].value.set_index("Metric")
     ids = pico_images.ids("val")
     stay = int((pico_images.labels(ids) != 1).sum())
-    assert table.at["Accuracy", "Measured on"] == f"val, n = {stay}"
+    assert table.at["Accuracy", "Measured on"] == f"validation, n = {stay}"
 
     again = open_page("change", **patient.link, operation="Forget: Forget classes", **{"class": "bars"})
     assert any(found.label == "Forget bars" for found in again.button)

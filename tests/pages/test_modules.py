@@ -77,10 +77,10 @@ def test_a_patch_is_previewed_with_its_risk_and_submitted_with_both_versions(
     assert plan["parameters"]["target"] == "square"
     assert plan["parameters"]["module"] == digest
     assert "F1 of square" in texts(page)
-    assert "other class loses" in texts(page) or "pays most" in texts(page)
-    table = page.table[0].value.set_index("Measure")
+    assert "other class loses F1" in texts(page) or "Largest drop" in texts(page)
+    table = page.table[0].value.set_index("Metric")
     now, after = (
-        float(str(table.at["F1 of square", column]).replace("\\", "").split()[0]) for column in ("Now", "After")
+        float(str(table.at["F1 of square", column]).replace("\\", "").rstrip("%")) for column in ("Now", "After")
     )
     assert after > now
     button(page, "Patch square with v2").click().run()

@@ -15,14 +15,14 @@ import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 
-from surgery import jobs
+from surgery import change, jobs
 from surgery.analysis import naming
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.jobs.whatif import WhatIf
 from surgery.measure.sensitivity import Sensitivity
 from surgery.network.model import Support
-from surgery.ui import comparison, connections, neuron_map, responses, scans
+from surgery.ui import connections, neuron_map, responses, scans
 from surgery.workspace import Workspace
 from tests.pages.conftest import failures
 from tests.pages.patients import Patient, admit, answer_in_place
@@ -135,8 +135,8 @@ def test_the_sentence_of_a_what_if_is_what_the_probe_measured(page: AppTest, pat
     event(page, *ids)
     answer = WhatIf.open(patient.ws, patient.version.id, patient.dataset.id).whatif(ids)
     row = next(row for row in answer["rows"] if row["metric"] == "accuracy" and row["scope"] == "overall")
-    assert f"**{comparison.value(row, 'after')}**" in texts(page)
-    assert f"{row['split']}, n = {row['n']}" in texts(page)
+    assert f"**{change.value(row, 'after')}**" in texts(page)
+    assert change.measured_on(row) in texts(page)
 
 
 def test_the_choice_goes_into_the_url_and_comes_from_it(open_page: OpenPage, page: AppTest, patient: Patient) -> None:

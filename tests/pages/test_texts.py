@@ -137,7 +137,7 @@ def test_before_and_after_shows_both_texts(open_page: OpenPage, patient: Patient
     assert receipt is not None
     assert receipt["texts"]
     assert html(page).count("data-written") == 2 * len(receipt["texts"])
-    table = page.table[0].value.set_index("Measure")
+    table = page.table[0].value.set_index("Metric")
     assert "nats" in table.at["Loss per character", "v1"]
     assert "Perplexity" in table.index
 

@@ -58,7 +58,7 @@ def test_the_table_of_versions_tells_accuracy_operation_date_and_author(
     assert lineage[f"Accuracy (test, n = {accuracy['n']})"].tolist() == [
         f"{100 * accuracy[side]:.1f}%" for side in ("before", "after")
     ]
-    assert lineage["Operation"].tolist() == ["import", "Remove neurons"]
+    assert lineage["Operation"].tolist() == ["import", "prune"]
     assert lineage["Author"].tolist() == ["ada", "ada"]
     assert lineage["Date (UTC)"].tolist()[1] == f"{child.created:%Y-%m-%d %H:%M}"
     assert "Receipt (HTML)" in [found.proto.label for found in app.get("download_button")]
