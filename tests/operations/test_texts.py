@@ -22,9 +22,8 @@ from surgery.network.model import Model
 from surgery.network.size import bytes_of
 from surgery.operations.base import Cases, find
 from surgery.plan import Plan, run
-from surgery.receipt import Receipt
+from surgery.receipt import Receipt, answers
 from surgery.receipt_html import to_html
-from surgery.ui.comparison import caption
 from tests.patients import writer
 
 
@@ -152,7 +151,7 @@ def test_broken_windows_are_shown_with_their_losses(model: Model, pico_text: Dat
     _, receipt = run(plan, [model], pico_text, Context())
     assert receipt.breaks
     row = receipt.cases["broken"][0]
-    assert caption(row, pico_text.classes) == "{:.2f} → {:.2f} nats".format(*row["losses"])
+    assert answers(row, pico_text.classes) == "{:.2f} → {:.2f} nats".format(*row["losses"])
     page = to_html(receipt, name="v2", parent="v1", data=pico_text)
     assert "".join(pico_text.text(row["sample"])).replace("'", "&#x27;") in page
 
