@@ -21,7 +21,7 @@ from surgery.operations import learned
 from surgery.operations.base import Outcome
 from surgery.operations.split import MOST, Split
 from surgery.plan import Plan, run
-from surgery.receipt import sentence
+from surgery.tell import tell
 from surgery.workspace import Workspace
 from tests import pico
 from tests.patients import digits
@@ -104,7 +104,7 @@ def test_the_receipt_measures_all_modules_together(trained: Model, pico_images: 
     assert rows["parameters"]["before"] == sum(p.numel() for p in trained.module.parameters())
     assert rows["parameters"]["after"] > 0
     assert rows["agreement"]["n"] == len(pico_images.ids("test"))
-    assert "parameters" in sentence(receipt.table)
+    assert "parameters" in tell(receipt).headline
     assert len(made.parts) == 3
 
 

@@ -61,7 +61,7 @@ def test_it_becomes_smaller_and_still_writes(name: str, model: Model, pico_text:
     assert {"prompt", "before", "after"} == set(receipt.texts[0])
     page = to_html(receipt, name="v2", parent="v1", data=pico_text)
     assert "What it writes" in page
-    assert "nats per character" in page
+    assert "Loss per character" in page
     store.save(made, tmp_path / "made")
     x = made.input.example(3)
     with torch.no_grad():
