@@ -33,7 +33,7 @@ def names() -> dict[str, str]:
         "new accuracy, task known": _("Accuracy on new data, among its new classes"),
         "new r2": _("R² on new data"),
         "new mse": _("Mean squared error on new data"),
-        "agreement": _("Agreement with the parent version"),
+        "agreement": _("Prediction agreement"),
         "parameters": _("Parameters"),
         "bytes": _("Size of the weights"),
         "MACs": _("MACs per sample"),
@@ -82,7 +82,7 @@ def between(rows: Table, first: str, other: str) -> list[dict[str, Any]]:
 def title(row: Row) -> str:
     """`Accuracy`, `Latency · batch 32`."""
     if (row["metric"], row["scope"]) == ("agreement", "original"):
-        return _("Agreement with the baseline version")
+        return _("Prediction agreement with the baseline version")
     name = names().get(row["metric"], str(row["metric"]))
     return name if row["scope"] in ("overall", "") else f"{name} · {row['scope']}"
 

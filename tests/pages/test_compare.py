@@ -114,7 +114,7 @@ def test_a_change_has_the_color_of_its_verdict() -> None:
     assert shown["Change"].to_dict() == {
         "Accuracy": ":orange[−2.7 pp (95% CI −5.0 to −1.0), worse]",
         "Size of the weights": ":blue[−58.0%, better]",
-        "Agreement with the parent version": ":gray[10 predictions changed, all of them fixes]",
+        "Prediction agreement": ":gray[10 predictions changed, all of them fixes]",
         "Latency · batch 32": ":gray[no measurable difference]",
     }
     assert shown.at["Latency · batch 32", "v1"] == "1.00 ms (IQR 0.200)"
