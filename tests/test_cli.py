@@ -305,8 +305,15 @@ def test_arguments_that_are_no_json_object_are_told(word: str, told: str, capsys
 
 def test_compare_and_jobs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     version, _ = admit()
-    assert main(["compare", version, version]) == 0
-    assert "accuracy" in capsys.readouterr().out
+    assert main(["compare", version]) == 0
+    assert "  Accuracy " in capsys.readouterr().out
+    ws = Workspace()
+    model = replace(mlp((4, 12, 2), seed=1), classes=("a", "c"))
+    small = ws.commit(ws.version(version).project, model, name="Small", parent=version, make_current=False).id
+    assert main(["compare", version, small]) == 0
+    first, removed, headline, *_ = capsys.readouterr().out.splitlines()
+    assert (first, removed) == ("v1 Original → v2 Small", "1 of 3 classes removed: b")
+    assert headline.startswith("Accuracy over the 2 classes of both ") and "e+" not in headline
     assert main(["jobs"]) == 0
     assert "Compare" in capsys.readouterr().out
 
