@@ -58,6 +58,7 @@ projects = Table(
     Column("history", JSON, nullable=False, default=list),  # the versions that were current, in order
     Column("cursor", Integer, nullable=False, default=-1),  # where in `history` the project stands
     Column("numbered", Integer, nullable=False, default=0),  # the last version number given
+    Column("settings", JSON, nullable=False, default=dict),  # what `settings.Settings` holds
 )
 
 versions = Table(
@@ -76,6 +77,7 @@ versions = Table(
     Column("operation", String, nullable=False),
     Column("state", String, nullable=False, default="ready"),  # "ready", "trash" or "damaged"
     Column("checksum", String),  # over every file of the folder; NULL for one from before there were any
+    Column("candidate", JSON, nullable=False, default=list),  # why it waits for a decision; [] where it does not
     Index("one_number_each", "project", "number", unique=True),
 )
 

@@ -41,6 +41,7 @@ _LIBRARIES = ("model-surgery", "torch", "torchvision", "numpy", "safetensors")
 class Draft:
     """Everything a new version is made of.
 
+    `candidate`: why the version waits for a decision and does not become current; () where nothing speaks against it.
     `expected_current`: the version becomes current only while this one is; the work itself is never refused.
     `job`: the job that this commit finishes, in the same transaction; a job cancelled meanwhile commits nothing.
     """
@@ -56,6 +57,7 @@ class Draft:
     tables: Mapping[str, DataFrame] = field(default_factory=dict)
     parts: Sequence[Part] = ()
     make_current: bool = True
+    candidate: Sequence[str] = ()
     expected_current: str | None = ANY
     job: str | None = None
 
@@ -120,13 +122,13 @@ def _publish(store: Store, staged: Path, row: dict[str, Any], draft: Draft) -> V
             project = find(db, projects, draft.project, "project")
             number = project["numbered"] + 1
             parent = _parent(db, draft)
-            row = {**row, "number": number, "state": "ready"}
+            row = {**row, "number": number, "state": "ready", "candidate": list(draft.candidate)}
             row["checksum"] = integrity.seal(staged, "versions", row, project, sums)
             db.execute(insert(versions).values(**row))
             db.execute(insert(lineage).values(**_ancestry(row, draft, parent)))
             _note(store, db, project, row, draft)
             if draft.job is not None:
-                finish(store, db, draft.job, {"version": row["id"]})
+                finish(store, db, draft.job, {"version": row["id"], "candidate": row["candidate"]})
             files.publish(staged, target)
             return version_of(store, find(db, versions, row["id"], "version"))
     except BaseException:
@@ -159,7 +161,9 @@ def _note(store: Store, db: Connection, project: Mapping[str, Any], version: Map
     values = {"numbered": version["number"], "outcome": ""}  # work goes on: the doctor's note is no longer true
     db.execute(update(projects).where(projects.c.id == project["id"]).values(**values))
     what = f"committed version {version['number']} {version['name']!r} ({draft.operation})"
+    if draft.candidate:
+        what = f"{what} as a candidate: {'; '.join(draft.candidate)}"
     store.record(db, what, project=project["id"], subject=version["id"], digest=version["digest"])
-    if draft.make_current and draft.expected_current in (ANY, project["current"]):
+    if draft.make_current and not draft.candidate and draft.expected_current in (ANY, project["current"]):
         current = f"made version {version['number']} {version['name']!r} current"
         history.advance(store, db, project, version["id"], current)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from surgery.errors import ConflictError, DamagedError, WorkspaceError
 from surgery.workspace.catalogue import events, projects, versions
@@ -29,7 +29,9 @@ def make_current(store: Store, project: str, version: str, revision: int | None)
         row = _project(db, project, revision)
         if row["current"] != version:
             chosen = _usable(db, row, version)
-            advance(store, db, row, version, f"made version {chosen['number']} {chosen['name']!r} current")
+            despite = f" although {'; '.join(chosen['candidate'])}" if chosen["candidate"] else ""
+            db.execute(update(versions).where(versions.c.id == version).values(candidate=[]))
+            advance(store, db, row, version, f"made version {chosen['number']} {chosen['name']!r} current{despite}")
         return project_of(find(db, projects, project, "project"))
 
 

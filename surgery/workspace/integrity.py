@@ -28,7 +28,8 @@ def seal(staged: Path, kind: str, row: Row, project: Row, sums: Mapping[str, str
 
     sums: of the files that are there, made before the transaction: others wait for its end.
     """
-    document = {"kind": kind, "row": dict(row), "project": {"id": project["id"], "name": project["name"]}}
+    owner = {name: project[name] for name in ("id", "name", "settings")}
+    document = {"kind": kind, "row": dict(row), "project": owner}
     files.write_file(staged / RECORD, json.dumps(document, indent=1).encode())
     return checksums.write(staged, {**sums, RECORD: checksums.of_file(staged / RECORD)})
 

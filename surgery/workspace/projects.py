@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from surgery.errors import WorkspaceError
 from surgery.workspace.catalogue import datasets, jobs, projects
 from surgery.workspace.rows import Project
+from surgery.workspace.settings import Settings, TrainedOn
 from surgery.workspace.store import Store, clean_name, fetch, find, moment, new_id
 
 _FIELDS = ("id", "name", "current", "dataset", "outcome", "revision", "state")
@@ -18,7 +19,8 @@ _FIELDS = ("id", "name", "current", "dataset", "outcome", "revision", "state")
 
 def project_of(row: Mapping[str, Any]) -> Project:
     """The public form of a catalogue row."""
-    return Project(created=moment(row["created"]), **{name: row[name] for name in _FIELDS})
+    about = {name: row[name] for name in _FIELDS}
+    return Project(created=moment(row["created"]), settings=Settings.parse(row["settings"]), **about)
 
 
 def create(store: Store, name: str) -> Project:
@@ -60,6 +62,37 @@ def use_dataset(store: Store, id: str, dataset: str) -> Project:
             )
         revise(store, db, id, f"chose dataset {row['name']!r}", subject=dataset, dataset=dataset)
         return project_of(find(db, projects, id, "project"))
+
+
+def set_tolerance(store: Store, id: str, drop: float | None, class_drop: float | None) -> Project:
+    """Set how much a result may lose (pp) and still become current; None leaves a value as it is.
+
+    Raises:
+        WorkspaceError: it is not between 0 and 100.
+    """
+    with store.write() as db:
+        settings = Settings.parse(find(db, projects, id, "project")["settings"]).tolerating(drop, class_drop)
+        return _settle(store, db, id, settings, f"set the tolerance to {settings.tolerance}")
+
+
+def set_trained_on(store: Store, id: str, dataset: str, answer: TrainedOn) -> Project:
+    """Note whether the project's models were trained on a dataset.
+
+    Raises:
+        WorkspaceError: there is no such answer, or the dataset is of another project.
+    """
+    with store.write() as db:
+        row = find(db, datasets, dataset, "dataset")
+        if row["project"] != id:
+            raise WorkspaceError(f"Dataset {row['name']!r} belongs to another project.", "Name one of this project.")
+        settings = Settings.parse(find(db, projects, id, "project")["settings"]).knowing(dataset, answer)
+        return _settle(store, db, id, settings, f"noted of dataset {row['name']!r}: {settings.seen(dataset)}")
+
+
+def _settle(store: Store, db: Connection, id: str, settings: Settings, what: str) -> Project:
+    db.execute(update(projects).where(projects.c.id == id).values(settings=settings.to_json()))
+    store.record(db, what, project=id, subject=id)
+    return project_of(find(db, projects, id, "project"))
 
 
 def move(store: Store, id: str, state: Literal["ready", "trash"]) -> Project:

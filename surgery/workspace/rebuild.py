@@ -74,7 +74,7 @@ def _around(store: Store, kind: str, row: Row) -> None:
     owner = {"id": row["project"], "name": project.get("name", f"{RECOVERED} {row['project'][:4]}")}
     kept = (told or {}).get("kept")
     with store.write() as db:
-        _project(db, owner)
+        _project(store, db, owner)
         if kind == "versions":
             _version(db, row, _kept(store, row) if kept is None else kept)
         _first_dataset(db, kind, row)
@@ -168,7 +168,7 @@ def _add(store: Store, kind: str, row: Row, project: Mapping[str, Any]) -> str:
     table = KINDS[kind]
     kept = row.pop("kept", None)
     with store.write() as db:
-        _project(db, project)
+        _project(store, db, project)
         if "number" in table.c:
             row["number"] = _number(db, kind, row)
         values = {name: value for name, value in row.items() if name in table.c}
@@ -190,9 +190,20 @@ def _first_dataset(db: Connection, kind: str, row: Row) -> None:
         db.execute(update(projects).where(first).values(dataset=row["id"]))
 
 
-def _project(db: Connection, project: Mapping[str, Any]) -> None:
+def _project(store: Store, db: Connection, project: Mapping[str, Any]) -> None:
     if not fetch(db, select(projects.c.id).where(projects.c.id == project["id"])):
-        db.execute(insert(projects).values(id=project["id"], name=project["name"], created=time.time()))
+        known = {"id": project["id"], "name": project["name"], "settings": _settings(store, project["id"])}
+        db.execute(insert(projects).values(created=time.time(), **known))
+
+
+def _settings(store: Store, project: str) -> Row:
+    """The settings of a project as they were when its newest folder was committed."""
+    folders = [folder for kind in KINDS for folder in sorted((store.home / kind).glob("*"))]
+    told = [(row or {}, owner) for folder in folders for row, owner in [_record(store, folder.parent.name, folder)]]
+    known = [
+        (row["created"], owner["settings"]) for row, owner in told if owner.get("id") == project and "settings" in owner
+    ]
+    return dict(max(known, key=lambda one: float(one[0]), default=(0.0, {}))[1])
 
 
 def _number(db: Connection, kind: str, row: Row) -> int:
@@ -212,7 +223,7 @@ def _version(db: Connection, row: Row, kept: Sequence[int] | None) -> None:
     highest = db.scalar(select(func.max(versions.c.number)).where(versions.c.project == row["project"]))
     values: Row = {"numbered": max(owner["numbered"], highest or 0)}
     back = owner["current"] is None or owner["outcome"] == OUTCOME  # the project came back too: its newest one last
-    if back and row.get("state", "ready") == "ready":
+    if back and row.get("state", "ready") == "ready" and not row.get("candidate"):
         history = [*owner["history"], row["id"]]
         values |= {"current": row["id"], "history": history, "cursor": len(history) - 1, "outcome": OUTCOME}
     db.execute(update(projects).where(projects.c.id == row["project"]).values(**values))

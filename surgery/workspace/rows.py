@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from surgery.workspace.settings import Settings
+
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 Lane = Literal["long", "short", "import"]
 
@@ -24,6 +26,7 @@ class Project:
     outcome: str  # what the doctor noted of a project that it brought back, else "" or what an earlier release noted
     revision: int
     state: Literal["ready", "trash"] = "ready"
+    settings: Settings = field(default_factory=Settings)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Version:
     operation: str  # title of the surgery that made it, "import" for a root
     state: Literal["ready", "trash", "damaged"]
     folder: Path
+    candidate: tuple[str, ...] = ()  # why it waits for a decision instead of being current; () where it does not
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 | --- | --- |
 | 1 | ten tables, as released in 0.1.0, without a number |
 | 2 | `meta` (schema, workspace), `tombstones`, checksums over all files, the machine and signs of life of a job |
+| 3 | `projects.settings`, and `versions.candidate`: why a result waits for a decision |
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from surgery.children import born
 from surgery.errors import WorkspaceError
 from surgery.workspace.catalogue import datasets, fleets, jobs, meta, metadata, projects, versions
 
-LATEST = 2
+LATEST = 3
 
 
 def prepare(engine: Engine) -> bool:
@@ -80,10 +81,15 @@ def _to_2(db: Connection) -> None:
                 db.execute(update(jobs).where(jobs.c.id == row.id).values(pid_created=born(row.pid)))
 
 
+def _to_3(db: Connection) -> None:
+    _add(db, projects, "settings JSON NOT NULL DEFAULT '{}'")
+    _add(db, versions, "candidate JSON NOT NULL DEFAULT '[]'")
+
+
 def _add(db: Connection, table: Table, column: str) -> None:
     """Add a column ("NAME TYPE …") that the table does not have yet."""
     if column.split()[0] not in {one["name"] for one in inspect(db).get_columns(table.name)}:
         db.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
 
 
-_STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2}
+_STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3}

@@ -30,7 +30,8 @@ _FIELDS = (
 def version_of(store: Store, row: Mapping[str, Any]) -> Version:
     """The public form of a catalogue row."""
     folder = store.home / "versions" / row["id"]
-    return Version(created=moment(row["created"]), folder=folder, **{name: row[name] for name in _FIELDS})
+    about = {name: row[name] for name in _FIELDS}
+    return Version(created=moment(row["created"]), folder=folder, candidate=tuple(row["candidate"]), **about)
 
 
 def get(store: Store, id: str) -> Version:
@@ -151,6 +152,21 @@ def rename(store: Store, id: str, name: str) -> Version:
         what = f"renamed version {row['number']} to {name!r}"
         store.record(db, what, project=row["project"], subject=id, digest=row["digest"])
         return version_of(store, find(db, versions, id, "version"))
+
+
+def discard(store: Store, id: str) -> Version:
+    """Put a candidate into the trash.
+
+    Raises:
+        WorkspaceError: it is not a candidate, or a member of a fleet.
+    """
+    version = get(store, id)
+    if not version.candidate:
+        raise WorkspaceError(
+            f"Version {version.number} {version.name!r} is not a candidate.",
+            "Only a result that waits for a decision can be discarded; move any other version to the trash.",
+        )
+    return move(store, id, "trash")
 
 
 def move(store: Store, id: str, state: Literal["ready", "trash"]) -> Version:

@@ -34,6 +34,7 @@ from surgery.workspace import (
 from surgery.workspace import events as audit
 from surgery.workspace.commits import ANY, Draft
 from surgery.workspace.rows import DatasetRow, Event, Fleet, MustKeep, Project, Selection, Version
+from surgery.workspace.settings import TrainedOn
 from surgery.workspace.store import open_store
 
 if TYPE_CHECKING:
@@ -96,6 +97,18 @@ class Workspace:
         """Give another name."""
         return projects.rename(self.store, project_id, name)
 
+    def set_tolerance(self, project_id: str, *, drop: float | None = None, class_drop: float | None = None) -> Project:
+        """Set how many pp of accuracy a result may lose, overall and in any class, and still become current.
+
+        Raises:
+            WorkspaceError: a value is not between 0 and 100.
+        """
+        return projects.set_tolerance(self.store, project_id, drop, class_drop)
+
+    def set_trained_on(self, project_id: str, dataset_id: str, answer: TrainedOn) -> Project:
+        """Note whether the project's models were trained on a dataset. Raises WorkspaceError: no such answer."""
+        return projects.set_trained_on(self.store, project_id, dataset_id, answer)
+
     def trash_project(self, project_id: str) -> Project:
         """Put into the trash. Raises WorkspaceError while jobs wait or run."""
         return projects.move(self.store, project_id, "trash")
@@ -154,6 +167,7 @@ class Workspace:
         tables: Mapping[str, DataFrame] | None = None,
         parts: Sequence[Part] = (),
         make_current: bool = True,
+        candidate: Sequence[str] = (),
         expected_current: str | None = ANY,
         job: str | None = None,
     ) -> Version:
@@ -161,6 +175,7 @@ class Workspace:
 
         operation: title shown for it; by default the plan's operation, or "import".
         kept: int64[N], the parent's id of each neuron, −1 = new. parts: those that lie in the model.
+        candidate: why it waits for a decision and does not become current.
         expected_current: it becomes current only while this version is; the work itself is never refused.
         job: the job that this finishes, in the same transaction.
 
@@ -181,6 +196,7 @@ class Workspace:
             tables=tables or {},
             parts=parts,
             make_current=make_current,
+            candidate=candidate,
             expected_current=expected_current,
             job=job,
         )
@@ -239,6 +255,10 @@ class Workspace:
     def trash_version(self, version_id: str) -> Version:
         """Put into the trash. Raises WorkspaceError for the current version."""
         return versions.move(self.store, version_id, "trash")
+
+    def discard(self, version_id: str) -> Version:
+        """Put a candidate into the trash. Raises WorkspaceError for any other version."""
+        return versions.discard(self.store, version_id)
 
     def restore_version(self, version_id: str) -> Version:
         """Take out of the trash."""

@@ -11,6 +11,7 @@ from sqlalchemy import update
 from surgery.errors import WorkspaceError
 from surgery.workspace import Workspace, doctor, queue, schema
 from surgery.workspace.catalogue import meta
+from surgery.workspace.settings import Settings
 
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.zip"))
 
@@ -40,6 +41,7 @@ def test_it_opens_with_all_that_was_there(home: Path) -> None:
     assert ws.fleet_document(ws.fleets(project.id)[0].id, "plan")["operation"] == "prune"
     states = {job.title: job.state for job in queue.listing(ws.store, project.id)}
     assert states == {"Cut two": "done", "Killed": "running"}
+    assert project.settings == Settings() and second.candidate == ()
     assert ws.commit(project.id, ws.model(second.id), name="next", parent=second.id).number == 4
 
 
