@@ -33,6 +33,7 @@ class Receipt:
     origins: rows of {name, licence, source}, of all weights in the new version.
     texts: of language models, rows of {prompt, before, after}: what each wrote.
     classes: "before" and "after", the classes of both versions; {} in a receipt of release 0.1.0, and of a fleet.
+    candidate: why the result did not become current by itself.
     cases: of the must-keep cases n, right (before), broken and mended (lists as of flips); {} without any.
     """
 
@@ -51,6 +52,7 @@ class Receipt:
     cases: Mapping[str, Any] = field(default_factory=dict)
     texts: Sequence[Mapping[str, str]] = ()
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    candidate: Sequence[str] = ()
 
     @classmethod
     def make(

@@ -104,7 +104,11 @@ def _inputs(ws: Workspace, project: str, plan: Plan, ctx: Context) -> tuple[list
 
 
 def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Receipt, ctx: Context) -> None:
-    """Commit the result; one that breaks more must-keep cases than allowed is kept, but does not become current."""
+    """Commit the result; one that loses more than the project allows waits as a candidate for a decision."""
+    from surgery.jobs.tolerance import objections
+
+    found = objections(receipt, ws.project(job.project).settings, plan.build().drops())
+    receipt = replace(receipt, candidate=found)
     ctx.report({"stage": "saving", "done": 0, "total": 1, "seconds": 0.0})
     ws.commit(
         job.project,
@@ -117,7 +121,8 @@ def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Rece
         kept=outcome.kept,
         tables=outcome.tables,
         parts=outcome.parts,
-        make_current=job.task.get("current", True) and not receipt.breaks,
+        make_current=job.task.get("current", True),
+        candidate=found,
         expected_current=job.task["expected_current"],
         job=job.id,
     )

@@ -189,6 +189,10 @@ class Operation(BaseModel):
     def examine(self, models: Sequence[Model]) -> None:
         """Raise what else stands in the way on these models, which have what the operation needs."""
 
+    def drops(self) -> tuple[str, ...]:
+        """The classes that the result is asked not to have any more."""
+        return ()
+
     def operate(self, models: Sequence[Model], data: Dataset, ctx: Context) -> Outcome:
         """Make new models; leave the inputs untouched. `data` has no test role."""
         raise TypeError(f"{type(self).__name__} does not define operate().")

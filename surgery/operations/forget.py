@@ -54,6 +54,10 @@ class Forget(Operation):
         json_schema_extra=FINER,
     )
 
+    def drops(self) -> tuple[str, ...]:
+        """Those to forget."""
+        return self.classes
+
     def examine(self, models: Sequence[Model]) -> None:
         """Raises TraceError: outputs cannot be taken out."""
         from surgery.edit.extract import outputs
