@@ -101,6 +101,8 @@ def run(
         PlanError: the operation cannot run on these models.
         Cancelled: within one step of `ctx.track`.
     """
+    from surgery.network.precision import as_stored
+
     operation = plan.build()
     if problems := operation.check(models):
         raise PlanError(f"{operation.title} cannot run here: {' '.join(problems)}")
@@ -110,6 +112,9 @@ def run(
     start = time.monotonic()
     own = data.fitting(models[0].classes) if operation.narrows else data
     outcome = operation.operate(models, own.without_test(), ctx)
+    models_as_stored = tuple(as_stored(model) for model in outcome.models)
+    assembled = None if outcome.assembled is None else as_stored(outcome.assembled)
+    outcome = replace(outcome, models=models_as_stored, assembled=assembled)
     seconds = time.monotonic() - start
     if outcome.lent:
         return outcome, account_fleet(plan, outcome, models, data, ctx, names=names, seconds=seconds)

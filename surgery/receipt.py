@@ -190,7 +190,9 @@ def by_turns(flips: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str,
 def named_origin(origin: Mapping[str, str]) -> str:
     """`resnet18, licence BSD-3-Clause, from https://…`."""
     licence = f"licence {origin['licence']}" if origin["licence"] else "licence not said"
-    return ", ".join([origin["name"], licence, *([f"from {origin['source']}"] if origin["source"] else [])])
+    source = [f"from {origin['source']}"] if origin["source"] else []
+    file = [f"file {origin['file']}"] if origin.get("file") else []
+    return ", ".join([origin["name"], licence, *source, *file])
 
 
 def answers(flip: Mapping[str, Any], classes: Sequence[str]) -> str:

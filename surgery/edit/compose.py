@@ -14,6 +14,7 @@ from surgery.errors import SelectionError
 from surgery.network.composed import Composed
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.part import Part
+from surgery.network.precision import inside as inside_of
 from surgery.network.trace import trace
 
 NAME = "composed/network"
@@ -66,7 +67,14 @@ def compose(members: Sequence[Member], input: InputSpec, classes: Sequence[str],
         for place, member in enumerate(members)
         for name, packing in member.model.held.items()
     }
-    return Model(module, architecture, input, "classification", tuple(classes), index, support, origins, held)
+    precision = {
+        name: kind
+        for place, member in enumerate(members)
+        for name, kind in inside_of(f"members.{place}.", member.model.precision).items()
+    }
+    return Model(
+        module, architecture, input, "classification", tuple(classes), index, support, origins, held, precision
+    )
 
 
 def together(model: Model, parts: Sequence[Part]) -> Model:

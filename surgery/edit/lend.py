@@ -153,7 +153,8 @@ def lend(host: Model, guest: Model, share: Share, *, numbered: bool = False) -> 
         architecture=Architecture(NAME, arguments),
         index=None,
         origins=tuple(dict.fromkeys((*guest.origins, *host.origins))),
-        held=_held(host, module, "front") | _held(guest, module, "back"),
+        held=_there(host.held, module, "front") | _there(guest.held, module, "back"),
+        precision=_there(host.precision, module, "front") | _there(guest.precision, module, "back"),
         parts=(),
     )
     if not numbered:
@@ -216,11 +217,11 @@ def _rows(found: Tensor, maps: bool) -> Tensor:
     return (found.movedim(1, -1) if maps else found).flatten(0, -2)
 
 
-def _held(model: Model, module: Shared, side: str) -> dict[str, Any]:
-    """How weights in few bits are held, those that are still there."""
+def _there(stored: Mapping[str, Any], module: Shared, side: str) -> dict[str, Any]:
+    """How tensors of one side are stored (by name), those that are still there."""
     own = module.state_dict().keys()
-    found = {f"{side}.network.{name}": packing for name, packing in model.held.items()}
-    return {name: packing for name, packing in found.items() if name in own}
+    found = {f"{side}.network.{name}": value for name, value in stored.items()}
+    return {name: value for name, value in found.items() if name in own}
 
 
 def drawn(ids: Ids, most: int, seed: int) -> Ids:

@@ -361,8 +361,17 @@ def _assembled(weights: Weights, job: Job, ctx: Context) -> Model:
         input=input_spec(given, alphabet),
         classes=classes,
         task=job.task.get("task", "classification"),
-        origin=Origin(job.task["name"], job.task.get("licence", ""), job.task.get("source", "")),
+        origin=Origin(job.task["name"], job.task.get("licence", ""), job.task.get("source", ""), _brought(weights)),
     )
+
+
+def _brought(weights: Weights) -> str:
+    """The file that was brought: name, size and number format, which every later version is compared with."""
+    from surgery.network.precision import said
+
+    size = weights.file.stat().st_size
+    shown = f"{size / 1e3:,.1f} kB" if size < 1_000_000 else f"{size / 1e6:,.1f} MB"
+    return f"{weights.file.name}, {shown}, {said(weights.tensors)}"
 
 
 def build_large(ws: Workspace, job: Job, ctx: Context) -> None:

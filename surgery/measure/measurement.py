@@ -239,9 +239,11 @@ def _known(name: str, model: Model, part: Model | None, data: Dataset, ctx: Cont
 
 def _costs(name: str, model: Model) -> list[tuple[Any, ...]]:
     from surgery.network.cost import bytes_of, macs, parameters
+    from surgery.network.size import bits_of
 
     counts = (("parameters", "", parameters), ("bytes", "bytes", bytes_of), ("MACs", "", macs))
-    return [(metric, name, ALL, float(count(model)), unit, "lower", "", 0) for metric, unit, count in counts]
+    rows = [(metric, name, ALL, float(count(model)), unit, "lower", "", 0) for metric, unit, count in counts]
+    return [*rows, ("precision", name, ALL, bits_of(model), "bits", "", "", 0)]
 
 
 def _times(models: Mapping[str, Model], ctx: Context) -> list[tuple[Any, ...]]:

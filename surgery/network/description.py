@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_serializer, field_validator
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -22,6 +22,7 @@ from surgery.network.index import NeuronIndex
 from surgery.network.model import Architecture, InputSpec, Model, Origin, Support, Task
 from surgery.network.packed import stored
 from surgery.network.plain import parse, plain
+from surgery.network.precision import Format, formats_of, said
 
 LONGEST = 2_000  # characters of a class's name or of an origin
 HEADER = "architecture"  # the one header entry: the order of several would differ from run to run
@@ -55,6 +56,8 @@ class Description(BaseModel):
     bytes: int  # of the tensors as they are stored, each once
     layers: tuple[LayerInfo, ...]
     origins: tuple[Origin, ...] = ()
+    precision: dict[str, Format] = Field(default_factory=dict)  # of the tensors that are not stored as float32
+    stored_as: str = Field("float32", max_length=200)  # the formats of all tensors, the commonest first
 
     @field_validator("attributes")
     @classmethod
@@ -115,6 +118,7 @@ def describe(model: Model) -> Description:
     """
     tied = tied_names(model.module)
     own = {name: tensor for name, tensor in model.module.state_dict().items() if name not in tied}
+    written = stored(own, model.held, model.precision)
     return Description(
         name=model.architecture.name,
         arguments=json.loads(json.dumps(dict(model.architecture.arguments))),  # tuples become lists
@@ -125,9 +129,11 @@ def describe(model: Model) -> Description:
         attributes=changed_attributes(model.module, skeleton(model.architecture)),
         tied=tied,
         parameters=sum(parameter.numel() for parameter in model.module.parameters()),
-        bytes=sum(tensor.nbytes for tensor in stored(own, model.held).values()),
+        bytes=sum(tensor.nbytes for tensor in written.values()),
         layers=_layers(model.module, model.index),
         origins=model.origins,
+        precision={name: kind for name, kind in formats_of(written).items() if name in model.precision},
+        stored_as=said(written),
     )
 
 

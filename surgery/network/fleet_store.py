@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors.torch import load_file
 
@@ -23,7 +23,8 @@ from surgery.network.description import changed_attributes, tied_names
 from surgery.network.fleet import Fleet
 from surgery.network.model import Architecture, Model
 from surgery.network.packed import stored
-from surgery.network.restore import unpacked
+from surgery.network.precision import formats_of
+from surgery.network.restore import unpacked, widened
 
 NAME = "fleet/members"
 
@@ -36,7 +37,9 @@ def save(fleet: Fleet, members: Mapping[str, Model], folder: Path) -> str:
     """
     tied = tied_names(fleet)
     own = {name: tensor for name, tensor in fleet.state_dict().items() if name not in tied}
-    tensors = {name: tensor.contiguous() for name, tensor in stored(own, _held(fleet, members)).items()}
+    precision = _inside(fleet, members, "precision")
+    written = stored(own, _inside(fleet, members, "held"), precision)
+    tensors = {name: tensor.contiguous() for name, tensor in written.items()}
     input = next(iter(members.values())).input
     origins = dict.fromkeys(origin for model in members.values() for origin in model.origins)
     description = {
@@ -49,6 +52,7 @@ def save(fleet: Fleet, members: Mapping[str, Model], folder: Path) -> str:
         "parameters": sum(parameter.numel() for parameter in fleet.parameters()),
         "bytes": sum(tensor.nbytes for tensor in tensors.values()),
         "origins": [asdict(origin) for origin in origins],
+        "precision": {name: kind for name, kind in formats_of(tensors).items() if name in precision},
     }
     text = json.dumps(description, indent=1)
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +69,7 @@ def load(folder: Path) -> Fleet:
     """
     found = store.inspect(folder)
     with store.restoring(f"The fleet in {folder}"):
-        tensors = unpacked(load_file(folder / store.WEIGHTS))
+        tensors = widened(unpacked(load_file(folder / store.WEIGHTS)), found.get("precision", ()))
         architecture = Architecture(found["name"], found["arguments"])
         fleet = filled(architecture, tensors, found["attributes"], found["tied"])
     if not isinstance(fleet, Fleet):
@@ -73,11 +77,11 @@ def load(folder: Path) -> Fleet:
     return fleet
 
 
-def _held(fleet: Fleet, members: Mapping[str, Model]) -> dict[str, Any]:
-    """How weights in few bits are held, those that are still there."""
+def _inside(fleet: Fleet, members: Mapping[str, Model], what: Literal["held", "precision"]) -> dict[str, Any]:
+    """How the members' tensors are stored (`Model.held` or `Model.precision`), those that are still there."""
     names = fleet.state_dict().keys()
     found: dict[str, Any] = {}
     for place, (member, model) in enumerate(members.items()):
-        inside = "network." if member in fleet.shares else ""
-        found |= {f"members.{place}.{inside}{name}": packing for name, packing in model.held.items()}
-    return {name: packing for name, packing in found.items() if name in names}
+        within = "network." if member in fleet.shares else ""
+        found |= {f"members.{place}.{within}{name}": value for name, value in getattr(model, what).items()}
+    return {name: value for name, value in found.items() if name in names}

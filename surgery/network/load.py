@@ -29,8 +29,9 @@ from surgery.network.matching import (
 )
 from surgery.network.model import Architecture, InputSpec, Model, Origin, Task
 from surgery.network.packed import packings
+from surgery.network.precision import Format, formats_of
 from surgery.network.read import Weights
-from surgery.network.restore import unpacked
+from surgery.network.restore import unpacked, widened
 from surgery.network.trace import trace
 
 __all__ = [
@@ -122,7 +123,7 @@ def assemble(
     wanted = expected(architecture)
     module = filled(architecture, _fitting(tensors, architecture, wanted), {}, wanted.tied)
     model = _finished(module, architecture, input, tuple(classes), task)
-    return replace(model, origins=(origin,) if origin else ())
+    return replace(model, origins=(origin,) if origin else (), precision=_precision(tensors, module, wanted))
 
 
 FLEET = "fleet/members"
@@ -139,6 +140,7 @@ def reopen(weights: Weights) -> Model:
         module, found = rebuilt(weights)
         index, support = trace(module, found.input.example(2))
         held = packings(weights.tensors)
+        precision = {name: kind for name, kind in found.precision.items() if name in weights.tensors}
     return Model(
         module,
         found.architecture,
@@ -149,6 +151,7 @@ def reopen(weights: Weights) -> Model:
         support,
         origins=found.origins,
         held=held,
+        precision=precision,
     )
 
 
@@ -166,7 +169,7 @@ def rebuilt(weights: Weights) -> tuple[nn.Module, Description]:
         if found.name == FLEET:
             raise ModelFileError("This file holds a fleet of several models.", "Import its models one by one.")
         found = found.model_copy(update={"arguments": allowed(found.architecture).arguments})
-        tensors = {name: tensor.clone() for name, tensor in unpacked(weights.tensors).items()}
+        tensors = {name: tensor.clone() for name, tensor in widened(unpacked(weights.tensors), found.precision).items()}
         module = filled(found.architecture, tensors, found.attributes, found.tied)
     except ValueError as error:
         raise ModelFileError(
@@ -241,6 +244,14 @@ def _fitting(tensors: Mapping[str, Tensor], architecture: Architecture, wanted: 
         for name, tensor in {**counters, **found}.items()
         if name not in wanted.tied
     }
+
+
+def _precision(tensors: Mapping[str, Tensor], module: nn.Module, wanted: Expected) -> dict[str, Format]:
+    """The formats of the tensors in the file, of those that the module computes with in float32."""
+    extra, state = prefix(tensors, wanted), module.state_dict()
+    brought = {name.removeprefix(extra): kind for name, kind in formats_of(tensors).items()}
+    own = {wanted.tied.get(name, name): kind for name, kind in brought.items()}
+    return {name: kind for name, kind in own.items() if name in state and state[name].dtype == torch.float32}
 
 
 def _typed(name: str, tensor: Tensor, wanted: torch.dtype) -> Tensor:

@@ -13,6 +13,7 @@ from surgery.errors import DataError
 from surgery.network.index import NeuronIndex
 from surgery.network.packed import Packing
 from surgery.network.part import Part
+from surgery.network.precision import Format
 
 Task = Literal["classification", "regression"]
 
@@ -55,6 +56,7 @@ class Origin:
     name: str
     licence: str = ""
     source: str = ""  # an address, a paper, a person
+    file: str = ""  # what was brought: its name, size and number format
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Model:
     Neurons are readable for "full" and "gate" support; `index` is None only for "inspect".
     """
 
-    module: nn.Module  # eval mode, fp32, on the CPU at rest
+    module: nn.Module  # eval mode, float32 whatever the file holds, on the CPU at rest
     architecture: Architecture
     input: InputSpec
     task: Task
@@ -81,6 +83,7 @@ class Model:
     support: Support
     origins: tuple[Origin, ...] = ()  # of all weights in it, each once
     held: Mapping[str, Packing] = field(default_factory=dict)  # weights in few bits, by name in the state_dict
+    precision: Mapping[str, Format] = field(default_factory=dict)  # tensors that their file holds in another format
     parts: tuple[Part, ...] = ()  # of the model as it was loaded: operations take them from their inputs alone
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from surgery.network.precision import Format, narrowed
+
 MOST = 16  # bits
 
 
@@ -69,10 +71,12 @@ def packings(tensors: Mapping[str, Tensor]) -> dict[str, Packing]:
     }
 
 
-def stored(state: Mapping[str, Tensor], held: Mapping[str, Packing]) -> dict[str, Tensor]:
+def stored(
+    state: Mapping[str, Tensor], held: Mapping[str, Packing], precision: Mapping[str, Format] | None = None
+) -> dict[str, Tensor]:
     """The tensors of a state_dict as they are written: those packed whose values are on the grid of their packing.
 
-    A weight that was changed since (by training, or by a cut) is written whole.
+    A weight that was changed since (by training, or by a cut) is written whole, in the format of `precision`.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -81,7 +85,8 @@ def stored(state: Mapping[str, Tensor], held: Mapping[str, Packing]) -> dict[str
             parts = None if packing is None else encode(tensor, packing)
         except ValueError:
             parts = None
-        found |= {name: tensor} if parts is None else {f"{name}.{part}": value for part, value in parts.items()}
+        whole = {name: narrowed(name, tensor, precision or {})}
+        found |= whole if parts is None else {f"{name}.{part}": value for part, value in parts.items()}
     return found
 
 

@@ -12,7 +12,7 @@ import importlib.util
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ SLACK = 64 << 20  # … and so many bytes: rows of no bits take none
 
 
 def load(folder: str | Path = Path(__file__).parent) -> nn.Module:
-    """Rebuild the model exported to `folder`. Its `definition.py` is executed: load only what you trust."""
+    """Rebuild the model exported to `folder`, in float32 whatever the file holds, as it was measured.
+
+    Its `definition.py` is executed: load only what you trust.
+    """
     folder = Path(folder)
     description = json.loads((folder / "architecture.json").read_text(encoding="utf-8"))
     file = folder.resolve() / "definition.py"
@@ -38,7 +41,8 @@ def load(folder: str | Path = Path(__file__).parent) -> nn.Module:
     spec.loader.exec_module(definition)
     where = description["definition"]
     module: nn.Module = vars(definition)[where["table"]][where["key"]](**description["arguments"])
-    put(module, unpacked(load_file(folder / "model.safetensors")), description["attributes"], description["tied"])
+    tensors = widened(unpacked(load_file(folder / "model.safetensors")), description.get("precision", ()))
+    put(module, tensors, description["attributes"], description["tied"])
     return module.eval()
 
 
@@ -65,6 +69,11 @@ def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         except ValueError as error:
             raise ValueError(f"the weight in few bits {name!r} cannot be decoded: {error}") from error
     return found
+
+
+def widened(tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """The tensors with those of these names, which the file holds in another format, as float32, to compute with."""
+    return {name: tensor.float() if name in names else tensor for name, tensor in tensors.items()}
 
 
 def _rows_of(bits: Tensor, exponent: Tensor, layout: Tensor) -> tuple[int, torch.Size]:

@@ -29,7 +29,7 @@ def bytes_of(model: Model) -> int:
     """Bytes of a safetensors file with the model's tensors (buffers too), each storage once, packed as stored."""
     entries, end = {}, 0
     tensors = sorted(
-        stored(dict(distinct(model.module.state_dict().items())), model.held).items(),
+        stored(dict(distinct(model.module.state_dict().items())), model.held, model.precision).items(),
         key=lambda pair: (-pair[1].element_size(), pair[0]),
     )
     for name, tensor in tensors:  # in the order of the format: wide types first
@@ -38,6 +38,14 @@ def bytes_of(model: Model) -> int:
         end += tensor.nbytes
     header = len(json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode())
     return 8 + -(-header // 8) * 8 + end  # length field, header padded to 8 bytes, data
+
+
+def bits_of(model: Model) -> float:
+    """Bits for each parameter in the file, on average."""
+    own = dict(distinct(model.module.named_parameters(remove_duplicate=False)))
+    tensors = stored({name: tensor.detach() for name, tensor in own.items()}, model.held, model.precision)
+    count = sum(tensor.numel() for tensor in own.values())
+    return 8 * sum(tensor.nbytes for tensor in tensors.values()) / count if count else 0.0
 
 
 def weight_bytes(models: Iterable[Model]) -> int:

@@ -47,7 +47,7 @@ def save(model: Model, folder: Path) -> str:
     text = description.model_dump_json(indent=1)
     state = model.module.state_dict()
     own = {name: tensor for name, tensor in state.items() if name not in description.tied}
-    tensors = {name: tensor.contiguous() for name, tensor in stored(own, model.held).items()}
+    tensors = {name: tensor.contiguous() for name, tensor in stored(own, model.held, model.precision).items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(tensors, folder / WEIGHTS, {HEADER: text})
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -69,12 +69,13 @@ def load(folder: Path) -> Model:
     from surgery.network.index_file import read_index
     from surgery.network.model import Model
     from surgery.network.packed import packings
-    from surgery.network.restore import unpacked
+    from surgery.network.restore import unpacked, widened
 
     description = _description(folder)
     with restoring(f"The model in {folder}"):
         tensors = load_file(folder / WEIGHTS)
-        module = filled(description.architecture, unpacked(tensors), description.attributes, description.tied)
+        own = widened(unpacked(tensors), description.precision)
+        module = filled(description.architecture, own, description.attributes, description.tied)
         index = read_index(folder / INDEX) if (folder / INDEX).exists() else None
     return Model(
         module=module,
@@ -86,6 +87,7 @@ def load(folder: Path) -> Model:
         support=description.support,
         origins=description.origins,
         held=packings(tensors),
+        precision=description.precision,
     )
 
 

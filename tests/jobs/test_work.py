@@ -177,11 +177,12 @@ def test_whose_weights_they_are_stays_with_all_that_is_made_of_them(ws, project,
     }
     given = {"licence": "CC-BY-4.0", "source": "https://example.org/weights"}
     made = ws.version(do("import_model", name="Lent", **given, **task).result["version"])
-    assert ws.model(made.id).origins == (Origin("Lent", **given),)
+    brought = f"model.safetensors, {(version.folder / 'model.safetensors').stat().st_size / 1e3:,.1f} kB, float32"
+    assert ws.model(made.id).origins == (Origin("Lent", **given, file=brought),)
     plan = Plan(operation="prune", parameters={"remove": {"ids": [0]}}, inputs=(made.id,), dataset=data.id)
     small = ws.version(do("plan", plan=plan.model_dump(mode="json")).result["version"])
     receipt = Receipt.from_json(ws.receipt(small.id))
-    assert receipt.origins == [{"name": "Lent", **given}]
+    assert receipt.origins == [{"name": "Lent", **given, "file": brought}]
     page = to_html(receipt, name=small.name, parent="v1")
     assert "Lent, licence CC-BY-4.0, from https://example.org/weights" in page
     again = do("import_model", path=str(small.folder / "model.safetensors"), name="Again").result["version"]

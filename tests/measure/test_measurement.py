@@ -66,7 +66,9 @@ def test_accuracy_per_class_and_agreement_equal_a_count_by_hand(pico_table: Data
 def test_rows_are_complete_and_say_what_they_are_of(pico_table: Dataset) -> None:
     found = measure({"a": perfect(), "b": perfect()}, pico_table, Context())
     assert list(found.rows.columns) == ["metric", "model", "scope", "value", "unit", "better", "split", "n"]
-    assert set(found.rows.metric) == {"accuracy", "agreement", "parameters", "bytes", "MACs", "latency", "latency IQR"}
+    assert set(found.rows.metric) == {
+        *("accuracy", "agreement", "parameters", "bytes", "MACs", "precision", "latency", "latency IQR")
+    }
     assert not found.rows.isna().any().any()
     timed = found.rows[found.rows.metric == "latency"]
     assert sorted(timed.scope) == ["batch 1", "batch 1", "batch 32", "batch 32"]
@@ -136,7 +138,7 @@ def test_unlabelled_data_gives_agreement_and_costs_only(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
     data = from_arrays(tmp_path / "d", x, None, classes=(), name="plain", task="unlabelled")
     found = measure({"a": mlp(), "b": mlp(seed=1)}, data, Context(), latency=False)
-    assert set(found.rows.metric) == {"agreement", "parameters", "bytes", "MACs"}
+    assert set(found.rows.metric) == {"agreement", "parameters", "bytes", "MACs", "precision"}
     assert found.truth is None
     assert found.split == "unlabelled"
 
