@@ -3,10 +3,22 @@
 import pandas as pd
 import streamlit as st
 
-from surgery import charts, standing
+from surgery import change, charts, standing
 from surgery.receipt import Receipt, answers, by_turns
 from surgery.tell import preserved, tell
-from surgery.ui import comparison, measured, panels, pickers, pictures, progress, results, shell, undo, writing
+from surgery.ui import (
+    candidates,
+    comparison,
+    measured,
+    panels,
+    pickers,
+    pictures,
+    progress,
+    results,
+    shell,
+    undo,
+    writing,
+)
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.pictures import Shown
@@ -140,6 +152,7 @@ def two(before: Version, after: Version) -> None:
         return
     with panels.panel():
         results.sentences(tell(receipt), large=True)
+        candidates.decide(ws, project, after, before=before.id, after=after.id)
         actions(receipt, before, after)
     measures(receipt, before, after)
     writing.side_by_side(receipt.texts, pickers.version_name(before), pickers.version_name(after))
@@ -156,7 +169,8 @@ def many(chosen: list[Version]) -> None:
     for other in chosen[1:]:
         if gone := standing.removed_between(ws, chosen[0], other):
             st.markdown(f":orange[:material/remove_circle: v{other.number}: {plain(gone)}]")
-    table = measured.side_by_side(job.result["rows"], chosen)
+    rows = change.seeing(job.result["rows"], project.settings.answer(dataset.id))
+    table = measured.side_by_side(rows, chosen)
     st.caption(_("Changes are relative to v{number}.").format(number=chosen[0].number))
     st.table(table, border="horizontal", hide_index=True)
     csv = pd.DataFrame(job.result["rows"]).to_csv(index=False)

@@ -8,7 +8,7 @@ import streamlit as st
 from surgery import jobs, standing
 from surgery.errors import NotFoundError
 from surgery.tell import tell
-from surgery.ui import format, joblist, panels, progress, results, shell
+from surgery.ui import candidates, format, joblist, panels, progress, results, shell
 from surgery.ui.messages import _
 from surgery.workspace import Job
 
@@ -100,11 +100,13 @@ def detail(job: Job) -> None:
 def told(version: str) -> None:
     """Say what the version that a job made brought, where a surgery made it and it is still there."""
     try:
-        receipt = standing.receipt_of(ws, ws.version(version))
+        made = ws.version(version)
+        receipt = standing.receipt_of(ws, made)
     except NotFoundError:
         return
     if receipt is not None:
         results.sentences(tell(receipt))
+    candidates.decide(ws, ws.project(made.project), made)
 
 
 busy = any(job.active for job in jobs.jobs(ws))

@@ -174,7 +174,9 @@ def _start(ws: Workspace, project: Project, ctx: Context) -> Start:
     from surgery.network import store
 
     original = ws.commit(project.id, store.load(sample_models.model_folder("digits")), name="Original")
-    data = ws.add_dataset(project.id, "Digits", lambda folder: sample_models.make_data("digits", folder, ctx))
+    data = ws.add_dataset(
+        project.id, "Digits", lambda folder: sample_models.make_data("digits", folder, ctx), trained_on="train"
+    )
     return Start(project, original, data)
 
 

@@ -19,6 +19,7 @@ Verdict = Literal["better", "worse", "same", ""]
 
 COSTS = ("parameters", "bytes", "MACs", "latency", "weights in memory", "memory of the process")  # told in percent
 DECIMALS = {"r2": 3, "new r2": 3, "loss": 3, "new loss": 3}  # of both sides and their difference, as many for a change
+_LEARNED = ("accuracy", "r2", "mse", "loss", "perplexity")  # higher, or lower, on samples that a model has learned
 SPREAD = "latency IQR"  # rows that belong to the latency of the same scope
 
 
@@ -37,6 +38,7 @@ def names() -> dict[str, str]:
         "parameters": _("Parameters"),
         "bytes": _("Size of the weights"),
         "MACs": _("MACs per sample"),
+        "precision": _("Bits per parameter"),
         "latency": _("Latency"),
         "weights in memory": _("Weights in memory"),
         "memory of the process": _("Memory of the process"),
@@ -104,12 +106,29 @@ def value(row: Row, side: Literal["before", "after"]) -> str:
 
 
 def measured_on(row: Row) -> str:
-    """`validation, n = 360`, or where it was timed or counted."""
+    """`validation, n = 360 · model was trained on this data`, or where it was timed or counted."""
     if row["metric"] == "latency":
         return _("{where}, {n} passes").format(where=row["split"], n=row["n"])
     split = str(splits().get(row["split"], row["split"]) or "")
     count = f"n = {row['n']:,}" if row["n"] else ""
-    return ", ".join(part for part in (split, count) if part)
+    where = ", ".join(part for part in (split, count) if part)
+    return f"{where} · {seen(row['trained_on'])}" if row.get("trained_on") else where
+
+
+def seen(answer: str) -> str:
+    """Whether the model was trained on the data, in words; answer: one of `workspace.settings.TrainedOn`."""
+    return {
+        "yes": _("model was trained on this data"),
+        "part": _("model was trained on part of this data"),
+        "no": _("model was not trained on this data"),
+        "train": _("model was trained on the training split only"),
+    }.get(answer, _("unknown whether the model was trained on this data"))
+
+
+def seeing(table: Table, answer: str) -> list[dict[str, Any]]:
+    """The rows, of which those of quality overall say whether the model was trained on the data."""
+    told = {"trained_on": answer}
+    return [{**row, **(told if row["metric"] in _LEARNED and row["scope"] == "overall" else {})} for row in table]
 
 
 def verdict(row: Row) -> Verdict:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from surgery import temporary, units
+from surgery.cli_candidates import discard, make_current, settings
 from surgery.cli_care import backup, doctor, restore
 from surgery.cli_change import change, run
 from surgery.cli_data import drift, import_data, join, must_keep, train_mlp
@@ -26,6 +27,7 @@ from surgery.cli_fleet import fleet
 from surgery.cli_jobs import json_object, line_of, wait, workspace
 from surgery.cli_models import DOCUMENTS, ENDINGS, export, import_model, set_input, size
 from surgery.errors import MismatchError, SurgeryError
+from surgery.workspace.settings import ANSWERS
 
 APP = Path(__file__).resolve().parents[1] / "app.py"
 
@@ -94,6 +96,10 @@ def _bring(add: Add) -> None:
     sub.add_argument("--input", type=json_object, help='{"kind": "image", "shape": [3,32,32], "mean": […], "std": […]}')
     sub.add_argument("--classes", help="comma-separated or a JSON list, in the order of the logits")
     sub.add_argument("--task", choices=("classification", "regression"), default="classification")
+    sub.add_argument(
+        "--precision", choices=("float32", "float16", "bfloat16", "float64"), help="to store, if not the file's"
+    )
+    sub.add_argument("--trained-on", choices=ANSWERS, help="whether it was trained on the project's dataset")
     sub.add_argument("--licence", default="", help="of the weights; every receipt of what is made of them names it")
     sub.add_argument("--source", default="", help="where the weights come from: an address, a paper")
 
@@ -116,6 +122,7 @@ def _bring(add: Add) -> None:
     sub.add_argument("path", type=Path)
     sub.add_argument("--project", help="id or name; a new one is made when it does not exist")
     sub.add_argument("--target", help="target column of a table")
+    sub.add_argument("--trained-on", choices=ANSWERS, help="whether the project's models were trained on it")
     sub.add_argument("--context", type=int, help="characters of a window of text")
     sub.add_argument("--task", choices=("classification", "regression"))
     sub.add_argument(
@@ -194,6 +201,19 @@ def _decide(add: Add) -> None:
     sub.add_argument("--current", metavar="VERSION", help="make this version current")
     sub.add_argument("--undo", action="store_true", help="make the previous version current")
     sub.add_argument("--verify", metavar="VERSION", help="recompute the digest of a version from its bytes")
+
+    sub = add("make-current", make_current, "make a version current, also a candidate")
+    sub.add_argument("version")
+
+    sub = add("discard", discard, "move a candidate, which waits for a decision, to the trash")
+    sub.add_argument("version")
+
+    sub = add("settings", settings, "print and change what a project allows, and what its models were trained on")
+    sub.add_argument("--project", help="id or name")
+    sub.add_argument("--max-drop", type=float, metavar="PP", help="of accuracy, before a result becomes a candidate")
+    sub.add_argument("--max-class-drop", type=float, metavar="PP", help="the same in any class")
+    sub.add_argument("--trained-on", choices=ANSWERS, help="whether the models were trained on the dataset")
+    sub.add_argument("--dataset", help="by default the project's")
 
     sub = add("compare", compare, "measure versions side by side")
     sub.add_argument("versions", nargs="+", metavar="VERSION")

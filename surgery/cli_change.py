@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from surgery.cli_candidates import waiting
 from surgery.cli_jobs import existing, wait, workspace
 from surgery.errors import PlanError
 
@@ -125,3 +126,5 @@ def execute(plan: Plan, name: str | None) -> None:
     print(f"version {version.id}  {version.digest}")
     if receipt := receipt_of(ws, version):
         print("\n".join(tell(receipt).lines))
+    if said := waiting(version):
+        print(said)

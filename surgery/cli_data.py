@@ -13,7 +13,11 @@ def import_data(options: argparse.Namespace) -> None:
     """Import a dataset and name what was left out."""
     ws, path = workspace(), existing(options.path)
     task = {"kind": "import_data", "path": str(path), "name": path.stem}
-    task |= {name: value for name in ("target", "task", "context", "same_names") if (value := getattr(options, name))}
+    task |= {
+        name: value
+        for name in ("target", "task", "context", "same_names", "trained_on")
+        if (value := getattr(options, name))
+    }
     with project_to_fill(ws, options.project, path.stem) as project:
         row = ws.dataset_row(wait(ws, task, project=project, title=f"Import {path.name}").result["dataset"])
     data = ws.dataset(row.id)

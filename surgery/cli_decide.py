@@ -35,6 +35,8 @@ def versions(options: argparse.Namespace) -> None:
             mark = "*" if version.id == project.current else " "
             made = f"{version.operation} of {version.parent}" if version.parent else version.operation
             print(f" {mark}version {version.id}  v{version.number} {version.name}  {version.parameters:,}  {made}")
+            if version.candidate:
+                print(f"    candidate: {'; '.join(version.candidate)}")
 
 
 def _undo(ws: Workspace, project: str) -> None:
@@ -60,6 +62,7 @@ def compare(options: argparse.Namespace) -> None:
         raise SurgeryError("The project has no dataset to compare on.", "Import one, or name it with --dataset.")
     task = {"kind": "compare", "versions": [version.id for version in chosen], "dataset": dataset}
     result = wait(ws, task, project=first.project, title="Compare").result
+    rows = change.seeing(result["rows"], ws.project(first.project).settings.answer(dataset))
     labels = [f"v{version.number} {version.name}" for version in chosen]  # as the job writes them
     for label, other in zip(labels[1:], others, strict=True):
         print(f"{labels[0]} → {label}")
@@ -68,9 +71,9 @@ def compare(options: argparse.Namespace) -> None:
             print("\n".join(tell(receipt).lines))
         elif gone := removed_between(ws, first, other):
             print(gone)
-        for row in change.between(result["rows"], labels[0], label):
+        for row in change.between(rows, labels[0], label):
             sides = f"{change.value(row, 'before')} → {change.value(row, 'after')}"
             print(f"  {change.title(row):<32} {sides:<32} {change.worded(row)}  {change.measured_on(row)}".rstrip())
     if not others:
-        for row in change.between(result["rows"], labels[0], labels[0]):
+        for row in change.between(rows, labels[0], labels[0]):
             print(f"  {change.title(row):<32} {change.value(row, 'after'):<24} {change.measured_on(row)}".rstrip())

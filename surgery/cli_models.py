@@ -42,7 +42,7 @@ def _task(ws: Workspace, options: argparse.Namespace, path: Path, project: str) 
     found = wait(ws, look, project=project, title=f"Look into {path.name}").result
     if found["described"] and "architecture" not in look:
         _refuse_stated(options, path)
-        return {"kind": "import_model", "path": str(path), "name": path.stem}
+        return {"kind": "import_model", "path": str(path), "name": path.stem, **_stated(options)}
     best = _best(found, path)
     return {
         "kind": "import_model",
@@ -54,7 +54,13 @@ def _task(ws: Workspace, options: argparse.Namespace, path: Path, project: str) 
         "task": options.task,
         "licence": options.licence,
         "source": options.source,
+        **_stated(options),
     }
+
+
+def _stated(options: argparse.Namespace) -> dict[str, str]:
+    """What was said of a file of either kind."""
+    return {name: value for name in ("precision", "trained_on") if (value := getattr(options, name))}
 
 
 def _best(found: Mapping[str, Any], path: Path) -> Mapping[str, Any]:

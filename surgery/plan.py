@@ -138,6 +138,7 @@ def account(
     """
     from surgery.edit.extract import extract
     from surgery.measure import ORIGINAL, cases, class_names, continuations, measure
+    from surgery.network.size import stored_as
 
     data = _preserving(plan, data)
     before, after = models[0], outcome.assembled or outcome.models[0]
@@ -151,6 +152,7 @@ def account(
     parts = {"after": extract(outcome.models[0], outcome.parts[0])[0]} if told else None
     measurement = measure(measured | ({ORIGINAL: original} if original else {}), data, ctx, parts=parts)
     receipt = Receipt.make(*about, measurement, data, seconds, classes=classes)
+    receipt = replace(receipt, precision={"before": stored_as(before), "after": stored_as(outcome.models[0])})
     receipt = replace(receipt, texts=continuations(measured, data, ctx))
     return replace(receipt, cases=cases(before, after, data, ctx)) if plan.preserve.ids else receipt
 

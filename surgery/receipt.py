@@ -33,6 +33,7 @@ class Receipt:
     origins: rows of {name, licence, source}, of all weights in the new version.
     texts: of language models, rows of {prompt, before, after}: what each wrote.
     classes: "before" and "after", the classes of both versions; {} in a receipt of release 0.1.0, and of a fleet.
+    precision: "before" and "after", the number formats of the weights in their files; {} in receipts of 0.1.0.
     candidate: why the result did not become current by itself.
     cases: of the must-keep cases n, right (before), broken and mended (lists as of flips); {} without any.
     """
@@ -53,6 +54,7 @@ class Receipt:
     texts: Sequence[Mapping[str, str]] = ()
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     candidate: Sequence[str] = ()
+    precision: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def make(

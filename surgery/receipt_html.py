@@ -24,18 +24,20 @@ def to_html(receipt: Receipt, *, name: str, parent: str, data: Dataset | None = 
     `data` gives the pictures of the flipped samples; without it their numbers are listed.
     """
     told = tell(receipt)
+    before, after = (receipt.precision.get(side, "") for side in ("before", "after"))
     facts = {
         "Made": receipt.made,
         "From": parent,
         "Took": f"{receipt.seconds:.1f} s",
         "Dataset": str(receipt.dataset["digest"]),
+        **({"Stored as": f"{before} before, {after} after; computed in float32"} if after else {}),
         "Software": ", ".join(f"{k} {v}" for k, v in receipt.software.items()),
         **({"Weights": "; ".join(map(named_origin, receipt.origins))} if receipt.origins else {}),
         "Undo": f"make {parent} current again; it was not changed",
     }
     return _PAGE.format(
         title=html.escape(f"{receipt.title}: {name}"),
-        removed=f'<p class="worse lead">{html.escape(told.removed)}</p>' if told.removed else "",
+        removed=_removed(told.removed) + _candidate(receipt),
         headline=html.escape(told.headline),
         worst_class=html.escape(told.worst_class),
         verdict=told.verdict,
@@ -47,6 +49,17 @@ def to_html(receipt: Receipt, *, name: str, parent: str, data: Dataset | None = 
         facts="".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts.items()),
         plan=html.escape(json.dumps(dict(receipt.plan), indent=1)),
     )
+
+
+def _removed(said: str) -> str:
+    return f'<p class="worse lead">{html.escape(said)}</p>' if said else ""
+
+
+def _candidate(receipt: Receipt) -> str:
+    """Why the result did not become current by itself."""
+    if not receipt.candidate:
+        return ""
+    return f'<p class="worse">Committed as a candidate: {html.escape("; ".join(receipt.candidate))}</p>'
 
 
 def _table_row(row: change.Row) -> str:

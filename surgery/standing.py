@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from surgery.change import seeing
 from surgery.errors import DamagedError, NotFoundError
 from surgery.messages import _
 from surgery.receipt import Receipt
@@ -67,7 +68,13 @@ def receipt_of(ws: Workspace, version: Version) -> Receipt | None:
 
 
 def with_classes(ws: Workspace, receipt: Receipt, before: str | None, after: str) -> Receipt:
-    """A receipt that notes the classes of both versions, as their files name them where it does not."""
+    """A receipt that notes the classes of both versions, as their files name them where it does not.
+
+    Its rows say whether the model was trained on the data, as the project's settings have it now.
+    """
+    project = ws.project(ws.version(after).project)
+    answer = project.settings.answer(receipt.plan.get("dataset"))
+    receipt = replace(receipt, table=seeing(receipt.table, answer))
     if receipt.classes or before is None:
         return receipt
     old, new = _classes(ws, before), _classes(ws, after)

@@ -158,10 +158,15 @@ def join(ws: Workspace, project: str, task: Task, given: forms.OfJoin) -> Ready:
     return dict(task)
 
 
-def import_model(_ws: Workspace, _project: str, task: Task, given: forms.OfModel) -> Ready:
+def import_model(ws: Workspace, project: str, task: Task, given: forms.OfModel) -> Ready:
     """A file that is there; where it does not describe itself, an input and classes that make sense together."""
     named.path_of(given.path)
     require_name(given.name)
+    if given.trained_on is not None and ws.project(project).dataset is None:
+        raise JobError(
+            "The project has no dataset that the model could have been trained on.",
+            "Leave this out, and say it when the dataset is imported.",
+        )
     if given.input is None:
         return dict(task)
     if given.architecture is None or given.classes is None:

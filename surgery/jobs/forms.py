@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from surgery.data.texts import LONGEST
 from surgery.errors import JobError
 from surgery.fields import MOST, Seed, first_fault
+from surgery.workspace.settings import TrainedOn
 
 LARGEST = 64 * 2**20  # characters of a task as JSON
 MONTH = 30 * 86_400.0  # seconds
@@ -202,6 +203,7 @@ class OfData(Form):
     drop: list[str] = Field(default_factory=list)
     context: Annotated[int, Field(ge=2, le=LONGEST, strict=True)] | None = None
     same_names: Literal["keep", "merge"] = "keep"
+    trained_on: TrainedOn | None = None
     seed: Seed = 0
 
 
@@ -240,6 +242,8 @@ class OfModel(OfFile):
     input: InputForm | None = None
     classes: Annotated[list[str], Field(min_length=1)] | None = None
     task: Literal["classification", "regression"] = "classification"
+    precision: Literal["float32", "float16", "bfloat16", "float64"] | None = None
+    trained_on: TrainedOn | None = None
     licence: Annotated[str, Field(max_length=1000)] = ""
     source: Annotated[str, Field(max_length=10_000)] = ""
 

@@ -166,7 +166,9 @@ def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
     name = job.task["sample"]
     title = str(sample_models.info(name)["title"])
-    data = ws.add_dataset(job.project, title, lambda folder: sample_models.make_data(name, folder, ctx))
+    data = ws.add_dataset(
+        job.project, title, lambda folder: sample_models.make_data(name, folder, ctx), trained_on="train"
+    )
     version = ws.commit(job.project, store.load(sample_models.model_folder(name)), name="Original")
     for other, folder in sample_models.members(name).items():
         ws.commit(
@@ -180,7 +182,7 @@ def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     own = ws.dataset(data.id)
     for title in sample_models.further(name):
         make = partial(sample_models.make_further, name, title, own, ctx=ctx)
-        ws.add_dataset(job.project, title, make)
+        ws.add_dataset(job.project, title, make, trained_on="no")
     return {"dataset": data.id, "version": version.id}
 
 

@@ -107,8 +107,10 @@ def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Rece
     """Commit the result; one that loses more than the project allows waits as a candidate for a decision."""
     from surgery.jobs.tolerance import objections
 
-    found = objections(receipt, ws.project(job.project).settings, plan.build().drops())
-    receipt = replace(receipt, candidate=found)
+    settings = ws.project(job.project).settings
+    found = objections(receipt, settings, plan.build().drops())
+    about = {**receipt.dataset, "trained_on": settings.answer(plan.dataset)}
+    receipt = replace(receipt, candidate=found, dataset=about)
     ctx.report({"stage": "saving", "done": 0, "total": 1, "seconds": 0.0})
     ws.commit(
         job.project,
@@ -265,7 +267,9 @@ def projection(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
 
 def import_data(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Import a dataset. Task: path, name, and optionally target, task, size, drop, context, same_names, seed."""
+    """Import a dataset. Task: path, name, and optionally target, task, size, drop, context, same_names, seed,
+    trained_on.
+    """
     from surgery.data.limited import import_data
 
     path = Path(job.task["path"])
@@ -275,7 +279,11 @@ def import_data(ws: Workspace, job: Job, ctx: Context) -> None:
         options["size"] = tuple(size)
     name = job.task["name"]
     ws.add_dataset(
-        job.project, name, lambda folder: import_data(path, folder, name=name, ctx=ctx, **options), job=job.id
+        job.project,
+        name,
+        lambda folder: import_data(path, folder, name=name, ctx=ctx, **options),
+        job=job.id,
+        trained_on=job.task.get("trained_on"),
     )
     _discard_upload(ws, path)
 
@@ -316,11 +324,13 @@ def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
     """Read weights into an architecture. Task: path, name, architecture {name, arguments}, input, classes, task, and
     optionally licence and source of the weights.
 
-    A file that this product saved says all that itself: its task is path and name.
+    A file that this product saved says all that itself: its task is path and name. precision: another number format
+    than the file's to store it in. trained_on: whether it was trained on the project's dataset.
     """
     from surgery import sandbox
     from surgery.errors import ModelFileError
     from surgery.network.load import reopen
+    from surgery.network.precision import kept_as
     from surgery.network.read import read
     from surgery.network.trial import attempt
 
@@ -334,6 +344,11 @@ def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
             model = reopen(weights)
         else:
             model = _assembled(weights, job, ctx)
+    if kind := job.task.get("precision"):
+        model = kept_as(model, kind)
+    dataset = ws.project(job.project).dataset
+    if dataset and (answer := job.task.get("trained_on")):
+        ws.set_trained_on(job.project, dataset, answer)
     ws.commit(job.project, model, name=job.task["name"], job=job.id)
     _discard_upload(ws, path)
 

@@ -12,7 +12,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_serializer,
+)
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -75,6 +85,18 @@ class Description(BaseModel):
             len(part) > LONGEST for one in found for part in ([one] if isinstance(one, str) else vars(one).values())
         ):
             raise ValueError(f"a text has more than {LONGEST:,} characters")
+        return found
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A model in float32 is described as it always was, so that its digest stays."""
+        found: dict[str, Any] = handler(self)
+        for name, usual in (("precision", {}), ("stored_as", "float32")):
+            if found[name] == usual:
+                del found[name]
+        for origin in found["origins"]:
+            if not origin["file"]:
+                del origin["file"]
         return found
 
     @field_serializer("input")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from surgery.network.model import Model
 from surgery.network.packed import stored
+from surgery.network.precision import said
 
 _DTYPES = {
     torch.float64: "F64",
@@ -46,6 +47,11 @@ def bits_of(model: Model) -> float:
     tensors = stored({name: tensor.detach() for name, tensor in own.items()}, model.held, model.precision)
     count = sum(tensor.numel() for tensor in own.values())
     return 8 * sum(tensor.nbytes for tensor in tensors.values()) / count if count else 0.0
+
+
+def stored_as(model: Model) -> str:
+    """The number formats of the model's tensors in its file, the commonest first."""
+    return said(stored(dict(distinct(model.module.state_dict().items())), model.held, model.precision))
 
 
 def weight_bytes(models: Iterable[Model]) -> int:

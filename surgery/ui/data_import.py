@@ -15,7 +15,7 @@ from surgery.data import limited
 from surgery.data.columns import ColumnInfo
 from surgery.data.texts import CONTEXT, LONGEST
 from surgery.errors import DataError
-from surgery.ui import format, panels, progress, shell, uploads
+from surgery.ui import format, panels, progress, shell, trained, uploads
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.state import View
@@ -107,6 +107,8 @@ def _send(view: View, path: Path, options: Mapping[str, Any], *, labelled: bool)
             help=_("Classes whose names differ only in Unicode form, case or blanks become one class."),
         ):
             options = {**options, "same_names": "merge"}
+        if view.version is not None:
+            options = {**options, "trained_on": trained.ask("data_trained_on", _("Was the model trained on it?"))}
         sent = st.form_submit_button(_("Import dataset"), type="primary", icon=":material/download_done:")
     if sent and view.project is not None:
         task = {"kind": "import_data", "path": str(path), "name": name, **options}

@@ -13,7 +13,7 @@ from surgery import jobs
 from surgery.children import environment
 from surgery.errors import JobError
 from surgery.standing import said
-from surgery.ui import panels
+from surgery.ui import candidates, panels
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.workspace import Project, Workspace
@@ -94,7 +94,11 @@ def project_menu(ws: Workspace, project: Project) -> None:
     """Offer to rename or delete the project."""
     with (
         st.popover(
-            "", icon=":material/more_horiz:", type="tertiary", help=_("Rename or delete"), key=f"menu_{project.id}"
+            "",
+            icon=":material/more_horiz:",
+            type="tertiary",
+            help=_("Rename, tolerance, delete"),
+            key=f"menu_{project.id}",
         ),
         panels.panel(),
     ):
@@ -103,6 +107,7 @@ def project_menu(ws: Workspace, project: Project) -> None:
             if st.form_submit_button(_("Save name"), type="primary"):
                 ws.rename_project(project.id, name)
                 st.rerun()
+        candidates.tolerance(ws, project)
         if st.button(_("Move to trash"), icon=":material/delete:", key=f"trash_{project.id}"):
             ws.trash_project(project.id)
             st.toast(_("{name} is in the trash.").format(name=plain(project.name)), icon=":material/delete:")

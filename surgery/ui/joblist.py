@@ -32,6 +32,8 @@ def heading(job: Job, project: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{plain(job.title)}**", width="content")
         st.badge(words, icon=f":material/{icon}:", color=colour)
+        if job.state == "done" and job.result.get("candidate"):
+            st.badge(_("candidate"), icon=":material/pending:", color="orange")
         st.caption(" · ".join(plain(part) for part in (project, device) if part), width="content")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from surgery.errors import ModelError
+from surgery.ui import trained
 from surgery.ui.messages import _
 from surgery.ui.state import View
 
@@ -37,6 +38,8 @@ def ask(view: View, suggestion: Mapping[str, Any], *, stem: str) -> dict[str, An
         )
         fields = shape(spec, key="imported")
         mean, std = _normalisation(view, spec) if spec["kind"] != "text" else ((), ())
+        kept = _precision()
+        answer = trained.ask("model_trained_on") if view.dataset is not None else None
         with st.expander(_("Licence and source")):
             licence = st.text_input(
                 _("Licence of the weights"),
@@ -54,6 +57,8 @@ def ask(view: View, suggestion: Mapping[str, Any], *, stem: str) -> dict[str, An
         "input": {"kind": spec["kind"], "shape": fields, "mean": list(mean), "std": list(std)},
         "classes": named_classes(classes, outputs),
         "task": task,
+        **({"precision": kept} if kept else {}),
+        **({"trained_on": answer} if answer else {}),
         "licence": licence.strip(),
         "source": source.strip(),
     }
@@ -134,6 +139,17 @@ def _task(outputs: int, view: View) -> str:
             required=True,
         )
     )
+
+
+def _precision() -> str:
+    """The number format to store the weights in; "" for the file's own."""
+    found = st.selectbox(
+        _("Stored precision"),
+        ["", "float32", "float16", "bfloat16"],
+        format_func=lambda kind: kind or _("As in the file"),
+        help=_("Computing is always done in float32; sizes and accuracy are those of the stored weights."),
+    )
+    return found or ""
 
 
 def _names(view: View, outputs: int, task: str) -> Sequence[str]:

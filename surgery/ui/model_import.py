@@ -16,7 +16,7 @@ import streamlit as st
 from surgery import jobs
 from surgery.errors import Mismatch, ModelError, SurgeryError
 from surgery.network import config_file
-from surgery.ui import build_large, format, model_form, panels, progress, shell, uploads
+from surgery.ui import build_large, format, model_form, panels, progress, shell, trained, uploads
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.state import View
@@ -149,9 +149,11 @@ def _reopen(view: View, path: Path) -> None:
     st.caption(_("Saved by Model Surgery: architecture, classes and input are in the file."))
     with st.form("reopen_model", border=False):
         name = st.text_input(_("Name of this version"), value=path.stem[:120], max_chars=120)
+        answer = {"trained_on": trained.ask("model_trained_on")} if view.dataset is not None else {}
         sent = st.form_submit_button(_("Import model"), type="primary", icon=":material/download_done:")
     if sent:
-        _submit(view, {"kind": "import_model", "path": str(path), "name": name}, _("Import {name}").format(name=name))
+        task = {"kind": "import_model", "path": str(path), "name": name, **answer}
+        _submit(view, task, _("Import {name}").format(name=name))
 
 
 def _fit(view: View, job: Job, path: Path) -> None:

@@ -13,11 +13,11 @@ from surgery.data.dataset import Dataset
 from surgery.jobs import inputs
 from surgery.network.facts import Facts
 from surgery.receipt import named_origin
-from surgery.ui import format, model_form, panels, pictures, progress, shell
+from surgery.ui import format, model_form, panels, pictures, progress, shell, trained
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.state import View
-from surgery.workspace import DatasetRow, Job
+from surgery.workspace import Job
 
 
 def model(view: View) -> None:
@@ -33,6 +33,7 @@ def model(view: View) -> None:
             _("Layers"): str(len(found["layers"])),
             _("Neurons"): format.amount(view.version.neurons) if view.version.neurons else "–",
             _("Parameters"): format.amount(found["parameters"]),
+            _("Precision"): str(found.get("stored_as", "float32")),
             _("Size on disk"): format.size(view.version.bytes),
             _("Input"): " × ".join(str(side) for side in spec["shape"]),
             _("Normalisation"): _statistics(spec),
@@ -150,7 +151,8 @@ def together(view: View) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if rows:
-            _quality_now(rows[0], view.dataset)
+            _quality_now(rows[0], view)
+            trained.choose(view)
         else:
             st.caption(_("The dataset has no labels: nothing can be measured against them."))
         st.space("stretch")
@@ -234,12 +236,17 @@ def _spoken(quality: float | None, task: str) -> str:
     return format.percent(quality) if task == "classification" else format.digits(quality)
 
 
-def _quality_now(row: Mapping[str, Any], data: DatasetRow) -> None:
+def _quality_now(row: Mapping[str, Any], view: View) -> None:
+    data, settings = view.dataset, view.project.settings if view.project else None
+    if data is None or settings is None:
+        return
     name = _("Accuracy now") if data.task == "classification" else _("R² now")
     name = _("Next character right") if data.kind == "text" else name
     with st.container(width="content", gap=None):
         st.metric(name, _spoken(row["quality"], data.task), width="content")
-        st.caption(_("on {n} validation samples").format(n=f"{row['n']:,}"))
+        st.caption(
+            _("validation, n = {n} · {seen}").format(n=f"{row['n']:,}", seen=settings.seen(data.id)), width="content"
+        )
 
 
 def _doubt(view: View, rows: Sequence[Mapping[str, Any]]) -> None:

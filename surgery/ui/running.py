@@ -11,8 +11,8 @@ from surgery import jobs, standing
 from surgery.errors import NotFoundError, SurgeryError
 from surgery.jobs import Job
 from surgery.plan import Plan
-from surgery.tell import preserved, tell
-from surgery.ui import format, panels, preview, progress, results, shell
+from surgery.tell import tell
+from surgery.ui import candidates, format, panels, preview, progress, results, shell
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.workspace import Project, Workspace
@@ -89,18 +89,14 @@ def watch(ws: Workspace, project: Project, job: Job) -> None:
     if job.state != "done":
         progress.watch(ws, job)
         return
-    receipt = standing.receipt_of(ws, ws.version(job.result["version"]))
-    if receipt is not None and receipt.breaks:
-        st.warning(
-            _("This breaks more must-keep cases than allowed, so the version before it stays current: {said}.").format(
-                said=preserved(receipt.cases)
-            ),
-            icon=":material/gpp_maybe:",
-        )
+    version = ws.version(job.result["version"])
+    receipt = standing.receipt_of(ws, version)
+    candidates.decide(ws, project, version)
     if receipt is not None and (said := missed(job.task.get("plan", {}), receipt.table)):
         st.warning(said, icon=":material/straighten:")
     with st.container(border=True):
-        st.markdown(f":material/check_circle: **{plain(job.title)}**")
+        icon = ":material/pending:" if version.candidate else ":material/check_circle:"
+        st.markdown(f"{icon} **{plain(job.title)}**")
         if receipt is not None:
             results.sentences(tell(receipt))
         if st.button(_("See before/after"), type="primary", icon=":material/compare_arrows:"):

@@ -56,6 +56,7 @@ def lineage_table(view: View) -> None:
 
 def _row(ws: Workspace, branches: str, version: Version, project: Project) -> dict[str, str]:
     mark = _(" · current") if version.id == project.current else ""
+    mark += _(" · candidate") if version.candidate else ""
     mark += _(" · quarantined") if version.state == "damaged" else ""
     return {
         _("Version"): f"{branches}v{version.number} {version.name}{mark}",

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from surgery.workspace import checksums, files, integrity
 from surgery.workspace.catalogue import datasets, projects
 from surgery.workspace.projects import revise
 from surgery.workspace.queue import finish
 from surgery.workspace.rows import DatasetRow
+from surgery.workspace.settings import Settings, TrainedOn
 from surgery.workspace.store import Store, clean_name, fetch, find, moment, new_id
 
 if TYPE_CHECKING:
@@ -62,7 +63,14 @@ def open_dataset(store: Store, id: str) -> Dataset:
     return Dataset.open(store.home / "datasets" / id)
 
 
-def add(store: Store, project: str, name: str, make: Callable[[Path], Dataset], job: str | None = None) -> DatasetRow:
+def add(
+    store: Store,
+    project: str,
+    name: str,
+    make: Callable[[Path], Dataset],
+    job: str | None = None,
+    trained_on: TrainedOn | None = None,
+) -> DatasetRow:
     """Let `make` write a dataset into a fresh folder, then commit it; a project's first one is put to use.
 
     Raises:
@@ -84,14 +92,20 @@ def add(store: Store, project: str, name: str, make: Callable[[Path], Dataset], 
             "bytes": files.size(staged),
         }
         files.force_to_disk(staged)
-        return _publish(store, staged, row, job)
+        return _publish(store, staged, row, job, trained_on)
 
 
-def _publish(store: Store, staged: Path, row: Mapping[str, Any], job: str | None) -> DatasetRow:
+def _publish(
+    store: Store, staged: Path, row: Mapping[str, Any], job: str | None, trained_on: TrainedOn | None
+) -> DatasetRow:
     target, sums = store.home / "datasets" / row["id"], checksums.of_folder(staged)
     try:
         with store.write() as db:
             project = find(db, projects, row["project"], "project")
+            if trained_on is not None:
+                settings = Settings.parse(project["settings"]).knowing(row["id"], trained_on).to_json()
+                db.execute(update(projects).where(projects.c.id == project["id"]).values(settings=settings))
+                project = {**project, "settings": settings}
             row = {**row, "state": "ready"}
             row["checksum"] = integrity.seal(staged, "datasets", row, project, sums)
             db.execute(insert(datasets).values(**row))

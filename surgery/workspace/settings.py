@@ -6,18 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from surgery import change
 from surgery.errors import WorkspaceError
 
 DROP, CLASS_DROP = 2.0, 10.0  # pp
 TrainedOn = Literal["yes", "part", "no", "unknown", "train"]
 ANSWERS = tuple(answer for answer in get_args(TrainedOn) if answer != "train")  # those that a person can give
-_SEEN: Mapping[str, str] = {
-    "yes": "model was trained on this data",
-    "part": "model was trained on part of this data",
-    "no": "model was not trained on this data",
-    "unknown": "unknown whether the model was trained on this data",
-    "train": "model was trained on the training split only",
-}
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class Settings:
         found = found if isinstance(found, Mapping) else {}
         drops = {name: found[name] for name in ("drop", "class_drop") if _is_share(found.get(name))}
         answers = found.get("trained_on", {})
-        return cls(**drops, trained_on={id: said for id, said in answers.items() if said in _SEEN})
+        return cls(**drops, trained_on={id: said for id, said in answers.items() if said in get_args(TrainedOn)})
 
     def to_json(self) -> dict[str, Any]:
         """What `parse` reads."""
@@ -67,7 +61,7 @@ class Settings:
         Raises:
             WorkspaceError: there is no such answer.
         """
-        if answer not in _SEEN:
+        if answer not in get_args(TrainedOn):
             raise WorkspaceError(f"{answer!r} does not say what a model was trained on.", f"Say {', '.join(ANSWERS)}.")
         return replace(self, trained_on={**self.trained_on, dataset: answer})
 
@@ -77,12 +71,7 @@ class Settings:
 
     def seen(self, dataset: str | None) -> str:
         """The same in words, to stand beside every number that was measured on it."""
-        return seen(self.answer(dataset))
-
-
-def seen(answer: str) -> str:
-    """An answer in words; of an unknown one what stands for "unknown"."""
-    return _SEEN.get(answer, _SEEN["unknown"])
+        return change.seen(self.answer(dataset))
 
 
 def _is_share(value: Any) -> bool:

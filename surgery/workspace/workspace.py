@@ -124,16 +124,23 @@ class Workspace:
     # Datasets
 
     def add_dataset(
-        self, project_id: str, name: str, make: Callable[[Path], Dataset], *, job: str | None = None
+        self,
+        project_id: str,
+        name: str,
+        make: Callable[[Path], Dataset],
+        *,
+        job: str | None = None,
+        trained_on: TrainedOn | None = None,
     ) -> DatasetRow:
         """Let `make` write a dataset into a fresh folder and commit it; a project's first one is put to use.
 
-        job: the job that this finishes, in the same transaction.
+        job: the job that this finishes, in the same transaction. trained_on: whether the project's models were trained
+        on it, where that is known.
 
         Raises:
             DiskFullError: nothing was written.
         """
-        return datasets.add(self.store, project_id, name, make, job)
+        return datasets.add(self.store, project_id, name, make, job, trained_on)
 
     def datasets(self, project_id: str) -> list[DatasetRow]:
         """The datasets of a project, oldest first."""

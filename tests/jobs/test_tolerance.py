@@ -79,7 +79,9 @@ def test_a_regression_is_judged_by_its_r2_and_by_whether_it_has_one() -> None:
 
 def test_classes_that_are_gone_without_having_been_asked_for_come_first() -> None:
     row, before, two = line("accuracy", None, 0.99), ("a", "b", "c", "d", "e"), {"before": ("a", "e"), "after": ("e",)}
-    assert found(row, classes={"before": before, "after": ("e",)}) == ("no output any more for classes a, b, c and 1 more",)
+    assert found(row, classes={"before": before, "after": ("e",)}) == (
+        "no output any more for classes a, b, c and 1 more",
+    )
     assert found(row, classes=two) == ("no output any more for class a",)
     assert not objections(receipt(row, classes=two), Settings(), Forget(classes=("a",)).drops())
 
