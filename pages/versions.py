@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from surgery.ui import all_versions, format, panels, shell, versions
+from surgery.ui import all_versions, candidates, format, panels, shell, versions
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 
@@ -14,6 +14,7 @@ with panels.panel():
     versions.lineage_table(view)
 with st.container(border=True, key="version_detail"), panels.panel():
     versions.heading(view)
+    candidates.decide(ws, project, version)
     versions.parts(view)
     versions.actions(view)
 with panels.panel():

@@ -43,7 +43,7 @@ def _overall(row: Row, name: str, allowed: float) -> Iterator[str]:
         yield f"{name} cannot be measured any more on {_measured_on(row)}"
     elif _lost(row) > allowed + _ROUNDING:
         lost, most = (_number(value, name) for value in (_lost(row), allowed))
-        yield f"{name} fell by {lost} on {_measured_on(row)}; allowed: {most}"
+        yield f"{name} fell by {lost} on {_measured_on(row)} ({most} allowed)"
 
 
 def _classes(receipt: Receipt, allowed: float) -> Iterator[str]:
@@ -53,7 +53,7 @@ def _classes(receipt: Receipt, allowed: float) -> Iterator[str]:
         worse.sort(key=_lost, reverse=True)
         told = ", ".join(f"{row['scope']} by {_lost(row):.1f} pp (n = {row['n']:,})" for row in worse[:NAMED])
         more = f" and {len(worse) - NAMED:,} more" if len(worse) > NAMED else ""
-        yield f"accuracy fell in class {told}{more} on {_split(worse[0])}; allowed: {allowed:.1f} pp"
+        yield f"accuracy fell in class {told}{more} on {_split(worse[0])} ({allowed:.1f} pp allowed)"
 
 
 def _lost(row: Row) -> float:

@@ -17,14 +17,11 @@ def decide(ws: Workspace, project: Project, version: Version, **query: str) -> N
     """
     if not version.candidate or version.state != "ready":
         return
-    reasons = "; ".join(plain(reason) for reason in version.candidate)
+    title = _("v{number} is a candidate, not current").format(number=version.number)
+    reasons = "\n".join(f"- {plain(reason[:1].upper() + reason[1:])}" for reason in version.candidate)
     with st.container(border=True, key=f"candidate_{version.id}"):
-        st.markdown(
-            _(":orange[:material/pending: **v{number} is a candidate:** {reasons}]").format(
-                number=version.number, reasons=reasons
-            )
-        )
-        with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f":orange[:material/pending: **{title}**]\n{reasons}")
+        with st.container(horizontal=True):
             if st.button(
                 _("Make current"),
                 icon=":material/check_circle:",
@@ -45,7 +42,6 @@ def decide(ws: Workspace, project: Project, version: Version, **query: str) -> N
                     ws.discard(version.id)
                     st.toast(_("v{number} is in the trash.").format(number=version.number), icon=":material/delete:")
                     shell.look_at(project=project.id)
-            st.caption(_("Allowed: {tolerance}").format(tolerance=project.settings.tolerance), width="content")
 
 
 def tolerance(ws: Workspace, project: Project) -> None:

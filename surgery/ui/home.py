@@ -14,7 +14,7 @@ from surgery.children import environment
 from surgery.errors import JobError
 from surgery.standing import said
 from surgery.ui import candidates, panels
-from surgery.ui.messages import _
+from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.workspace import Project, Workspace
 
@@ -68,9 +68,16 @@ def _wait(installer: subprocess.Popen[bytes]) -> None:
 
 
 def line_of(ws: Workspace, project: Project) -> str:
-    """Where a project stands: its current version against its original, or how far one without a result has come."""
-    changed = len(ws.versions(project.id)) > 1
-    return said(ws, project) if project.current and changed else state_of(project)
+    """Where a project stands: its current version against its original, or how far one without a result has come.
+
+    Results that wait for a decision are counted.
+    """
+    found = ws.versions(project.id)
+    line = said(ws, project) if project.current and len(found) > 1 else state_of(project)
+    waiting = sum(bool(version.candidate) for version in found)
+    if not waiting:
+        return line
+    return f"{line} · {plural('{count} candidate to decide', '{count} candidates to decide', waiting)}"
 
 
 def state_of(project: Project) -> str:

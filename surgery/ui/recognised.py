@@ -114,6 +114,8 @@ def data(view: View) -> None:
             _("Size on disk"): format.size(view.dataset.bytes),
         }
     )
+    if view.version is not None:
+        trained.choose(view)
     for note in found.notes:
         st.caption(plain(note))
     previews(found)
@@ -152,7 +154,6 @@ def together(view: View) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if rows:
             _quality_now(rows[0], view)
-            trained.choose(view)
         else:
             st.caption(_("The dataset has no labels: nothing can be measured against them."))
         st.space("stretch")

@@ -35,7 +35,7 @@ def choose(view: View) -> None:
     present = view.project.settings.answer(view.dataset.id)
     answers = list(dict.fromkeys(["unknown", *ANSWERS, present]))
     chosen = st.selectbox(
-        _("Trained on this data?"),
+        _("Was the model trained on it?"),
         answers,
         index=answers.index(present),
         format_func=lambda answer: WORDS[answer],

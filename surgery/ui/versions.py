@@ -104,7 +104,7 @@ def parts(view: View) -> None:
 
 
 def actions(view: View) -> None:
-    """Make current, rename, delete, verify."""
+    """Make current, rename, delete, verify; a candidate is decided above."""
     ws, version, project = view.workspace, view.version, view.project
     if version is None or project is None:
         return
@@ -113,7 +113,7 @@ def actions(view: View) -> None:
     damaged = version.state == "damaged"
     unfit = _("This version is quarantined: its files have changed.") if damaged else why
     with st.container(horizontal=True):
-        if st.button(
+        if not version.candidate and st.button(
             _("Make current"),
             icon=":material/check_circle:",
             type="primary",
@@ -126,7 +126,9 @@ def actions(view: View) -> None:
                 shell.look_at(project=project.id)
         with st.popover(_("Rename"), icon=":material/edit:"):
             _rename(ws, version)
-        if st.button(_("Move to trash"), icon=":material/delete:", disabled=is_current, help=why):
+        if not version.candidate and st.button(
+            _("Move to trash"), icon=":material/delete:", disabled=is_current, help=why
+        ):
             with panels.panel():
                 ws.trash_version(version.id)
                 shell.look_at(project=project.id)

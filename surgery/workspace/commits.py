@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,9 @@ def commit(store: Store, draft: Draft) -> Version:
         DiskFullError: nothing was written.
         Cancelled: the job that makes it was cancelled; nothing was written.
     """
+    from surgery.network.precision import as_stored
+
+    draft = replace(draft, model=as_stored(draft.model))
     id, name = new_id(), clean_name(draft.name, "version")
     with files.full_disk_refused(f"version {name!r}"), files.staging(store.home, id) as staged:
         row = _write(store, staged, id, draft)

@@ -45,8 +45,8 @@ def test_a_ruined_model_is_told_overall_and_by_class_the_worst_first() -> None:
         line("accuracy", 1, 0, "8", 35),
     ]
     assert found(*table) == (
-        "accuracy fell by 26.1 pp on validation, n = 360; allowed: 2.0 pp",
-        "accuracy fell in class 8 by 100.0 pp (n = 35), 1 by 20.0 pp (n = 36) on validation; allowed: 10.0 pp",
+        "accuracy fell by 26.1 pp on validation, n = 360 (2.0 pp allowed)",
+        "accuracy fell in class 8 by 100.0 pp (n = 35), 1 by 20.0 pp (n = 36) on validation (10.0 pp allowed)",
     )
 
 
@@ -58,7 +58,7 @@ def test_what_the_project_allows_is_no_reason(after: float) -> None:
 def test_the_tolerance_is_the_project_s() -> None:
     rows = (line("accuracy", 0.95, 0.94), line("accuracy", 0.95, 0.75, "cat", 20))
     assert found(*rows, settings=Settings(0.5, 100)) == (
-        "accuracy fell by 1.0 pp on validation, n = 100; allowed: 0.5 pp",
+        "accuracy fell by 1.0 pp on validation, n = 100 (0.5 pp allowed)",
     )
     assert not found(*rows, settings=Settings(1, 20)), "as much as allowed is allowed, whatever the rounding"
 
@@ -67,12 +67,12 @@ def test_of_many_classes_three_are_named() -> None:
     told = found(*(line("accuracy", 0.9, 0.5 - number / 100, f"c{number}") for number in range(5)))
     assert told == (
         "accuracy fell in class c4 by 44.0 pp (n = 100), c3 by 43.0 pp (n = 100), c2 by 42.0 pp (n = 100) and 2 more "
-        "on validation; allowed: 10.0 pp",
+        "on validation (10.0 pp allowed)",
     )
 
 
 def test_a_regression_is_judged_by_its_r2_and_by_whether_it_has_one() -> None:
-    assert found(line("r2", 0.9, 0.87)) == ("R² fell by 0.030 on validation, n = 100; allowed: 0.020",)
+    assert found(line("r2", 0.9, 0.87)) == ("R² fell by 0.030 on validation, n = 100 (0.020 allowed)",)
     assert found(line("r2", 0.9, None)) == ("R² cannot be measured any more on validation, n = 100",)
     assert not found(line("r2", 0.9, 0.885), line("mse", 1.0, 900.0))
 
@@ -113,6 +113,6 @@ def test_a_job_commits_a_candidate_and_leaves_current_and_undo_alone(
         if allowed == 0:
             assert ws.project(project.id).current == original.id and ws.undo_target(project.id) is None
             assert made.candidate and job.result["candidate"] == list(made.candidate) == list(told.candidate)
-            assert "; allowed: 0.0 pp" in made.candidate[0]
+            assert " (0.0 pp allowed)" in made.candidate[0]
         else:
             assert ws.project(project.id).current == made.id and made.candidate == () == tuple(told.candidate)
