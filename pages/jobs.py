@@ -63,7 +63,7 @@ def table(found: Sequence[Job]) -> pd.DataFrame:
         {
             _("Job"): [job.title for job in found],
             _("Project"): [names.get(job.project, "–") for job in found],
-            _("End"): [joblist.STATES[job.state][0] for job in found],
+            _("End"): [joblist.said(job) for job in found],
             _("Why"): [job.reason for job in found],
             _("Device"): [job.device or "–" for job in found],
             _("Took"): [format.seconds(joblist.duration(job)) for job in found],

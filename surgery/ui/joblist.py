@@ -25,6 +25,12 @@ STATES: Mapping[str, tuple[str, str, Colour]] = {  # state -> words, icon, colou
 _TAIL = 12  # lines of the log
 
 
+def said(job: Job) -> str:
+    """The state in words; of a result that waits for a decision also that."""
+    words = STATES[job.state][0]
+    return _("{state} · candidate").format(state=words) if job.result.get("candidate") else words
+
+
 def heading(job: Job, project: str) -> None:
     """Name the job, its state, its project and its device in one line."""
     words, icon, colour = STATES[job.state]
