@@ -14,7 +14,6 @@ from surgery import jobs, standing
 from surgery.context import Context
 from surgery.data.dataset import Dataset
 from surgery.jobs import work
-from surgery.receipt import Receipt
 from surgery.tell import tell
 from surgery.ui import comparison, measured
 from surgery.workspace import Version, Workspace
@@ -47,13 +46,17 @@ def test_a_surgery_is_compared_with_its_parent_by_its_receipt(
     assert failures(page) == []
     receipt = patient.ws.receipt(child.id)
     assert receipt is not None
-    assert f"#### {tell(Receipt.from_json(receipt)).headline}" in texts(page)
+    told = standing.receipt_of(patient.ws, child)
+    assert told is not None and f"#### {tell(told).headline}" in texts(page)
     table = page.table[0].value.set_index("Metric")
     (parameters,) = [found for found in receipt["table"] if found["metric"] == "parameters"]
     assert (table.at["Parameters", "v1"], table.at["Parameters", "v2"]) == tuple(
         f"{parameters[side]:,.0f}" for side in ("before", "after")
     )
-    assert table.at["Accuracy", "Measured on"] == f"test, n = {len(patient.ws.dataset(patient.dataset.id).ids('test'))}"
+    assert table.at["Accuracy", "Measured on"] == (
+        f"test, n = {len(patient.ws.dataset(patient.dataset.id).ids('test'))} · "
+        "unknown whether the model was trained on this data"
+    )
 
 
 def test_flipped_samples_are_shown_as_pictures_both_ways(open_page: OpenPage, patient: Patient, child: Version) -> None:

@@ -60,7 +60,8 @@ def test_two_surgeries_are_told_against_the_original(ws: Workspace, project: Pro
     assert found is not None and found.told is not None
     assert (found.current.id, found.original.id) == (third.id, versions[0].id)
     assert found.told.headline == (
-        "Accuracy 92.9% → 78.6% (−14.3 pp, not significant) · test, n = 14 · as many parameters"
+        "Accuracy 92.9% → 78.6% (−14.3 pp, not significant) · test, n = 14 · "
+        "unknown whether the model was trained on this data · as many parameters"
     )
     classes = [line("accuracy", 1.0, 0.9, "long", n=6), line("accuracy", 0.75, 0.7, "wide", n=4)]
     one = Receipt.from_json(first | {"table": [*first["table"], *classes]})
