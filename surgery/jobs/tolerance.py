@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from surgery import change
 from surgery.receipt import Receipt
 from surgery.tell import preserved, removed_classes
 from surgery.workspace.settings import Settings
@@ -40,10 +41,10 @@ def _objections(receipt: Receipt, settings: Settings, asked: Sequence[str]) -> I
 
 def _overall(row: Row, name: str, allowed: float) -> Iterator[str]:
     if row["after"] is None:
-        yield f"{name} cannot be measured any more on {_measured_on(row)}"
+        yield f"{name} cannot be measured any more on {change.measured_on(row)}"
     elif _lost(row) > allowed + _ROUNDING:
         lost, most = (_number(value, name) for value in (_lost(row), allowed))
-        yield f"{name} fell by {lost} on {_measured_on(row)} ({most} allowed)"
+        yield f"{name} fell by {lost} on {change.measured_on(row)} ({most} allowed)"
 
 
 def _classes(receipt: Receipt, allowed: float) -> Iterator[str]:
@@ -53,7 +54,8 @@ def _classes(receipt: Receipt, allowed: float) -> Iterator[str]:
         worse.sort(key=_lost, reverse=True)
         told = ", ".join(f"{row['scope']} by {_lost(row):.1f} pp (n = {row['n']:,})" for row in worse[:NAMED])
         more = f" and {len(worse) - NAMED:,} more" if len(worse) > NAMED else ""
-        yield f"accuracy fell in class {told}{more} on {_split(worse[0])} ({allowed:.1f} pp allowed)"
+        split = change.splits().get(worse[0]["split"], worse[0]["split"])
+        yield f"accuracy fell in class {told}{more} on {split} ({allowed:.1f} pp allowed)"
 
 
 def _lost(row: Row) -> float:
@@ -63,14 +65,6 @@ def _lost(row: Row) -> float:
 
 def _number(points: float, name: str) -> str:
     return f"{points:.1f} pp" if name == "accuracy" else f"{points / 100:.3f}"
-
-
-def _measured_on(row: Row) -> str:
-    return f"{_split(row)}, n = {row['n']:,}"
-
-
-def _split(row: Row) -> str:
-    return "validation" if row["split"] == "val" else str(row["split"])
 
 
 def _some(names: Sequence[str]) -> str:
