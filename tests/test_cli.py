@@ -88,6 +88,8 @@ def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[s
         "dataset": dataset,
     }
     (home / "plan.json").write_text(json.dumps(plan))
+    assert main(["settings", "--project", "trial", "--max-drop", "100", "--max-class-drop", "100"]) == 0
+    assert "maximum accuracy drop: 100.0 pp overall, 100.0 pp in any class" in capsys.readouterr().out
     assert main(["run", str(home / "plan.json"), "--name", "smaller"]) == 0
     out = capsys.readouterr().out
     assert "fewer parameters" in out

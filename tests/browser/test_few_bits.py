@@ -39,6 +39,7 @@ def desk(shared: Server, chromium: Browser) -> Iterator[Desk]:
     """The surface sample."""
     ws, name = Workspace(shared.home), "surface_inspection"
     project = ws.create_project("Few bits")
+    ws.set_tolerance(project.id, drop=100, class_drop=100)  # every result becomes current
     ws.add_dataset(project.id, "Plates", lambda folder: sample_models.make_data(name, folder))
     original = ws.commit(project.id, store.load(sample_models.model_folder(name)), name="Original")
     with opening(chromium, shared.url) as page:

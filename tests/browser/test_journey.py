@@ -163,6 +163,7 @@ def test_a_click_then_a_lasso(journey: Journey) -> None:
 
 def test_prune_and_watch_the_job_to_its_end(journey: Journey) -> None:
     page = journey.page
+    journey.ws.set_tolerance(journey.project.id, drop=100, class_drop=100)  # whatever the lasso caught
     run = page.get_by_role("button", name=re.compile(r"Remove \d+ neurons in \d+ layer"))
     title = run.inner_text().split("\n")[-1]
     run.click()

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("maintain")]
 def desk(shared: Server, chromium: Browser) -> Iterator[Desk]:
     ws = Workspace(shared.home)
     project = ws.create_project("Maintained")
+    ws.set_tolerance(project.id, drop=100, class_drop=100)  # every result becomes current
     row = ws.add_dataset(project.id, "Digits", lambda folder: sample_models.make_data("digits", folder))
     digits = ws.dataset(row.id)
     signs = sample_models.further("digits")[0]

@@ -22,6 +22,7 @@ def desk(shared: Server, chromium: Browser) -> Iterator[Desk]:
     """The sample with a weak and a strong model."""
     ws, name = Workspace(shared.home), "two_inspectors"
     project, donor = ws.create_project("Two inspectors"), next(iter(sample_models.members(name).values()))
+    ws.set_tolerance(project.id, drop=100, class_drop=100)  # every result becomes current
     assert donor is not None
     ws.add_dataset(project.id, "Plates", lambda folder: sample_models.make_data(name, folder))
     weak = ws.commit(project.id, store.load(sample_models.model_folder(name)), name="Weak")

@@ -22,6 +22,7 @@ def desk(shared: Server, chromium: Browser) -> Iterator[Desk]:
     """The sample of a regression on a table."""
     ws = Workspace(shared.home)
     project = ws.create_project("Slim")
+    ws.set_tolerance(project.id, drop=100, class_drop=100)  # every result becomes current
     ws.add_dataset(project.id, "Diabetes", lambda folder: sample_models.make_data("diabetes", folder))
     original = ws.commit(project.id, store.load(sample_models.model_folder("diabetes")), name="Original")
     with opening(chromium, shared.url) as page:

@@ -24,6 +24,7 @@ def desk(shared: Server, chromium: Browser) -> Iterator[Desk]:
     """The shift reports."""
     ws, name = Workspace(shared.home), "shift_reports"
     project = ws.create_project("Reports")
+    ws.set_tolerance(project.id, drop=100, class_drop=100)  # every result becomes current
     ws.add_dataset(project.id, "Reports", lambda folder: sample_models.make_data(name, folder))
     original = ws.commit(project.id, store.load(sample_models.model_folder(name)), name="Original")
     with opening(chromium, shared.url) as page:
