@@ -473,3 +473,25 @@ def test_a_file_that_this_product_saved_is_imported_without_an_architecture(
     x = torch.randn(5, 4)
     assert torch.equal(ws.model(version.id)(x), model(x))
     assert ws.model(version.id).classes == ("a", "b", "c")
+
+
+def test_candidates_are_decided_and_settings_changed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version, dataset = admit()
+    ws = Workspace()
+    project = ws.version(version).project
+    made = [
+        ws.commit(project, ws.model(version), name=name, parent=version, candidate=("accuracy fell by 9.0 pp",))
+        for name in ("good", "bad")
+    ]
+    assert main(["versions"]) == 0
+    assert capsys.readouterr().out.count("candidate: accuracy fell by 9.0 pp") == 2
+    assert main(["make-current", made[0].id]) == 0 and main(["discard", made[1].id]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "v2 good is current",
+        "v3 bad is in the trash; the current version stays as it is",
+    ]
+    assert ws.project(project).current == made[0].id and ws.version(made[1].id).state == "trash"
+    assert main(["discard", version]) == 1
+    assert "Version 1 'Original' is not a candidate" in capsys.readouterr().err
+    assert main(["settings", "--trained-on", "yes", "--dataset", dataset]) == 0
+    assert f"dataset {dataset}  rows: model was trained on this data" in capsys.readouterr().out
