@@ -309,7 +309,7 @@ def _outputs(module: nn.Module, example: Tensor) -> Tensor:
     except Exception as error:  # whatever a network raises on an input that it does not like
         reason = "there is not enough memory" if "allocate" in str(error) else sandbox.described(error)
         shape = list(example.shape[1:])
-        if precision := _precision(module, str(error)):
+        if precision := _computes_in(module, str(error)):
             raise ModelError(
                 f"The network does not run on float32 samples: it computes in {precision} ({reason}).",
                 "Build it in float32: remove .half(), .bfloat16() or .double() from its constructor and its forward. "
@@ -331,7 +331,7 @@ def _outputs(module: nn.Module, example: Tensor) -> Tensor:
     return out
 
 
-def _precision(module: nn.Module, reason: str) -> str:
+def _computes_in(module: nn.Module, reason: str) -> str:
     """The floating-point type other than float32 over which a run failed; "" where that is not why."""
     named = next((kind for word, kind in _PRECISIONS.items() if word in reason), "")
     own = {str(tensor.dtype).removeprefix("torch.") for tensor in module.parameters() if tensor.is_floating_point()}
