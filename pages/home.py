@@ -48,7 +48,7 @@ def try_sample() -> None:
     )
     st.caption(titles[name]["line"])
     if st.button(_("Open sample"), icon=":material/arrow_forward:"):
-        shell.go("model_data", project=home.open_sample(ws, name, titles[name]["title"]))
+        shell.go("neurons", project=home.open_sample(ws, name, titles[name]["title"]))
 
 
 def bring_model() -> None:

@@ -1,9 +1,9 @@
 """Small trained models with their data in seven samples, and one finished project: to start without a file.
 
 Each folder `sample_models/NAME/` holds the stored model, `sample.json` (what it is and how it is trained, written by
-hand), `results.json` and `card.md` (measured and written by `python -m sample_models.train`). Data sets are not
-stored: they come out of scikit-learn, or are drawn or written. Importing this package imports neither torch nor
-scikit-learn.
+hand), `results.json` and `card.md` (measured and written by `python -m sample_models.train`), and `project.zip`, the
+project that a user gets (made by `python -m sample_models.projects`). Datasets come out of scikit-learn, or are drawn
+or written. Importing this package imports neither torch nor scikit-learn.
 """
 
 from __future__ import annotations
@@ -119,10 +119,7 @@ def make_further(name: str, title: str, data: Dataset, folder: Path, ctx: Contex
 
 
 def open_finished(ws: Workspace) -> str:
-    """Install the finished digits project in a workspace, unless it is there, and return its project id.
+    """Install the finished digits project in a workspace, unless it is there; its project id. Imports no torch."""
+    from sample_models import projects
 
-    Trains nothing, but imports torch: to be called in a job or from a command, not in a page.
-    """
-    from sample_models.finished import install
-
-    return install(ws)
+    return projects.open_finished(ws)

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import json
-import shutil
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
 import sample_models
-from sample_models import finished, surface, train
+from sample_models import finished, projects, surface, train
+from sample_models.projects import SCAN
 from surgery.analysis import slices
 from surgery.analysis.criticality import Criticality
 from surgery.context import Context
 from surgery.data.dataset import Dataset
+from surgery.data.load import from_arrays
 from surgery.edit.evaluate import predict, quality
-from surgery.errors import Cancelled, ModelFileError, NotFoundError
+from surgery.errors import Cancelled, DataError, NotFoundError
 from surgery.measure import measure
 from surgery.network import part, store
 from surgery.network.model import Model
 from surgery.operations.patch import Patch
 from surgery.operations.transplant import Effect
 from surgery.standing import said
-from surgery.workspace import Workspace
+from surgery.workspace import Version, Workspace, queue
+from surgery.workspace.package import Package
 
 ROOT = Path(sample_models.__file__).parent
 MEGABYTE = 2**20
@@ -50,8 +55,8 @@ def test_importing_the_samples_is_cheap() -> None:
 
 def test_sizes() -> None:
     sizes = {path: path.stat().st_size for path in ROOT.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    assert sum(sizes.values()) < 6 * MEGABYTE
-    assert max(sizes.values()) < MEGABYTE
+    assert sum(sizes.values()) < 7.5 * MEGABYTE
+    assert max(sizes.values()) < 2 * MEGABYTE
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
@@ -151,7 +156,7 @@ def test_training_repeats_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-# The finished project
+# The projects that ship
 
 
 @pytest.fixture(scope="module")
@@ -163,25 +168,103 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]
 @pytest.fixture(scope="module")
 def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
     ws = Workspace(tmp_path_factory.mktemp("rebuilt"))
-    return ws, finished.build(ws, Context())
+    return ws, finished.build(ws, Context(), projection=False, split=False)
 
 
-def test_finished_project_is_complete(installed: tuple[Workspace, str]) -> None:
+def test_installing_takes_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, sample_models; from surgery.workspace import Workspace; sample_models.open_finished(Workspace());"
+        "print({'torch', 'sklearn', 'umap'} & set(sys.modules))"
+    )
+    env = {**os.environ, "SURGERY_HOME": str(tmp_path)}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT.parent, env=env, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", [*sample_models.names(), projects.FINISHED])
+def test_every_sample_ships_scanned(name: str) -> None:
+    package = projects.read(name)
+    current = package.project["current"]
+    assert current in {row["id"] for row in package.rows["versions"]}
+    tables = [file for file in package.files if file.endswith("/neurons.parquet")]
+    assert len(tables) == (2 if name == projects.FINISHED else 1)
+    for file in tables:
+        table = pd.read_parquet(io.BytesIO(package.files[file]))
+        assert table.loc[table["point"], "map_x"].notna().all()
+        assert file.replace("neurons.parquet", slices.TABLES) in package.files
+    assert {"scan", "projection", "criticality", "check_model"} <= {row["kind"] for row in package.rows["jobs"]}
+    assert all(row["state"] == "done" for row in package.rows["jobs"])
+
+
+@pytest.mark.parametrize("name", [*sample_models.names(), projects.FINISHED])
+def test_a_package_says_nothing_of_the_machine_that_made_it(name: str) -> None:
+    package = projects.read(name)
+    texts = [json.dumps(package.rows).encode(), *package.files.values()]
+    assert not any(b"/tmp/" in text or b"latency" in text for text in texts)
+
+
+def test_a_sample_with_drawn_data_is_installed_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def make(name: str, folder: Path, ctx: Context) -> Dataset:
+        drawn.append(name)
+        x = np.random.default_rng(0).integers(0, 255, (60, 8, 8, 1), dtype=np.uint8)
+        return from_arrays(folder, x, np.arange(60) % 2, classes=["a", "b"], name=name, task="classification")
+
+    monkeypatch.setattr(sample_models, "make_data", make)
+    ws = Workspace(tmp_path)
+    project = ws.create_project("Plates")
+    projects.install(ws, "two_inspectors", project.id)
+    (data,) = ws.datasets(project.id)
+    assert drawn == ["two_inspectors"]
+    assert data.digest == ws.dataset(data.id).digest
+    version, donor = ws.versions(project.id)
+    assert ws.project(project.id).current == version.id
+    assert len(ws.parts(donor.id)) == 6
+    assert not ws.has_scan(version.id, data.id, SCAN), "other data than were scanned"
+
+
+def test_a_small_sample_can_be_opened_twice(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    for name in ("One", "Two"):
+        project = ws.create_project(name).id
+        projects.install(ws, "breast_cancer", project)
+        (version,), (data,) = ws.versions(project), ws.datasets(project)
+        assert ws.verify(version.id) == sample_models.info("breast_cancer")["results"]["digest"]
+        assert data.digest == sample_models.info("breast_cancer")["results"]["data"]
+        assert ws.has_scan(version.id, data.id, SCAN)
+        assert ws.project(project).name == name
+        assert {job.task["version"] for job in queue.listing(ws.store, project)} == {version.id}
+    assert ws.unknown_folders() == []
+
+
+def test_finished_project_has_something_for_every_page(installed: tuple[Workspace, str]) -> None:
     ws, project = installed
-    original, made = ws.versions(project)
-    (data,) = ws.datasets(project)
+    original, split, made = ws.versions(project)
+    data, signs, pale = ws.datasets(project)
     assert ws.project(project).current == made.id
-    assert made.parent == original.id
+    assert ws.project(project).dataset == data.id
+    assert made.parent == split.parent == original.id
     assert ws.plan(made.id)["inputs"] == ws.receipt(made.id)["plan"]["inputs"] == [original.id]
     assert ws.plan(made.id)["dataset"] == data.id
     assert ws.receipt(made.id)["dataset"]["digest"] == data.digest
-    assert all(ws.has_scan(version.id, data.id, finished.SCAN) for version in (original, made))
-    assert made.digest == json.loads((finished.PACKED / "surgery.json").read_text())["digest"] == ws.verify(made.id)
+    assert all(ws.has_scan(version.id, data.id, SCAN) for version in (original, split, made))
+    assert [part["classes"] for part in ws.parts(split.id)] == [[digit] for digit in data.classes]
+    assert [chosen.name for chosen in ws.selections(project)] == [finished.SELECTION]
+    assert not set(signs.classes) & set(data.classes)
+    assert pale.classes == data.classes
+    assert len(ws.must_keep(data.id)[0].ids) == finished.PROTECTED["size"]
+    assert ws.receipt(made.id)["cases"]["n"] == finished.PROTECTED["size"]
+    kinds = [job.kind for job in queue.listing(ws.store, project)]
+    assert kinds.count("plan") == 2
+    assert {"scan", "projection", "criticality", "must_keep", "check_model"} <= set(kinds)
 
 
 def test_finished_project_can_be_undone(installed: tuple[Workspace, str]) -> None:
     ws, project = installed
-    original, made = ws.versions(project)
+    original, _, made = ws.versions(project)
     assert ws.undo(project).current == original.id
     assert ws.verify(original.id) == sample_models.info("digits")["results"]["digest"]
     assert ws.redo(project).current == made.id
@@ -193,41 +276,48 @@ def test_opening_it_twice_gives_the_same_project(installed: tuple[Workspace, str
 
 
 def test_a_damaged_package_leaves_no_half_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    damaged = shutil.copytree(finished.PACKED, tmp_path / "finished")
-    (damaged / "model" / "model.safetensors").write_bytes(b"cut off")
-    monkeypatch.setattr(finished, "PACKED", damaged)
+    package = projects.read(projects.FINISHED)
+    files = {name: content for name, content in package.files.items() if not name.endswith("dataset.json")}
+    monkeypatch.setattr(projects, "read", lambda name: Package(package.rows, files))
     ws = Workspace(tmp_path / "home")
-    with pytest.raises(ModelFileError, match="damaged"):
+    with pytest.raises(DataError, match="holds no readable dataset"):
         sample_models.open_finished(ws)
     assert ws.projects() == []
     assert [project.name for project in ws.projects(trashed=True)] == [finished.NAME]
+    assert ws.unknown_folders() == []
 
 
 def test_outcome_is_a_result_worth_showing(installed: tuple[Workspace, str]) -> None:
     ws, project = installed
-    original, made = ws.versions(project)
+    original, _, made = ws.versions(project)
     assert made.parameters < 0.45 * original.parameters
     table = {(row["metric"], row["scope"]): row for row in ws.receipt(made.id)["table"]}
     accuracy = table["accuracy", "overall"]
     assert accuracy["after"] >= accuracy["before"] - 0.015
     assert accuracy["split"] == "test"
-    assert said(ws, ws.project(project)).startswith(f"v2 against v1: Accuracy {100 * accuracy['before']:.1f}% → ")
+    assert said(ws, ws.project(project)).startswith(f"v3 against v1: Accuracy {100 * accuracy['before']:.1f}% → ")
+
+
+def results(project: tuple[Workspace, str]) -> tuple[Workspace, Version, Version]:
+    """The workspace, the original and the result."""
+    ws, id = project
+    every = ws.versions(id)
+    return ws, every[0], every[-1]
 
 
 def test_pipeline_makes_the_shipped_result(installed: tuple[Workspace, str], rebuilt: tuple[Workspace, str]) -> None:
-    ours, theirs = (ws.versions(project)[1] for ws, project in (installed, rebuilt))
-    assert installed[0].kept(ours.id) == rebuilt[0].kept(theirs.id)
-    selections = [ws.selections(project)[0] for ws, project in (installed, rebuilt)]
-    assert selections[0].ids == selections[1].ids
-    assert_alike(rebuilt[0].model(theirs.id), installed[0].model(ours.id))
+    (ours, _, shipped), (theirs, _, made) = results(installed), results(rebuilt)
+    assert ours.kept(shipped.id) == theirs.kept(made.id)
+    assert ours.selections(installed[1])[0].ids == theirs.selections(rebuilt[1])[0].ids
+    assert_alike(theirs.model(made.id), ours.model(shipped.id))
 
 
 def test_pipeline_measures_the_shipped_numbers(
     installed: tuple[Workspace, str], rebuilt: tuple[Workspace, str]
 ) -> None:
     tables = []
-    for ws, project in (installed, rebuilt):
-        table = ws.receipt(ws.versions(project)[1].id)["table"]
+    for ws, _, made in (results(installed), results(rebuilt)):
+        table = ws.receipt(made.id)["table"]
         tables.append({(row["metric"], row["scope"]): row for row in table if not row["metric"].startswith("latency")})
     assert tables[0].keys() == tables[1].keys()
     for key, row in tables[0].items():
@@ -238,9 +328,8 @@ def test_pipeline_measures_the_shipped_numbers(
 
 def test_pipeline_finds_the_shipped_slices(installed: tuple[Workspace, str], rebuilt: tuple[Workspace, str]) -> None:
     found = []
-    for ws, project in (installed, rebuilt):
-        original, (data,) = ws.versions(project)[0], ws.datasets(project)
-        folder = ws.scan_folder(original.id, data.id, finished.SCAN)
+    for (ws, original, _), (_, project) in zip(map(results, (installed, rebuilt)), (installed, rebuilt), strict=True):
+        folder = ws.scan_folder(original.id, ws.project(project).dataset or "", SCAN)
         assert (folder / slices.TABLES).exists()
         found.append(Criticality.load(folder))
     for name, scores in found[0].scores.items():

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,32 +157,13 @@ def set_input(ws: Workspace, job: Job, ctx: Context) -> None:
 
 
 def open_sample(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
-    """Put a sample's data and trained model into the project. Task: sample."""
-    from pandas import read_parquet
+    """Unpack a sample, scanned, into the project. Task: sample. Result: its dataset and version."""
+    from sample_models import projects
 
-    import sample_models
-    from surgery.network import part, store
-
-    name = job.task["sample"]
-    title = str(sample_models.info(name)["title"])
-    data = ws.add_dataset(
-        job.project, title, lambda folder: sample_models.make_data(name, folder, ctx), trained_on="train"
-    )
-    version = ws.commit(job.project, store.load(sample_models.model_folder(name)), name="Original")
-    for other, folder in sample_models.members(name).items():
-        ws.commit(
-            job.project,
-            store.load(folder),
-            name=other,
-            parts=part.load(folder),
-            tables={path.stem: read_parquet(path) for path in sorted((folder / "tables").glob("*.parquet"))},
-            make_current=False,
-        )
-    own = ws.dataset(data.id)
-    for title in sample_models.further(name):
-        make = partial(sample_models.make_further, name, title, own, ctx=ctx)
-        ws.add_dataset(job.project, title, make, trained_on="no")
-    return {"dataset": data.id, "version": version.id}
+    ctx.report({"stage": "unpacking", "done": 0, "total": None, "seconds": 0.0})
+    projects.install(ws, job.task["sample"], job.project, ctx)
+    project = ws.project(job.project)
+    return {"dataset": project.dataset, "version": project.current}
 
 
 def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:

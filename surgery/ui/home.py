@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import logging
 from pathlib import Path
+from zipfile import BadZipFile
 
 import streamlit as st
 
 import sample_models
 from surgery import jobs
-from surgery.children import environment
-from surgery.errors import JobError
+from surgery.errors import SurgeryError, WorkspaceError
 from surgery.standing import said
 from surgery.ui import candidates, panels
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.workspace import Project, Workspace
-
-INSTALL = "import sample_models; from surgery.workspace import Workspace; sample_models.open_finished(Workspace())"
-_LOG = "setup.log"
 
 
 def is_new(ws: Workspace) -> bool:
@@ -28,43 +24,34 @@ def is_new(ws: Workspace) -> bool:
 
 
 def set_up(ws: Workspace) -> None:
-    """Put the finished sample into a new workspace while the rest of Home can already be used.
+    """Put the finished sample into a new workspace, and draw the page anew with it.
 
     Raises:
-        JobError: it could not be installed; it is tried again when the app starts the next time.
+        WorkspaceError: it could not be installed.
     """
-    installer = _installer(str(ws.home))
-    if installer is None:
+    if not is_new(ws):
         return
-    if installer.poll() is None:
-        st.fragment(_wait, run_every=0.5)(installer)
-    elif installer.returncode and is_new(ws):
-        last = ((ws.home / _LOG).read_text("utf-8", errors="replace").strip().splitlines() or [""])[-1]
-        raise JobError(f"The finished sample could not be installed: {last}", "Open a sample below, or bring a model.")
+    with st.spinner(_("Installing the sample project…")):
+        problem = _install(str(ws.home))
+    if not problem:
+        st.rerun()
+    raise WorkspaceError(
+        _("The finished sample could not be installed: {problem}").format(problem=problem),
+        _("Open a sample below, or bring a model."),
+    )
 
 
 @st.cache_resource(show_spinner=False)
-def _installer(home: str) -> subprocess.Popen[bytes] | None:
-    """Start it, once per app, in a process of its own because it needs torch; None where there is nothing to do."""
-    if not is_new(Workspace(Path(home))):
-        return None
-    with (Path(home) / _LOG).open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-c", INSTALL],
-            cwd=Path(sample_models.__file__).parents[1],
-            env=environment(SURGERY_HOME=home),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-
-
-def _wait(installer: subprocess.Popen[bytes]) -> None:
-    """Hold the place of the result card; draw the page anew when it is there."""
-    if installer.poll() is not None:
-        st.rerun()
-    st.caption(_("A finished sample is put into this new workspace; everything below can be used already."))
-    st.skeleton(height=100)
+def _install(home: str) -> str:
+    """Unpack it, once per app; what is wrong, "" when nothing is."""
+    ws = Workspace(Path(home), checks=False)
+    try:
+        if is_new(ws):  # another app may have been quicker
+            sample_models.open_finished(ws)
+    except (SurgeryError, OSError, ValueError, KeyError, BadZipFile) as error:  # files of ours that are damaged, say
+        logging.getLogger(__name__).exception("The finished sample could not be installed.")
+        return str(error)
+    return ""
 
 
 def line_of(ws: Workspace, project: Project) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import streamlit as st
 
-from surgery.ui import panels, state
+from surgery.ui import panels, progress, state
 from surgery.ui.messages import _
 from surgery.ui.state import View
 
@@ -96,11 +96,13 @@ def page(name: str, *, needs: Sequence[str] = ()) -> View:
     st.markdown(f"### {entry.title}", help=entry.question)
     for need in needs:
         if getattr(view, need) is None:
-            _missing(need)
+            _missing(view, need)
     return view
 
 
-def _missing(need: str) -> NoReturn:
+def _missing(view: View, need: str) -> NoReturn:
+    if view.project is not None and progress.watch_latest(view.workspace, view.project.id, {"kind": "open_sample"}):
+        st.stop()  # what is missing is on its way
     texts = {
         "project": _("There is no project yet."),
         "version": _("This project has no model yet."),

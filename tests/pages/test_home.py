@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import sample_models
 from surgery import jobs
 from surgery.receipt import Receipt
 from surgery.standing import _bridged, standing
@@ -136,45 +138,44 @@ def test_a_sample_fills_its_project_in_a_job(
     assert jobs.status(ws, job.id).reason == ""
     app.run()
     assert failures(app) == []
-    assert ws.project(made.id).current is not None
-    assert ws.project(made.id).dataset is not None
+    assert "### Neurons" in [element.value for element in app.markdown]
+    version, dataset = ws.project(made.id).current or "", ws.project(made.id).dataset or ""
+    assert ws.has_scan(version, dataset, {})
 
 
-def test_a_new_workspace_is_set_up_while_home_can_be_used(
-    open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install = "from surgery.workspace import Workspace; Workspace().create_project('Finished')"
-    monkeypatch.setattr(home, "INSTALL", install)
+@pytest.fixture
+def new_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where there is no workspace yet."""
+    home._install.clear()
     monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "new"))
+    return tmp_path / "new"
+
+
+def test_a_new_workspace_opens_on_the_finished_sample(open_page: OpenPage, new_home: Path) -> None:
     app = open_page()
-    assert any("A finished sample is put into this new workspace" in caption.value for caption in app.caption)
-    assert "Create project" in [button.label for button in app.button]
-    installer = home._installer(str(tmp_path / "new"))
-    assert installer is not None
-    assert installer.wait(60) == 0
-    app.run()
     assert failures(app) == []
-    assert [project.name for project in Workspace(tmp_path / "new").projects()] == ["Finished"]
-    assert app.query_params["project"]
+    (made,) = Workspace(new_home).projects()
+    assert made.name == "Digits, finished"
+    assert any(element.value.startswith("#### Accuracy 99") for element in app.markdown)
+    assert app.query_params["project"] == made.id
+    assert "Create project" in [button.label for button in app.button]
 
 
-def test_what_cannot_be_installed_is_told(open_page: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "INSTALL", "raise SystemExit('no such sample')")
-    monkeypatch.setenv("SURGERY_HOME", str(tmp_path / "new"))
-    open_page()
-    installer = home._installer(str(tmp_path / "new"))
-    assert installer is not None
-    installer.wait(60)
+def test_what_cannot_be_installed_is_told(open_page: OpenPage, new_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(ws: Workspace) -> str:
+        raise BadZipFile("File is not a zip file")
+
+    monkeypatch.setattr(sample_models, "open_finished", fail)
     (told,) = failures(open_page())
-    assert "could not be installed" in told
-    assert "no such sample" in told
-    Workspace(tmp_path / "new").create_project("My own")
+    assert r"The finished sample could not be installed\: File is not a zip file" in told
+    Workspace(new_home).create_project("My own")
     assert failures(open_page()) == []
 
 
 def test_nothing_is_installed_into_a_workspace_with_a_history(ws: Workspace) -> None:
     assert not home.is_new(ws)
-    assert home._installer(str(ws.home)) is None
+    assert home._install(str(ws.home)) == ""
+    assert ws.projects() == []
 
 
 def test_how_far_a_project_has_come(ws: Workspace, project: Project) -> None:
