@@ -84,6 +84,8 @@ def measures(receipt: Receipt, before: Version, after: Version) -> None:
     with left, panels.panel(_("Before and after")):
         table = comparison.overall(receipt.table, f"v{before.number}", f"v{after.number}")
         st.table(table, border="horizontal", hide_index=True)
+        if not measured.timed(receipt):
+            latency(before, after)
     with right, panels.panel():
         classes = comparison.per_class(receipt.table)
         if not classes.empty:
@@ -91,6 +93,19 @@ def measures(receipt: Receipt, before: Version, after: Version) -> None:
                 classes, title=_("Accuracy per class"), unit="%", dark=st.context.theme.type == "dark"
             )
             st.plotly_chart(figure, theme=None, config=charts.CONFIG, key="classes", alt=_("Accuracy per class"))
+
+
+def latency(before: Version, after: Version) -> None:
+    """Offer to measure what the receipt does not say because it depends on the machine."""
+    job = measured.latest(ws, [before, after], dataset.id)
+    if job is not None and job.state != "done":
+        progress.watch(ws, job)
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(_("Latency depends on the machine and was not measured on this one."), width="content")
+        if st.button(_("Measure latency"), icon=":material/timer:", type="tertiary"):
+            measured.submit(ws, [before, after], dataset.id)
+            st.rerun()
 
 
 def flips(receipt: Receipt) -> None:
@@ -129,8 +144,7 @@ def _flipped(receipt: Receipt, which: str, title: str) -> None:
     shown = [Shown(flip["sample"], answers(flip, classes)) for flip in by_turns(found, MOST_FLIPS)]
     st.caption(_("Prediction before → after"))
     pictures.samples(ws.dataset(str(receipt.plan["dataset"])), shown, columns=8, width=640, key=f"flips_{which}")
-    if count > len(shown):
-        st.caption(_("Showing {shown} of {count:,}, balanced by class.").format(shown=len(shown), count=count))
+    pictures.of_how_many(len(shown), count)
 
 
 def actions(receipt: Receipt, before: Version, after: Version) -> None:

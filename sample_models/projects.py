@@ -55,7 +55,9 @@ def lay_out(ws: Workspace, project: str, name: str, ctx: Context) -> tuple[Versi
     from surgery.network import part, store
 
     title = str(sample_models.info(name)["title"])
-    data = ws.add_dataset(project, title, lambda folder: sample_models.make_data(name, folder, ctx))
+    data = ws.add_dataset(
+        project, title, lambda folder: sample_models.make_data(name, folder, ctx), trained_on="train"
+    )
     version = ws.commit(project, store.load(sample_models.model_folder(name)), name="Original")
     for other, folder in sample_models.members(name).items():
         ws.commit(
@@ -68,7 +70,7 @@ def lay_out(ws: Workspace, project: str, name: str, ctx: Context) -> tuple[Versi
         )
     own = ws.dataset(data.id)
     for title in sample_models.further(name):
-        ws.add_dataset(project, title, _further(name, title, lambda: own, ctx))
+        ws.add_dataset(project, title, _further(name, title, lambda: own, ctx), trained_on="no")
     return version, data
 
 
@@ -178,18 +180,7 @@ def packed(ws: Workspace, project: str) -> Package:
     """A project that `build` made as a package that says nothing of the machine it was made on."""
     large = [data.id for data in ws.datasets(project) if data.bytes > SHIPPED]
     package = pack(ws.store, project, without=large)
-    return Package(_untimed(package), {file: _portable(file, content) for file, content in package.files.items()})
-
-
-def _untimed(package: Package) -> dict[str, list[dict[str, Any]]]:
-    """The rows, with the project's outcome in the words of the receipt as it is packed."""
-    from surgery.receipt import sentence
-
-    rows = {name: [dict(row) for row in of] for name, of in package.rows.items()}
-    (project,) = rows["projects"]
-    if content := package.files.get(f"versions/{project['current']}/receipt.json"):
-        project["outcome"] = sentence(json.loads(_portable("receipt.json", content))["table"])
-    return rows
+    return Package(package.rows, {file: _portable(file, content) for file, content in package.files.items()})
 
 
 def _portable(file: str, content: bytes) -> bytes:
@@ -203,13 +194,15 @@ def _portable(file: str, content: bytes) -> bytes:
 
 def main(names: list[str]) -> None:
     """Make and pack the projects of the named samples, or of all and the finished one."""
+    from surgery.standing import said
+
     for name in names or [*sample_models.names(), FINISHED]:
         with tempfile.TemporaryDirectory() as home:
             ws = Workspace(Path(home), who="Model Surgery")
             project = build(ws, name, Context())
             (_HERE / name).mkdir(exist_ok=True)
             write(name, packed(ws, project))
-            print(f"{name}: {(_HERE / name / _FILE).stat().st_size:,} bytes. {ws.project(project).outcome}")
+            print(f"{name}: {(_HERE / name / _FILE).stat().st_size:,} bytes. {said(ws, ws.project(project))}")
 
 
 if __name__ == "__main__":

@@ -174,8 +174,8 @@ def _differences(names: list[str], rows: pd.DataFrame, better: str, unit: str, d
 
 
 def _difference_axis(changes: list[float], unit: str, dark: bool) -> dict[str, Any]:
-    """Zero in the middle, room for the labels at both ends."""
-    reach = 1.6 * max((abs(change) for change in changes), default=0.0) or 1.0
+    """Zero in the middle, room for the labels at both ends, also where the chart is narrow."""
+    reach = 2.2 * max((abs(change) for change in changes), default=0.0) or 1.0
     line = {"zeroline": True, "zerolinecolor": ink(dark).muted, "showgrid": False}
     return axis(f"difference, {_points(unit)}", dark=dark, domain=[0.68, 1], range=[-reach, reach], **line)
 

@@ -123,7 +123,7 @@ def _ghosts(rows: pd.DataFrame, dark: bool) -> Trace:
         "text": rows["text"].to_numpy(dtype=object),
         "hovertemplate": "%{text}<extra></extra>",
         "mode": "markers",
-        "marker": {"size": 7, "symbol": "x-thin", "line": {"width": 1.2, "color": ink(dark).muted}},
+        "marker": {"size": 5, "symbol": "x-thin", "line": {"width": 1, "color": ink(dark).muted}},
         "name": "removed",
-        "opacity": 0.7,
+        "opacity": 0.35,  # behind the neurons that are there, in size and in strength
     }

@@ -40,8 +40,9 @@ def _save(view: View, ids: Ids) -> None:
         sent = st.form_submit_button(label, disabled=not ids, help=None if ids else _("Choose neurons first"))
     if sent and view.project is not None and view.version is not None:
         saved = view.workspace.save_selection(view.project.id, view.version.id, name, ids)
-        st.toast(_("Saved as {name}.").format(name=plain(saved.name)), icon=":material/bookmark_added:")
-        st.rerun()
+        said = _("Saved as {name}.").format(name=plain(saved.name))
+        st.toast(said, icon=":material/bookmark_added:")
+        st.caption(f":material/bookmark_added: {said}")
 
 
 def _saved(view: View, ids: Ids, seen: Seen) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -13,15 +14,31 @@ from surgery.ui import comparison
 from surgery.ui.messages import _
 from surgery.workspace import Version, Workspace
 
+LATENCY = "latency"
+
 
 def receipt(ws: Workspace, before: Version, after: Version, dataset: str) -> Receipt | None:
     """What was measured of this very pair: by the surgery that led from one to the other, or by a job."""
     own = ws.receipt(after.id) if after.parent == before.id else None
-    if own and own["plan"].get("dataset") == dataset:
-        return standing.with_classes(ws, Receipt.from_json(own), before.id, after.id)
     job = latest(ws, [before, after], dataset)
-    found = job.result.get("receipt") if job and job.state == "done" else None
-    return standing.with_classes(ws, Receipt.from_json(found), before.id, after.id) if found else None
+    measured = job.result.get("receipt") if job and job.state == "done" else None
+    found = Receipt.from_json(measured) if measured else None
+    if own and own["plan"].get("dataset") == dataset:
+        found = _timed(Receipt.from_json(own), found)
+    return standing.with_classes(ws, found, before.id, after.id) if found else None
+
+
+def timed(receipt: Receipt) -> bool:
+    """Whether latency was measured. Receipts of the samples have none: it depends on the machine."""
+    return any(row["metric"] == LATENCY for row in receipt.table)
+
+
+def _timed(own: Receipt, later: Receipt | None) -> Receipt:
+    """A surgery's receipt, with the latency of a later measurement where it has none."""
+    if later is None or timed(own):
+        return own
+    times = [row for row in later.table if row["metric"].startswith(LATENCY)]
+    return replace(own, table=[*own.table, *times])
 
 
 def latest(ws: Workspace, versions: Sequence[Version], dataset: str) -> Job | None:

@@ -27,16 +27,20 @@ from surgery.ui.state import View
 from surgery.workspace import Workspace
 
 FOCUS = "surgery.focus"
+NAMED = ("class", "concept")  # kinds of names that held on samples that they were not found on
 EMPTY: Mapping[int, str] = MappingProxyType({})
 Later = Callable[[], None]
 
 
 def focus(seen: Seen, ids: Ids) -> int | None:
-    """The neuron to look at: one of those in hand; without any, the most selective of all."""
+    """The neuron to look at: one of those selected; without any, the most selective of those that have a name."""
     if ids:
         place = int(st.session_state.get(FOCUS, 0)) % len(ids)
         return ids[place]
-    return seen.ids[int(seen.points["selectivity"].to_numpy().argmax())] if seen.ids else None
+    points = seen.points
+    named = points["name_kind"].isin(NAMED) if "name_kind" in points else pd.Series(False, index=points.index)
+    best = points[named] if named.any() else points
+    return int(best.loc[best["selectivity"].idxmax(), "id"]) if len(best) else None
 
 
 def tabs() -> dict[str, str]:
@@ -97,7 +101,7 @@ def _head(seen: Seen, neuron: int, ids: Ids) -> None:
 def called(row: pd.Series) -> str:
     """The name of a neuron and what speaks for it; nothing for scans of older versions."""
     kind = str(row.get("name_kind", ""))
-    if kind in ("class", "concept"):
+    if kind in NAMED:
         worth = _("fits {hits} of its {n} strongest unseen samples; by chance {chance}").format(
             hits=round(row["precision"] * row["held_out"]),
             n=int(row["held_out"]),

@@ -160,7 +160,7 @@ def _hear(view: View, seen: Seen, final: bool, look: Look, drawn: Drawn) -> Ids:
         if event != drawn.event:
             ids = event
             selection.choose(view, ids)
-    if event != ids and (event or drawn.painted != ids):
+    if (event or drawn.painted) != ids:  # what the figure shows; it may have painted those of another version
         drawn.painted, drawn.turn, event = ids, drawn.turn + 1, ()
     drawn.event, drawn.key = event, _key(seen, final, look, drawn.turn)
     selection.show_in_url(ids)

@@ -53,6 +53,12 @@ def samples(data: Dataset, shown: Sequence[Shown], *, columns: int = 3, width: i
             st.dataframe(rows(data, shown), hide_index=True)
 
 
+def of_how_many(shown: int, count: int) -> None:
+    """Say below samples that were chosen by `by_turns` how many of how many they are, unless they are all."""
+    if count > shown:
+        st.caption(_("Showing {shown} of {count}, balanced by class").format(shown=shown, count=f"{count:,}"))
+
+
 def grid(data: Dataset, shown: Sequence[Shown], *, columns: int, width: int) -> str:
     """The pictures as HTML that needs no other file; captions and names are escaped."""
     rendering = "pixelated" if min(data.shape[1:]) < _SHARP else "auto"

@@ -13,7 +13,7 @@ from surgery.data.dataset import Dataset
 from surgery.jobs import inputs
 from surgery.network.facts import Facts
 from surgery.receipt import named_origin
-from surgery.ui import format, model_form, panels, pictures, progress, shell, trained
+from surgery.ui import format, model_form, panels, pictures, progress, scans, shell, trained
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.state import View
@@ -31,10 +31,10 @@ def model(view: View) -> None:
         {
             _("Architecture"): format.call(found["name"], found["arguments"]),
             _("Layers"): str(len(found["layers"])),
-            _("Neurons"): format.amount(view.version.neurons) if view.version.neurons else "–",
+            _("Neurons"): _neurons(view),
             _("Parameters"): format.amount(found["parameters"]),
             _("Precision"): str(found.get("stored_as", "float32")),
-            _("Size on disk"): format.size(view.version.bytes),
+            _("Model file"): _("{size}, weights and their names").format(size=format.size(view.version.bytes)),
             _("Input"): " × ".join(str(side) for side in spec["shape"]),
             _("Normalisation"): _statistics(spec),
             _("Outputs"): _some(found["classes"]),
@@ -80,6 +80,21 @@ def _set_input(view: View, title: str, given: Mapping[str, Any]) -> None:
         task |= {key: given[key] for key in ("shape", "mean", "std")}
         jobs.submit(view.workspace, task, project=view.project.id, title=title)
         st.rerun()
+
+
+def _neurons(view: View) -> str:
+    """How many can be chosen on the map, and what they are of all that are numbered."""
+    seen = scans.of(view)
+    total = view.version.neurons if view.version else 0
+    if seen is None:
+        return _("{total}, outputs included").format(total=format.amount(total)) if total else "–"
+    units = int((~seen.table["logit"]).sum())
+    chosen, hidden = format.amount(len(seen.ids)), format.amount(units)
+    if units == len(seen.ids):
+        return _("{chosen}, and {outputs} outputs").format(chosen=chosen, outputs=total - units)
+    return _("{chosen} ({hidden} units; coupled ones count once), and {outputs} outputs").format(
+        chosen=chosen, hidden=hidden, outputs=total - units
+    )
 
 
 def _support(support: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from surgery import change as changes
 from surgery import charts
 from surgery.jobs import probe
-from surgery.receipt import answers
+from surgery.receipt import answers, by_turns
 from surgery.ui import comparison, panels, pictures
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
@@ -112,9 +112,11 @@ def _flips(view: View, answer: Answer) -> None:
     with box:
         for side, title in (("lost", _("Right now, wrong then")), ("won", _("Wrong now, right then"))):
             st.caption(f"**{title}: {flips[f'{side}_count']}**")
-            shown = [Shown(flip["sample"], answers(flip, classes)) for flip in flips[side][:FLIPS]]
+            some = by_turns(flips[side], FLIPS)
+            shown = [Shown(flip["sample"], answers(flip, classes)) for flip in some]
             if shown:
                 pictures.samples(data, shown, columns=6, width=420, key=f"flips_{side}")
+            pictures.of_how_many(len(shown), flips[f"{side}_count"])
 
 
 def coupling(answer: Answer) -> str:

@@ -106,8 +106,9 @@ def test_nothing_chosen_shows_the_most_selective_neuron_and_a_reason_why_nothing
     page: AppTest, patient: Patient
 ) -> None:
     table = seen(patient).points
-    best = table.loc[table["selectivity"].idxmax()]
-    assert f"neuron {best['id']}" in texts(page)
+    named = table[table["name_kind"].isin(["class", "concept"])]
+    assert 0 < len(named) < len(table)
+    assert f"neuron {named.loc[named['selectivity'].idxmax(), 'id']}" in texts(page)
     remove = button(page, "Remove these…")
     assert remove.disabled
     assert "Choose neurons first" in remove.help
@@ -172,6 +173,14 @@ def test_deselecting_in_the_chart_clears_the_choice(page: AppTest, patient: Pati
     event(page, *seen(patient).ids[:3])
     event(page)
     assert "No neurons chosen" in texts(page)
+
+
+def test_a_map_of_another_version_is_not_dimmed_by_what_was_selected_before(page: AppTest, patient: Patient) -> None:
+    drawn = page.session_state[neuron_map.STATE]
+    drawn.painted, drawn.key = (10_000,), "of another version"
+    page.run()
+    assert failures(page) == []
+    assert not any("selectedpoints" in trace for trace in map_of(page)["data"])
 
 
 def test_a_legend_row_takes_its_whole_group(page: AppTest, patient: Patient) -> None:
