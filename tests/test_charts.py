@@ -168,6 +168,23 @@ def test_with_many_classes_the_largest_changes_are_shown_and_that_is_said() -> N
     assert "the 12 largest changes of 40" in figure["layout"]["title"]["text"]
 
 
+@pytest.mark.parametrize("changes", [(84.4, 3.0), (-84.4, -3.0), (40.0, -60.0), (0.0, 0.0)])
+def test_labels_of_differences_have_room_in_a_narrow_chart(changes: tuple[float, float]) -> None:
+    table = pd.DataFrame({"scope": ["a", "b"], "before": [0.0, 0.0], "after": changes})
+    low, high = charts.before_after(table, title="Accuracy", unit="%")["layout"]["xaxis2"]["range"]
+    for end, change in ((low, min(changes)), (high, max(changes))):
+        assert abs(end - change) >= 0.2 * (high - low) or change * end <= 0
+    assert low < 0 < high
+
+
+def test_removed_neurons_stand_back_behind_those_that_are_there() -> None:
+    gone = pd.DataFrame({"id": [9], "x": [0.0], "y": [0.0], "text": ["gone"]})
+    points = pd.DataFrame({"id": [1], "x": [1.0], "y": [1.0], "text": ["there"]})
+    crosses, there = charts.neuron_map(points, [0.5], title="Map", ghosts=gone).data
+    assert crosses.opacity < 0.5
+    assert crosses.marker.size < there.marker.size
+
+
 def test_differences_alone_carry_before_and_after_for_the_hover() -> None:
     bars = charts.differences(_table(), title="If silenced", unit="%")["data"]
     assert len(bars) == 1

@@ -174,10 +174,12 @@ def _differences(names: list[str], rows: pd.DataFrame, better: str, unit: str, d
 
 
 def _difference_axis(changes: list[float], unit: str, dark: bool) -> dict[str, Any]:
-    """Zero in the middle, room for the labels at both ends, also where the chart is narrow."""
-    reach = 2.2 * max((abs(change) for change in changes), default=0.0) or 1.0
+    """From the smallest change to the largest, zero included, with room for a label on every side that has bars."""
+    low, high = min((0.0, *changes)), max((0.0, *changes))
+    span = high - low or 1.0
+    ends = [low - (0.45 if low else 0.2) * span, high + (0.45 if high else 0.2) * span]
     line = {"zeroline": True, "zerolinecolor": ink(dark).muted, "showgrid": False}
-    return axis(f"difference, {_points(unit)}", dark=dark, domain=[0.68, 1], range=[-reach, reach], **line)
+    return axis(f"difference, {_points(unit)}", dark=dark, domain=[0.68, 1], range=ends, **line)
 
 
 def _points(unit: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from surgery.workspace import Workspace
 from tests.browser.conftest import Server, menu, settle
+from tests.server import ROOT
 
 pytestmark = pytest.mark.browser
 MENU = {
@@ -31,6 +34,12 @@ def test_the_first_request_may_be_a_deep_link(
     expect(page.get_by_text("Wanted").first).to_be_visible()
     assert menu(page) == MENU
     assert page.url == f"{running.url}/{path}?project={wanted.id}"
+
+
+def test_the_names_of_files_are_never_the_menu() -> None:
+    code = "import app; from streamlit.runtime.pages_manager import PagesManager as P; print(P.uses_pages_directory)"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
 
 
 def test_the_menu_keeps_the_project(shared: Server, tab: Callable[[str], Page]) -> None:

@@ -59,6 +59,27 @@ def test_a_surgery_is_compared_with_its_parent_by_its_receipt(
     )
 
 
+def test_latency_that_a_receipt_leaves_out_is_measured_here(
+    open_page: OpenPage, patient: Patient, child: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = patient.ws.receipt(child.id)
+    assert told is not None
+    times = [row("latency", 2.0, 1.0, scope="batch 1", unit="ms", better="lower", split="cpu, 1 thread", n=30)]
+    told["table"] = [one for one in told["table"] if not one["metric"].startswith("latency")]
+    monkeypatch.setattr(Workspace, "receipt", lambda ws, id: told if id == child.id else None)
+    page = open_page("compare", **patient.link)
+    assert "Latency depends on the machine and was not measured on this one." in texts(page)
+    ids = [patient.version.id, child.id]
+    task = {"versions": ids, "dataset": patient.dataset.id}
+    done = SimpleNamespace(
+        kind="compare", number=1, state="done", active=False, task=task, result={"receipt": {**told, "table": times}}
+    )
+    monkeypatch.setattr(measured.jobs, "jobs", lambda ws, project: [done])
+    found = measured.receipt(patient.ws, patient.version, child, patient.dataset.id)
+    assert found is not None
+    assert list(found.table) == [*told["table"], *times]
+
+
 def test_flipped_samples_are_shown_as_pictures_both_ways(open_page: OpenPage, patient: Patient, child: Version) -> None:
     page = open_page("compare", **patient.link)
     receipt = patient.ws.receipt(child.id)
