@@ -33,13 +33,13 @@ Later = Callable[[], None]
 
 
 def focus(seen: Seen, ids: Ids) -> int | None:
-    """The neuron to look at: one of those selected; without any, the most selective of those that have a name."""
+    """The neuron to look at: one of those selected; without any, the most selective of those named after one class."""
     if ids:
         place = int(st.session_state.get(FOCUS, 0)) % len(ids)
         return ids[place]
     points = seen.points
-    named = points["name_kind"].isin(NAMED) if "name_kind" in points else pd.Series(False, index=points.index)
-    best = points[named] if named.any() else points
+    named = points[points["name"] == points["top_class"]] if "name" in points else points  # a name that held on others
+    best = named if len(named) else points
     return int(best.loc[best["selectivity"].idxmax(), "id"]) if len(best) else None
 
 

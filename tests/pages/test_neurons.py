@@ -106,7 +106,7 @@ def test_nothing_chosen_shows_the_most_selective_neuron_and_a_reason_why_nothing
     page: AppTest, patient: Patient
 ) -> None:
     table = seen(patient).points
-    named = table[table["name_kind"].isin(["class", "concept"])]
+    named = table[table["name"] == table["top_class"]]
     assert 0 < len(named) < len(table)
     assert f"neuron {named.loc[named['selectivity'].idxmax(), 'id']}" in texts(page)
     remove = button(page, "Remove these…")
