@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from surgery.workspace import Job
 
 NAME = "Digits, finished"
-SHARE = 0.4  # chosen on val, like the epochs and the rate
+SHARE = 0.3  # chosen on val, like the epochs and the rate, and so that no protected sample is broken
 EPOCHS, RATE = 8, 1e-3
 SELECTION = f"Least selective {100 * SHARE:.0f}% of every layer"
 RESULT = f"Without the least selective {100 * SHARE:.0f}%"

@@ -40,7 +40,7 @@ def focus(seen: Seen, ids: Ids) -> int | None:
     points = seen.points
     named = points[points["name"] == points["top_class"]] if "name" in points else points  # a name that held on others
     best = named if len(named) else points
-    return int(best.loc[best["selectivity"].idxmax(), "id"]) if len(best) else None
+    return int(best["id"].to_numpy()[best["selectivity"].to_numpy().argmax()]) if len(best) else None
 
 
 def tabs() -> dict[str, str]:

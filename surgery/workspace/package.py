@@ -99,8 +99,9 @@ def unpack(store: Store, package: Package, project: str, make: Mapping[str, Make
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_renamed(content, store, ids) if path.suffix in _TEXTS else content)
         for old, write in (make or {}).items():
-            staged[f"datasets/{ids[old]}"] = folder = stack.enter_context(files.staging(store.home, ids[old]))
-            write(folder)
+            made = stack.enter_context(files.staging(store.home, ids[old]))
+            staged[f"datasets/{ids[old]}"] = made
+            write(made)
         _publish(store, project, rows, staged)
 
 
