@@ -55,9 +55,7 @@ def lay_out(ws: Workspace, project: str, name: str, ctx: Context) -> tuple[Versi
     from surgery.network import part, store
 
     title = str(sample_models.info(name)["title"])
-    data = ws.add_dataset(
-        project, title, lambda folder: sample_models.make_data(name, folder, ctx), trained_on="train"
-    )
+    data = ws.add_dataset(project, title, lambda folder: sample_models.make_data(name, folder, ctx), trained_on="train")
     version = ws.commit(project, store.load(sample_models.model_folder(name)), name="Original")
     for other, folder in sample_models.members(name).items():
         ws.commit(

@@ -64,7 +64,8 @@ def test_latency_that_a_receipt_leaves_out_is_measured_here(
 ) -> None:
     told = patient.ws.receipt(child.id)
     assert told is not None
-    times = [row("latency", 2.0, 1.0, scope="batch 1", unit="ms", better="lower", split="cpu, 1 thread", n=30)]
+    times = [one for one in told["table"] if one["metric"].startswith("latency")]
+    assert times
     told["table"] = [one for one in told["table"] if not one["metric"].startswith("latency")]
     monkeypatch.setattr(Workspace, "receipt", lambda ws, id: told if id == child.id else None)
     page = open_page("compare", **patient.link)
