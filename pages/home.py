@@ -9,8 +9,8 @@ from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.workspace import Project
 
-CREATE, NAME = "create_project", "new_project_name"  # keys of widgets
 view = shell.page("home")
+CREATE, NAME = "create_project", "new_project_name"  # keys of widgets
 ws = view.workspace
 projects = ws.projects()
 

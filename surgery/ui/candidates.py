@@ -51,13 +51,13 @@ def tolerance(ws: Workspace, project: Project) -> None:
             _("Maximum accuracy drop (pp)"),
             0.0,
             100.0,
-            project.settings.drop,
+            float(project.settings.drop),
             0.5,
             format="%.1f",
             help=_("A result that loses more stays a candidate until someone decides."),
         )
         class_drop = st.number_input(
-            _("Maximum drop in any class (pp)"), 0.0, 100.0, project.settings.class_drop, 1.0, format="%.1f"
+            _("Maximum drop in any class (pp)"), 0.0, 100.0, float(project.settings.class_drop), 1.0, format="%.1f"
         )
         if st.form_submit_button(_("Save tolerance")):
             ws.set_tolerance(project.id, drop=drop, class_drop=class_drop)

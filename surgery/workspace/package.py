@@ -117,14 +117,15 @@ def _publish(store: Store, project: str, rows: Mapping[str, list[Row]], staged: 
         with store.write() as db:
             owner = find(db, projects, project, "project")
             _require_empty(db, owner)
+            (packed,) = rows["projects"]
+            values = {name: value for name, value in packed.items() if name in projects.c and name not in _OWN}
+            owner |= values
             for kind in KINDS:
                 for row in rows[kind]:
                     name = f"{kind}/{row['id']}"
                     row["checksum"] = integrity.seal(staged[name], kind, row, owner, sums[name])
             for name in TABLES:
                 _insert(db, name, rows[name])
-            (packed,) = rows["projects"]
-            values = {name: value for name, value in packed.items() if name in projects.c and name not in _OWN}
             db.execute(update(projects).where(projects.c.id == project).values(**values))
             store.record(db, f"unpacked {packed['name']!r}", project=project, subject=project)
             for name, folder in staged.items():

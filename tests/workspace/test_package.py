@@ -28,7 +28,9 @@ def package(ws: Workspace, project: Project) -> Package:
     data = ws.add_dataset(project.id, "Boxes", boxed)
     first = ws.commit(project.id, mlp(), name="one")
     plan = {"operation": "prune", "inputs": [first.id], "dataset": data.id}
-    ws.commit(project.id, mlp(), name="two", parent=first.id, plan=plan, outcome="Smaller")
+    ws.commit(project.id, mlp(), name="two", parent=first.id, plan=plan)
+    ws.set_tolerance(project.id, drop=3.0, class_drop=20.0)
+    ws.set_trained_on(project.id, data.id, "train")
     ws.add_scan(first.id, data.id, PARAMS, lambda folder: (folder / "scan.json").write_text('{"seen": 90}'))
     ws.save_selection(project.id, first.id, "some", [1, 2])
     ws.save_must_keep(data.id, {int(id): "pinned" for id in ws.dataset(data.id).ids("val")[:2]})
@@ -48,7 +50,7 @@ def test_it_is_the_same_project_under_new_ids(
     made = other.create_project("Copy")
     unpack(other.store, package, made.id)
     assert other.project(made.id).name == "Copy"
-    assert other.project(made.id).outcome == "Smaller"
+    assert (other.project(made.id).settings.drop, other.project(made.id).settings.class_drop) == (3.0, 20.0)
     (old, newer), (first, second) = ws.versions(project.id), other.versions(made.id)
     assert [(one.name, one.number, one.digest) for one in (first, second)] == [
         (one.name, one.number, one.digest) for one in (old, newer)
@@ -57,6 +59,7 @@ def test_it_is_the_same_project_under_new_ids(
     assert (second.parent, other.project(made.id).current) == (first.id, second.id)
     (data,) = other.datasets(made.id)
     assert other.plan(second.id) == {"operation": "prune", "inputs": [first.id], "dataset": data.id}
+    assert other.project(made.id).settings.trained_on == {data.id: "train"}
     assert other.dataset(data.id).digest == data.digest
     assert other.kept(second.id) == ws.kept(newer.id)
     assert other.has_scan(first.id, data.id, PARAMS)
@@ -75,7 +78,8 @@ def test_every_file_is_sealed(ws: Workspace, package: Package) -> None:
     unpack(ws.store, package, made.id)
     for version in ws.versions(made.id):
         assert ws.verify(version.id) == version.digest
-        assert json.loads((version.folder / "record.json").read_bytes())["project"] == {"id": made.id, "name": "Copy"}
+        told = json.loads((version.folder / "record.json").read_bytes())["project"]
+        assert (told["id"], told["name"], told["settings"]["drop"]) == (made.id, "Copy", 3.0)
     assert all(checksums.damage(data.folder, None) == [] for data in ws.datasets(made.id))
     assert ws.unknown_folders() == []
     assert list((ws.home / "staging").iterdir()) == []
