@@ -10,7 +10,7 @@ import base64
 import os
 import time
 import zipfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -100,6 +100,7 @@ def import_data(
     drop: Sequence[str] = (),
     context: int | None = None,
     same_names: SameNames = "keep",
+    classes: Mapping[str, str] | None = None,
     ctx: Context = QUIET,
     seed: int = 0,
 ) -> Dataset:
@@ -111,7 +112,7 @@ def import_data(
     from surgery.data.receive import Wishes, receive
 
     options = Options(target, task, size, tuple(drop))
-    wishes = Wishes(name=name, task=task, same_names=same_names, context=context, seed=seed)
+    wishes = Wishes(name=name, task=task, same_names=same_names, classes=classes or {}, context=context, seed=seed)
     with sandbox.reading(f"{path.name!r}", DataError):
         return receive(portions(path, options), path, folder, wishes, ctx)
 

@@ -9,7 +9,7 @@ For files that somebody brought, `surgery.data.limited` does the same with limit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from surgery.context import Context
@@ -49,6 +49,7 @@ def import_data(
     drop: Sequence[str] = (),
     context: int | None = None,
     same_names: SameNames = "keep",
+    classes: Mapping[str, str] | None = None,
     ctx: Context = QUIET,
     seed: int = 0,
 ) -> Dataset:
@@ -56,7 +57,8 @@ def import_data(
 
     target, drop: columns of a table. task: overrides what the labels look like. size: (height, width) of the stored
     images, by default the most common one. context: characters of a window of text. same_names: whether classes whose
-    names are equal but for Unicode form, case or blanks are kept apart or merged. seed: of the split.
+    names are equal but for Unicode form, case or blanks are kept apart or merged. classes: other names of classes,
+    old -> new. seed: of the split.
 
     Raises:
         DataError: nothing usable; `problems` names files and rows.
@@ -64,5 +66,5 @@ def import_data(
         Cancelled: the user stopped it.
     """
     reader = read(path, Options(target, task, size, tuple(drop)))
-    wishes = Wishes(name=name, task=task, same_names=same_names, context=context, seed=seed)
+    wishes = Wishes(name=name, task=task, same_names=same_names, classes=classes or {}, context=context, seed=seed)
     return receive(reader, path, folder, wishes, ctx)

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from surgery.data.dataset import FORMAT, Dataset, Heading, check_roles
+from surgery.data.dataset import Dataset, Heading, check_roles
 from surgery.data.findings import Findings
 from surgery.data.labels import check_classes
 from surgery.data.names import visible
@@ -229,7 +229,10 @@ class Writer:
 
     def _write_heading(self, heading: Heading, digest: str) -> None:
         shape = (self.row_shape[2], *self.row_shape[:2]) if len(self.row_shape) == 3 else self.row_shape
-        facts = {"format": FORMAT, **asdict(heading), "shape": shape, "digest": digest}
+        facts = {"format": 2, **asdict(heading), "shape": shape, "digest": digest}
+        if facts["reading"] is None:  # older programs can open it
+            facts = {**facts, "format": 1}
+            del facts["reading"]
         (self.folder / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), "utf-8")
 
     def _header(self) -> None:

@@ -160,6 +160,15 @@ class OfJoin(Form):
     name: Name
 
 
+class OfRelabel(Form):
+    """A dataset under other class names. without: classes that are left out."""
+
+    dataset: Key
+    classes: dict[str, str] = Field(default_factory=dict)
+    without: list[str] = Field(default_factory=list)
+    name: Name
+
+
 class OfReplay(Form):
     """Streams through a fleet. share: of the inputs that are watched."""
 
@@ -203,6 +212,7 @@ class OfData(Form):
     drop: list[str] = Field(default_factory=list)
     context: Annotated[int, Field(ge=2, le=LONGEST, strict=True)] | None = None
     same_names: Literal["keep", "merge"] = "keep"
+    classes: dict[str, str] = Field(default_factory=dict)
     trained_on: TrainedOn | None = None
     seed: Seed = 0
 

@@ -320,6 +320,20 @@ def join(ws: Workspace, job: Job, ctx: Context) -> None:
     ws.add_dataset(job.project, name, lambda folder: join(parts, folder, ctx, name=name), job=job.id)
 
 
+def relabel(ws: Workspace, job: Job, ctx: Context) -> None:
+    """Write a dataset under other class names. Task: dataset, classes, without, name."""
+    from surgery.data.relabel import relabel
+
+    task = job.task
+    data, name, names, without = ws.dataset(task["dataset"]), task["name"], task["classes"], task.get("without", [])
+    ws.add_dataset(
+        job.project,
+        name,
+        lambda folder: relabel(data, folder, names, ctx, name=name, without=without),
+        job=job.id,
+    )
+
+
 def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
     """Read weights into an architecture. Task: path, name, architecture {name, arguments}, input, classes, task, and
     optionally licence and source of the weights.
