@@ -335,12 +335,19 @@ class Dataset(Heading):
         """The same dataset with new data beside it.
 
         Raises:
-            DataError: it is of another kind or task, or without labels.
+            DataError: it is of another kind or task, without labels, or has other features.
         """
         if (other.kind, other.task) != (self.kind, self.task) or self.task == "unlabelled":
             raise DataError(
                 f"{other.name!r} holds {other.kind} for {other.task}, {self.name!r} holds {self.kind} for {self.task}.",
                 "New data has to be labelled and of the same kind.",
+            )
+        if self.kind == "table" and other.features != self.features:
+            odd = next(iter(set(other.features) ^ set(self.features)), "")
+            how = f"for instance {odd!r}" if odd else "in another order"
+            raise DataError(
+                f"{other.name!r} has other features than {self.name!r}, {how}: a model tells them by their place.",
+                f"Import it read like {self.name!r}: surgery import-data PATH --like DATASET.",
             )
         return replace(self, new=other)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 How = Literal["number", "one-hot", "ordinal", "days", "offset", "drop"]
 Numbers = Literal["", "1,234.5", "1.234,5", "1 234,5"]
+Header = Literal["auto", "names", "data", "ignore"]  # what the first line of a text table is
+SplitUse = Literal["train", "val", "test", "deal", "drop"]  # deal: split anew; drop: left out
 HOWS: tuple[How, ...] = get_args(How)
 NUMBERS: tuple[Numbers, ...] = get_args(Numbers)
+HEADERS: tuple[Header, ...] = get_args(Header)
+USES: tuple[SplitUse, ...] = get_args(SplitUse)
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,18 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was chosen about a table's file, and the encoding of each column that is not a plain number."""
+    """What was chosen about a table's file, and the encoding of each column that is not a plain number.
+
+    order: the features of an earlier dataset, in whose order new data must come; not recorded.
+    """
 
     target: str = ""
     numbers: Numbers = ""
-    columns: tuple[Encoding, ...] = field(default=())
+    columns: tuple[Encoding, ...] = ()
+    order: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Reading:
         """From JSON."""
-        return cls(facts["target"], facts["numbers"], tuple(map(Encoding.of, facts["columns"])))
+        columns = tuple(map(Encoding.of, facts["columns"]))
+        return cls(facts["target"], facts["numbers"], columns, tuple(facts.get("order", ())))

@@ -103,5 +103,12 @@ def _finish(writer: Writer, targets: Targets, opening: Opening, findings: Findin
         classes, final = renamed(classes, final, wishes.classes, findings)
     elif wishes.classes:
         raise DataError("There are no classes to rename.", "Leave the new names of classes out.")
-    heading = Heading(name=wishes.name, kind=opening.kind, task=decided, classes=classes, features=opening.features)
+    heading = Heading(
+        name=wishes.name,
+        kind=opening.kind,
+        task=decided,
+        classes=classes,
+        features=opening.features,
+        reading=opening.reading,
+    )
     return writer.finish(heading, findings, targets=final, seed=wishes.seed)

@@ -216,10 +216,12 @@ def inspect_model(_ws: Workspace, _project: str, task: Task, given: forms.OfFile
     return dict(task)
 
 
-def import_data(_ws: Workspace, _project: str, task: Task, given: forms.OfData) -> Ready:
-    """A file or folder that is there."""
+def import_data(ws: Workspace, project: str, task: Task, given: forms.OfData) -> Ready:
+    """A file or folder that is there, and perhaps an earlier table that it is read like."""
     named.path_of(given.path)
     require_name(given.name)
+    if given.like is not None and (row := named.dataset_of(ws, project, given.like)).kind != "table":
+        raise DataError(f"{row.name!r} is no table: nothing can be read like it.", "Name a table, or leave it out.")
     return dict(task)
 
 

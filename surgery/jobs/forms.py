@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from surgery.data.reading import Header, How, Numbers, SplitUse
 from surgery.data.texts import LONGEST
 from surgery.errors import JobError
 from surgery.fields import MOST, Seed, first_fault
@@ -202,7 +203,7 @@ class OfBuildLarge(Form):
 
 
 class OfData(Form):
-    """A file or folder to import as a dataset."""
+    """A file or folder to import as a dataset. like: the dataset whose reading of columns it takes over."""
 
     path: Where
     name: Name
@@ -213,6 +214,12 @@ class OfData(Form):
     context: Annotated[int, Field(ge=2, le=LONGEST, strict=True)] | None = None
     same_names: Literal["keep", "merge"] = "keep"
     classes: dict[str, str] = Field(default_factory=dict)
+    header: Header = "auto"
+    numbers: Numbers = ""
+    columns: dict[str, How] = Field(default_factory=dict)
+    split: Annotated[str, Field(max_length=10_000)] | None = None
+    splits: dict[str, SplitUse] = Field(default_factory=dict)
+    like: Key | None = None
     trained_on: TrainedOn | None = None
     seed: Seed = 0
 

@@ -266,17 +266,21 @@ def projection(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     return {"folder": str(folder)}
 
 
+TOLD = ("kind", "device", "path", "name", "trained_on")  # fields of an import that its reader need not know
+
+
 def import_data(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Import a dataset. Task: path, name, and optionally target, task, size, drop, context, same_names, seed,
-    trained_on.
-    """
+    """Import a dataset. Task: path, name, and what `surgery.data.load.import_data` takes; like names a dataset."""
     from surgery.data.limited import import_data
+    from surgery.data.reading import Reading
 
     path = Path(job.task["path"])
-    given = ("target", "task", "drop", "context", "same_names", "seed")
-    options = {name: job.task[name] for name in given if name in job.task}
-    if size := job.task.get("size"):
+    options = {name: value for name, value in job.task.items() if name not in TOLD}
+    if size := options.pop("size", None):
         options["size"] = tuple(size)
+    if like := options.pop("like", None):
+        earlier = ws.dataset(like)
+        options["like"] = replace(earlier.reading or Reading(), order=earlier.features)
     name = job.task["name"]
     ws.add_dataset(
         job.project,

@@ -10,7 +10,6 @@ import pytest
 
 from surgery.data.dataset import Dataset
 from surgery.data.join import join
-from surgery.data.labels import renamed
 from surgery.data.load import import_data
 from surgery.data.relabel import relabel
 from surgery.errors import DataError
@@ -74,9 +73,7 @@ def test_classes_are_renamed_on_import(tmp_path: Path) -> None:
         import_data(tmp_path / "t.csv", tmp_path / "e", name="n", target="y", classes={"auto": "x"})
 
 
-def test_datasets_that_spell_one_class_differently_are_not_put_together(
-    pico_images: Dataset, tmp_path: Path
-) -> None:
+def test_datasets_that_spell_one_class_differently_are_not_put_together(pico_images: Dataset, tmp_path: Path) -> None:
     other = relabel(pico_images, tmp_path / "d", {"bars": "Bars"}, name="other")
     message = r"The class 'Bars' of 'other' and the class 'bars' of another dataset differ only in spelling"
     with pytest.raises(DataError, match=message):
