@@ -16,6 +16,10 @@ from typing import Literal
 SHOWN = 4  # names in a message
 SIMILAR = 0.6  # difflib's ratio from which a pair is suggested
 FIX = "Rename them on the page Model & data, or with `surgery relabel DATASET {pair}`."
+FIX_ORDER = (
+    "If both have the same order, confirm it on the page Model & data, or with "
+    "`surgery relabel DATASET --by-order VERSION`; else name the pairs: `surgery relabel DATASET OLD=NEW …`."
+)
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,10 @@ def mismatch(classes: Sequence[str], known: Sequence[str], data: str = "the data
         what = f"None of the {len(classes)} classes of {data} ({some(classes)}) has the name of a class of the model"
     else:
         what = f"{len(odd)} of the {len(classes)} classes of {data} ({some(odd)}) are not classes of the model"
-    pair = next((f"'{old}={new}'" for old, new in pairs.names.items() if new), "OLD=NEW …")
-    return f"{what} ({some(known)}); labels are never matched by position.", FIX.format(pair=pair)
+    what = f"{what} ({some(known)}); labels are never matched by position."
+    if pairs.by == "position":
+        return what, FIX_ORDER
+    return what, FIX.format(pair=next((f"'{old}={new}'" for old, new in pairs.names.items() if new), "OLD=NEW …"))
 
 
 def some(names: Sequence[str]) -> str:

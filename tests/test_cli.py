@@ -52,7 +52,8 @@ def bring(home: Path) -> tuple[str, str]:
     x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
     np.savez(home / "rows.npz", x=x, y=x[:, :3].argmax(1))
     assert main(["import-model", str(home / "model.pth"), "--project", "trial", "--classes", "a,b,c"]) == 0
-    assert main(["import-data", str(home / "rows.npz"), "--project", "trial"]) == 0
+    names = ["--classes", "0=a", "1=b", "2=c"]
+    assert main(["import-data", str(home / "rows.npz"), "--project", "trial", *names]) == 0
     ws = Workspace()
     (project,) = ws.projects()
     return ws.versions(project.id)[0].id, ws.datasets(project.id)[0].id

@@ -330,12 +330,14 @@ def relabel(ws: Workspace, job: Job, ctx: Context) -> None:
 
     task = job.task
     data, name, names, without = ws.dataset(task["dataset"]), task["name"], task["classes"], task.get("without", [])
-    ws.add_dataset(
+    row = ws.add_dataset(
         job.project,
         name,
         lambda folder: relabel(data, folder, names, ctx, name=name, without=without),
         job=job.id,
     )
+    if ws.project(job.project).dataset == task["dataset"]:
+        ws.use_dataset(job.project, row.id)
 
 
 def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
