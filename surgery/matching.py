@@ -73,7 +73,8 @@ def mismatch(classes: Sequence[str], known: Sequence[str], data: str = "the data
     if len(odd) == len(classes):
         what = f"None of the {len(classes)} classes of {data} ({some(classes)}) has the name of a class of the model"
     else:
-        what = f"{len(odd)} of the {len(classes)} classes of {data} ({some(odd)}) are not classes of the model"
+        are = "is no class" if len(odd) == 1 else "are no classes"
+        what = f"{len(odd)} of the {len(classes)} classes of {data} ({some(odd)}) {are} of the model"
     what = f"{what} ({some(known)}); labels are never matched by position."
     if pairs.by == "position":
         return what, FIX_ORDER

@@ -48,7 +48,7 @@ def test_a_spelling_is_no_new_class() -> None:
 def test_the_message_names_the_odd_ones_and_the_first_pair() -> None:
     what, fix = mismatch(("automobile", "cat"), ("auto", "cat"), "'photos'")
     assert what == (
-        "1 of the 2 classes of 'photos' (automobile) are not classes of the model (auto, cat); "
+        "1 of the 2 classes of 'photos' (automobile) is no class of the model (auto, cat); "
         "labels are never matched by position."
     )
     assert fix == "Rename them on the page Model & data, or with `surgery relabel DATASET 'automobile=auto'`."

@@ -114,7 +114,7 @@ def _settle(view: View, path: Path) -> None:
 def _header(path: Path) -> str:
     """What the first line of a text table is, also of one that cannot be read as it seems to be."""
     try:
-        is_csv = _look(path, last=True).found.kind == "csv"
+        is_csv = _look(path, last=True, header="auto").found.kind == "csv"
     except DataError:
         is_csv = path.suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".gz", ".bz2", ".xz")
     return data_options.first_line("header") if is_csv else "auto"

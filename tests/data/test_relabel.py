@@ -58,7 +58,7 @@ def test_what_cannot_be_renamed_is_refused(
 def test_a_model_is_never_matched_by_position(pico_images: Dataset, tmp_path: Path) -> None:
     """The case that cost two thirds of the accuracy: one class spelled otherwise, labels in another order."""
     model = replace(pico.pico_model(), classes=("square", "bar", "columns"))
-    with pytest.raises(Exception, match=r"1 of the 3 classes of 'drawings' \(bars\) are not classes of the model"):
+    with pytest.raises(Exception, match=r"1 of the 3 classes of 'drawings' \(bars\) is no class of the model"):
         meaning_of(model, pico_images)
     found = relabel(pico_images, tmp_path / "d", {"bars": "bar"}, name="renamed")
     assert meaning_of(model, found).tolist() == [2, 0, 1]

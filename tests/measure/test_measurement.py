@@ -116,7 +116,7 @@ def test_a_model_may_know_some_of_the_classes_and_then_only_these_count(pico_tab
 def test_other_names_of_equal_number_do_not_count_by_position(pico_table: Dataset) -> None:
     with pytest.raises(MeasureError, match=r"None of the 3 classes of 'boxes' \(long, wide, high\)"):
         measure({"m": perfect(("a", "b", "c"))}, pico_table, Context(), latency=False)
-    with pytest.raises(MeasureError, match=r"1 of the 3 classes of 'boxes' \(high\) are not classes of the model"):
+    with pytest.raises(MeasureError, match=r"1 of the 3 classes of 'boxes' \(high\) is no class of the model"):
         measure({"m": perfect(("tall", "wide", "long"))}, pico_table, Context(), latency=False)
 
 
