@@ -23,7 +23,7 @@ from surgery.data.tablefile import MAX_COLUMNS, Block, Column, Table
 from surgery.errors import DataError
 
 CATEGORIES = 1_000  # of one column
-CHOICE = "Choose for each: --column 'NAME=one-hot', ordinal or drop; for dates days (on the page: Columns)."
+CHOICE = "Choose for each: --column '{name}=one-hot', ordinal or drop; for dates days (on the page, beside its name)."
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,9 @@ def _chosen(infos: Mapping[str, ColumnInfo], options: Options, apart: Sequence[s
                 f"The column {name!r} holds no dates, for instance {infos[name].shown}.", "Write dates as 2026-01-31."
             )
         if how == "offset" and infos[name].dtype not in ("integer", "number"):
-            raise DataError(f"The column {name!r} holds no numbers, for instance {infos[name].shown}.", CHOICE)
+            raise DataError(
+                f"The column {name!r} holds no numbers, for instance {infos[name].shown}.", CHOICE.format(name=name)
+            )
         found[name] = Encoding(name, how)
     return found
 
@@ -219,7 +221,7 @@ def _refuse(columns: Sequence[tuple[ColumnInfo, Encoding]]) -> None:
         raise DataError(
             f"Text or dates, which a model cannot take as they are, in {len(words)} "
             f"column{'s' if len(words) > 1 else ''}: {shown}{more}.",
-            CHOICE + split,
+            CHOICE.format(name=words[0].name) + split,
         )
     if empty := [info.name for info in plain if info.dtype == "empty"]:
         raise DataError(

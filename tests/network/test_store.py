@@ -206,7 +206,7 @@ def test_the_description_is_read_without_torch(tmp_path: Path) -> None:
     described, recomputed = json.loads(done.stdout)
     assert recomputed == digest
     assert described["name"] == "mlp"
-    assert described["classes"] == ["long", "wide", "high"]
+    assert described["classes"] == ["class 0", "class 1", "class 2"]
     assert described["input"] == {"kind": "table", "shape": [4], "mean": [0.25] * 4, "std": [0.5] * 4}
     assert described["support"] == {"level": "full", "reason": ""}
     assert (described["parameters"], described["bytes"]) == (67, 268)
