@@ -288,7 +288,7 @@ def test_text_and_empty_columns_are_refused_once(tmp_path: Path, form: str) -> N
     getattr(table, f"to_{form}")(path, index=False)
     with pytest.raises(DataError, match=r"in 1 column: 'city' \('Rome', (line 2|row 1)\)\. .*--column 'city=one-hot'"):
         load(path, target="y")
-    with pytest.raises(DataError, match="no value at all, in column 'gap'"):
+    with pytest.raises(DataError, match="no value at all in column 'gap'"):
         load(path, target="y", drop=["city"])
     with pytest.raises(DataError, match="no column 'town' to drop"):
         load(path, target="y", drop=["town"])
