@@ -72,6 +72,30 @@ def admit(rows: int = 200) -> tuple[str, str]:
     return ws.commit(project, model, name="Original").id, ws.add_dataset(project, "rows", made).id
 
 
+def test_a_table_is_read_as_the_options_say_and_its_classes_are_renamed(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (f"{'rgb'[n % 3]},{n},{('train', 'test')[n % 5 == 0]},{'pq'[n % 2]}" for n in range(40))
+    (home / "t.csv").write_text("\n".join(("color,n,part,y", *rows)))
+    words = ["import-data", str(home / "t.csv"), "--target", "y", "--split-column", "part"]
+    assert main([*words, "--column", "color=word"]) == 1
+    assert "'word' in 'color=word' is not possible.\nWrite one of number, one-hot," in capsys.readouterr().err
+    assert main([*words, "--column", "color=one-hot", "--splits", "test=val", "--classes", "p=zero"]) == 0
+    out = capsys.readouterr().out
+    assert "split 'train': 32 samples, training\nsplit 'test': 8 samples, validation\n" in out
+    ws = Workspace()
+    (row,) = ws.datasets(ws.projects()[0].id)
+    assert ws.dataset(row.id).features == ("color = b", "color = g", "color = r", "n")
+    assert row.classes == ("q", "zero")
+    version = ws.commit(row.project, replace(mlp((4, 4, 2)), classes=("0", "1")), name="Original")
+    assert main(["relabel", row.id, "--by-order", version.id]) == 1
+    printed = capsys.readouterr()
+    assert "  q = 0\n  zero = 1\n" in printed.out and "Nothing was renamed yet." in printed.err
+    assert main(["relabel", row.id, "--by-order", version.id, "--yes"]) == 0
+    new = ws.dataset_row(str(ws.project(row.project).dataset))
+    assert new.classes == ("0", "1") and ws.dataset(new.id).reading == ws.dataset(row.id).reading
+
+
 def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     version, dataset = bring(home)
     assert "3 classes" in capsys.readouterr().out
