@@ -286,12 +286,13 @@ def test_a_failed_import_leaves_no_project_and_advises_no_retry(home: Path, caps
     assert "--retry" not in said
     assert Workspace().projects() == []
     kept = Workspace().create_project("mine")
-    assert main(["import-data", str(home / "model.pt"), "--project", "mine"]) == 1
+    (home / "rows.csv").write_text("x,y\n1,2\n3,4\n")
+    assert main(["import-data", str(home / "rows.csv"), "--project", "mine"]) == 1
     assert [one.id for one in Workspace().projects()] == [kept.id]
     (job,) = jobs.jobs(Workspace())
     assert job.refused
     assert main(["jobs", "--retry", job.id]) == 1
-    assert "would be refused again: 'model.pt' is" in capsys.readouterr().err
+    assert "would be refused again: The table has the columns 'x', 'y'" in capsys.readouterr().err
 
 
 def refused_job(ws: Workspace, reason: str) -> str:
