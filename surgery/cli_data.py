@@ -20,9 +20,8 @@ def import_data(options: argparse.Namespace) -> None:
     """Say what becomes of the splits, import a dataset, and name what was left out."""
     ws, path = workspace(), existing(options.path)
     given = ("target", "task", "context", "same_names", "header", "numbers", "drop", "split_column", "like", "size")
-    given = (*given, "trained_on")
     task: dict[str, Any] = {"kind": "import_data", "path": str(path), "name": path.stem}
-    task |= {FIELDS.get(name, name): value for name in given if (value := getattr(options, name))}
+    task |= {FIELDS.get(name, name): value for name in (*given, "trained_on") if (value := getattr(options, name))}
     for name, allowed in (("columns", HOWS), ("splits", USES), ("classes", None)):
         if found := pairs(
             getattr(options, name), f"--{name.removesuffix('s') if name == 'columns' else name}", allowed

@@ -324,8 +324,11 @@ def join(ws: Workspace, job: Job, ctx: Context) -> None:
     ws.add_dataset(job.project, name, lambda folder: join(parts, folder, ctx, name=name), job=job.id)
 
 
-def relabel(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Write a dataset under other class names. Task: dataset, classes, without, name."""
+def relabel(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Write a dataset under other class names. Task: dataset, classes, without, name.
+
+    Where the project works on the old one, it goes on with the new one. Result: dataset.
+    """
     from surgery.data.relabel import relabel
 
     task = job.task
@@ -334,10 +337,11 @@ def relabel(ws: Workspace, job: Job, ctx: Context) -> None:
         job.project,
         name,
         lambda folder: relabel(data, folder, names, ctx, name=name, without=without),
-        job=job.id,
+        trained_on=ws.project(job.project).settings.answer(task["dataset"]),
     )
     if ws.project(job.project).dataset == task["dataset"]:
         ws.use_dataset(job.project, row.id)
+    return {"dataset": row.id}
 
 
 def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
