@@ -21,11 +21,12 @@ from surgery import temporary, units
 from surgery.cli_candidates import discard, make_current, settings
 from surgery.cli_care import backup, doctor, restore
 from surgery.cli_change import change, run
-from surgery.cli_data import drift, import_data, join, must_keep, train_mlp
+from surgery.cli_data import drift, import_data, join, must_keep, relabel, train_mlp
 from surgery.cli_decide import compare, versions
 from surgery.cli_fleet import fleet
 from surgery.cli_jobs import json_object, line_of, wait, workspace
 from surgery.cli_models import DOCUMENTS, ENDINGS, export, import_model, set_input, size
+from surgery.data.reading import HEADERS, HOWS, NUMBERS, USES
 from surgery.errors import MismatchError, SurgeryError
 from surgery.workspace.settings import ANSWERS
 
@@ -118,18 +119,15 @@ def _bring(add: Add) -> None:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--name", help="of the new version")
 
-    sub = add("import-data", import_data, "import a dataset: image folder or zip, npz, CSV, Parquet, text")
-    sub.add_argument("path", type=Path)
-    sub.add_argument("--project", help="id or name; a new one is made when it does not exist")
-    sub.add_argument("--target", help="target column of a table")
-    sub.add_argument("--trained-on", choices=ANSWERS, help="whether the project's models were trained on it")
-    sub.add_argument("--context", type=int, help="characters of a window of text")
-    sub.add_argument("--task", choices=("classification", "regression"))
-    sub.add_argument(
-        "--same-names",
-        choices=("keep", "merge"),
-        help="classes whose names differ only in Unicode form, case or blanks: keep them apart (default) or merge them",
-    )
+    _import_data(add("import-data", import_data, "import a dataset: images, npz, CSV, JSON records, Parquet, text"))
+
+    sub = add("relabel", relabel, "rename classes of a dataset, put them together or leave some out: a new dataset")
+    sub.add_argument("dataset")
+    sub.add_argument("classes", nargs="*", metavar="OLD=NEW", help="automobile=auto")
+    sub.add_argument("--by-order", metavar="VERSION", help="the names of this version's classes, in their order")
+    sub.add_argument("--yes", action="store_true", help="the pairs that --by-order prints are right")
+    sub.add_argument("--without", nargs="*", default=[], metavar="CLASS", help="classes to leave out")
+    sub.add_argument("--name", help="of the new dataset")
 
     sub = add("drift", drift, "make a changed copy of a dataset, for trials")
     sub.add_argument("dataset")
@@ -140,6 +138,45 @@ def _bring(add: Add) -> None:
     sub = add("join", join, "put datasets together: all their samples and classes")
     sub.add_argument("datasets", nargs="+", metavar="DATASET")
     sub.add_argument("--name", help="of the new dataset")
+
+
+def _import_data(sub: argparse.ArgumentParser) -> None:
+    """The options of `surgery import-data`."""
+    sub.add_argument("path", type=Path)
+    sub.add_argument("--project", help="id or name; a new one is made when it does not exist")
+    sub.add_argument("--target", help="target column of a table")
+    sub.add_argument("--task", choices=("classification", "regression", "unlabelled"))
+    sub.add_argument("--header", choices=HEADERS, help="what the first line of a text table is; by default found")
+    sub.add_argument("--numbers", choices=NUMBERS[1:], help="how numbers are written, where they are no plain ones")
+    sub.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        dest="columns",
+        metavar="NAME=HOW",
+        help=f"what a column becomes: {', '.join(HOWS)}; may be given again",
+    )
+    sub.add_argument("--drop", action="append", default=[], metavar="NAME", help="column to leave out; again for more")
+    sub.add_argument("--like", metavar="DATASET", help="read the columns as those of this earlier table")
+    sub.add_argument("--split-column", metavar="NAME", help="column that names the split of each row")
+    sub.add_argument(
+        "--splits",
+        nargs="*",
+        default=[],
+        metavar="NAME=USE",
+        help=f"what becomes of a split of the file: {', '.join(USES)} (deal: split anew)",
+    )
+    sub.add_argument(
+        "--classes", nargs="*", default=[], metavar="OLD=NEW", help="other names of classes: automobile=auto"
+    )
+    sub.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the stored images")
+    sub.add_argument("--context", type=int, help="characters of a window of text")
+    sub.add_argument("--trained-on", choices=ANSWERS, help="whether the project's models were trained on it")
+    sub.add_argument(
+        "--same-names",
+        choices=("keep", "merge"),
+        help="classes whose names differ only in Unicode form, case or blanks: keep them apart (default) or merge them",
+    )
 
 
 def _look(add: Add) -> None:

@@ -16,7 +16,7 @@ from surgery.network.architectures import build
 from surgery.network.model import Architecture, InputSpec, Model
 from surgery.network.trace import trace
 from surgery.operations.split import Split
-from tests.conftest import DRAWINGS, drawn, written
+from tests.conftest import DRAWINGS, SIDES, drawn, written
 
 SIZES = (4, 8, 6, 3)
 
@@ -27,7 +27,8 @@ def mlp(sizes: tuple[int, ...] = SIZES, seed: int = 0) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = build(architecture).eval()
-    features, classes = sizes[0], tuple(f"class {number}" for number in range(sizes[-1]))
+    features = sizes[0]
+    classes = SIDES if sizes[-1] == len(SIDES) else tuple(f"class {number}" for number in range(sizes[-1]))
     index, support = trace(module, torch.zeros(1, features))
     spec = InputSpec("table", (features,), (0.0,) * features, (1.0,) * features)
     return Model(module, architecture, spec, "classification", classes, index, support)

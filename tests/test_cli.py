@@ -52,7 +52,8 @@ def bring(home: Path) -> tuple[str, str]:
     x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
     np.savez(home / "rows.npz", x=x, y=x[:, :3].argmax(1))
     assert main(["import-model", str(home / "model.pth"), "--project", "trial", "--classes", "a,b,c"]) == 0
-    assert main(["import-data", str(home / "rows.npz"), "--project", "trial"]) == 0
+    names = ["--classes", "0=a", "1=b", "2=c"]
+    assert main(["import-data", str(home / "rows.npz"), "--project", "trial", *names]) == 0
     ws = Workspace()
     (project,) = ws.projects()
     return ws.versions(project.id)[0].id, ws.datasets(project.id)[0].id
@@ -69,6 +70,30 @@ def admit(rows: int = 200) -> tuple[str, str]:
         return from_arrays(folder, x, x[:, :3].argmax(1), classes=("a", "b", "c"), name="rows", task="classification")
 
     return ws.commit(project, model, name="Original").id, ws.add_dataset(project, "rows", made).id
+
+
+def test_a_table_is_read_as_the_options_say_and_its_classes_are_renamed(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (f"{'rgb'[n % 3]},{n},{('train', 'test')[n % 5 == 0]},{'pq'[n % 2]}" for n in range(40))
+    (home / "t.csv").write_text("\n".join(("color,n,part,y", *rows)))
+    words = ["import-data", str(home / "t.csv"), "--target", "y", "--split-column", "part"]
+    assert main([*words, "--column", "color=word"]) == 1
+    assert "'word' in 'color=word' is not possible.\nWrite one of number, one-hot," in capsys.readouterr().err
+    assert main([*words, "--column", "color=one-hot", "--splits", "test=val", "--classes", "p=zero"]) == 0
+    out = capsys.readouterr().out
+    assert "split 'train': 32 samples, training\nsplit 'test': 8 samples, validation\n" in out
+    ws = Workspace()
+    (row,) = ws.datasets(ws.projects()[0].id)
+    assert ws.dataset(row.id).features == ("color = b", "color = g", "color = r", "n")
+    assert row.classes == ("q", "zero")
+    version = ws.commit(row.project, replace(mlp((4, 4, 2)), classes=("0", "1")), name="Original")
+    assert main(["relabel", row.id, "--by-order", version.id]) == 1
+    printed = capsys.readouterr()
+    assert "  q = 0\n  zero = 1\n" in printed.out and "Nothing was renamed yet." in printed.err
+    assert main(["relabel", row.id, "--by-order", version.id, "--yes"]) == 0
+    new = ws.dataset_row(str(ws.project(row.project).dataset))
+    assert new.classes == ("0", "1") and ws.dataset(new.id).reading == ws.dataset(row.id).reading
 
 
 def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,12 +286,13 @@ def test_a_failed_import_leaves_no_project_and_advises_no_retry(home: Path, caps
     assert "--retry" not in said
     assert Workspace().projects() == []
     kept = Workspace().create_project("mine")
-    assert main(["import-data", str(home / "model.pt"), "--project", "mine"]) == 1
+    (home / "rows.csv").write_text("x,y\n1,2\n3,4\n")
+    assert main(["import-data", str(home / "rows.csv"), "--project", "mine"]) == 1
     assert [one.id for one in Workspace().projects()] == [kept.id]
     (job,) = jobs.jobs(Workspace())
     assert job.refused
     assert main(["jobs", "--retry", job.id]) == 1
-    assert "would be refused again: 'model.pt' is" in capsys.readouterr().err
+    assert "would be refused again: The table has the columns 'x', 'y'" in capsys.readouterr().err
 
 
 def refused_job(ws: Workspace, reason: str) -> str:

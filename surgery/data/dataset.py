@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from surgery.data.pixels import to_png
+from surgery.data.reading import Reading
 from surgery.data.rows import Ids, RowFile
 from surgery.data.splits import ROLES, quintiles, spread
 from surgery.errors import DataError, Problem
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["images", "table", "text"]
 Task = Literal["classification", "regression", "unlabelled"]
-FORMAT = 1
+FORMATS = (1, 2)  # 2: with a reading, which an older program would not keep to
 QUINTILES = ("Q1 lowest", "Q2", "Q3", "Q4", "Q5 highest")
 
 
@@ -71,6 +72,7 @@ class Heading:
     features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # what import changed or left out, in plain sentences
     problems: tuple[Problem, ...] = ()  # every bad file or row
+    reading: Reading | None = None  # of a table: how its columns became numbers, where they were none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +103,11 @@ class Dataset(Heading):
             raise DataError(
                 f"{folder.name!r} holds no readable dataset: {error}.", "Import the dataset again."
             ) from error
-        if facts.pop("format", None) != FORMAT:
+        if facts.pop("format", None) not in FORMATS:
             raise DataError(f"The dataset in {folder.name!r} has an unknown format.", "Open it with a newer version.")
         facts["problems"] = tuple(Problem(**problem) for problem in facts["problems"])
+        if facts.get("reading"):
+            facts["reading"] = Reading.of(facts["reading"])
         lists = {key: tuple(value) for key, value in facts.items() if isinstance(value, list)}
         return cls(folder=folder, **(facts | lists))
 
@@ -183,14 +187,24 @@ class Dataset(Heading):
 
     def source(self, sample: int) -> str:
         """Where a sample came from: a file name, "line 18" of a CSV, "row 17" of an array."""
-        number = int(self._checked([sample])[0])
-        file = pq.ParquetFile(self.folder / "rows.parquet")
+        return self.sources([sample])[0]
+
+    def sources(self, ids: ArrayLike) -> list[str]:
+        """Where samples came from, in the order of `ids`."""
+        wanted = self._checked(ids)
+        found: dict[int, str] = {}
+        file, start = pq.ParquetFile(self.folder / "rows.parquet"), 0
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
-            if number < count:
-                return str(file.read_row_group(group, columns=["source"]).column("source")[number].as_py())
-            number -= count
-        raise DataError(f"rows.parquet of {self.name!r} ends before sample {sample}.", "Import the dataset again.")
+            if len(own := wanted[(wanted >= start) & (wanted < start + count)]):
+                column = file.read_row_group(group, columns=["source"]).column("source")
+                found |= {number: str(column[number - start].as_py()) for number in own.tolist()}
+            start += count
+        if missing := [number for number in wanted.tolist() if number not in found]:
+            raise DataError(
+                f"rows.parquet of {self.name!r} ends before sample {missing[0]}.", "Import the dataset again."
+            )
+        return [found[number] for number in wanted.tolist()]
 
     def batches(
         self, ids: ArrayLike, spec: Spec, *, size: int = 256, device: str = "cpu", seed: int | None = None
@@ -321,12 +335,19 @@ class Dataset(Heading):
         """The same dataset with new data beside it.
 
         Raises:
-            DataError: it is of another kind or task, or without labels.
+            DataError: it is of another kind or task, without labels, or has other features.
         """
         if (other.kind, other.task) != (self.kind, self.task) or self.task == "unlabelled":
             raise DataError(
                 f"{other.name!r} holds {other.kind} for {other.task}, {self.name!r} holds {self.kind} for {self.task}.",
                 "New data has to be labelled and of the same kind.",
+            )
+        if self.kind == "table" and other.features != self.features:
+            odd = next(iter(set(other.features) ^ set(self.features)), "")
+            how = f"for instance {odd!r}" if odd else "in another order"
+            raise DataError(
+                f"{other.name!r} has other features than {self.name!r}, {how}: a model tells them by their place.",
+                f"Import it read like {self.name!r}: surgery import-data PATH --like DATASET.",
             )
         return replace(self, new=other)
 

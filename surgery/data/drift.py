@@ -85,7 +85,14 @@ def make(data: Dataset, folder: Path, change: Callable[[Ids], Block], ctx: Conte
     """Write a dataset with the labels and roles of `data`, whose samples come from `change`, block by block."""
     roles = {int(i): role for role in ROLES if role not in data.hidden for i in data.ids(role)}
     ids = np.array(sorted(roles), dtype=np.int64)
-    heading = Heading(name=name, kind=data.kind, task=data.task, classes=data.classes, features=data.features)
+    heading = Heading(
+        name=name,
+        kind=data.kind,
+        task=data.task,
+        classes=data.classes,
+        features=data.features,
+        reading=data.reading,
+    )
     starts = range(0, len(ids), SIZE)
     with Writer(folder, change(ids[:1]).shape[1:]) as writer:
         writer.reserve(len(ids))

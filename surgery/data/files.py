@@ -6,10 +6,12 @@ first file is read, and no file is read beyond the size its entry declares.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -27,6 +29,8 @@ MAX_FILE = 256 * 10**6  # bytes of one file
 HEAD = 262_144  # bytes in which the head of an image lies
 MAX_DIRECTORY = 256 * 10**6  # bytes of the list of entries at the end of a zip
 TAIL = 66_000  # bytes at the end of a zip, in which the place of that list is said
+COMPARED = 20_000  # files of a folder that are compared before an import
+COMPARE_SECONDS = 3.0
 DRIVE = re.compile(r"[A-Za-z]:/")
 JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -39,6 +43,7 @@ class Files:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found = Findings()  # what is left out, or doubtful
+        self.empty: list[str] = []  # folders without any file
         self.names: Sequence[str] = self._list()
 
     def __enter__(self) -> Files:
@@ -72,11 +77,37 @@ class Files:
         except OSError as error:
             raise _unreadable(error) from error
 
+    def shared(self, parts: Sequence[Sequence[str]]) -> list[int] | None:
+        """How many files of each part an earlier part has too, byte for byte; None where that would take too long."""
+        if sum(map(len, parts)) > COMPARED:
+            return None
+        end = time.monotonic() + COMPARE_SECONDS
+        seen: set[object] = set()
+        counts = []
+        for names in parts:
+            own = []
+            for name in names:
+                if time.monotonic() > end:
+                    return None
+                own.append(self._content(name))
+            counts.append(sum(content in seen for content in own))
+            seen.update(own)
+        return counts
+
+    def _content(self, name: str) -> object:
+        """What is equal for equal files."""
+        try:
+            return hashlib.blake2b(self.read(name), digest_size=16).digest()
+        except DataError:
+            return name  # named when its turn comes
+
     def _list(self) -> list[str]:
         found: list[str] = []
         for folder, inner, files in os.walk(self.path, onerror=self._unopened):
             inner[:] = sorted(name for name in inner if not _is_junk(name))
             base = os.path.relpath(folder, self.path).replace(os.sep, "/")
+            if not inner and all(map(_is_junk, files)) and base != ".":
+                self.empty.append(base)
             for name in files:
                 if _is_junk(name):
                     continue
@@ -136,7 +167,28 @@ class ZipFiles(Files):
         except BROKEN as error:
             raise DataError(f"It is damaged inside the zip: {error}.", "Make the zip again.") from error
 
+    def shared(self, parts: Sequence[Sequence[str]]) -> list[int] | None:
+        """The same, by what the list of entries says of their contents."""
+        seen: set[object] = set()
+        counts = []
+        for names in parts:
+            own = [(self._entries[name].CRC, self._entries[name].file_size) for name in names]
+            counts.append(sum(content in seen for content in own))
+            seen.update(own)
+        return counts
+
     def _list(self) -> list[str]:
+        used = {name.rsplit("/", 1)[0] for name in self._entries if not _is_junk(name.rsplit("/", 1)[-1])}
+        parents = {
+            "/".join(parts[:deep]) for name in used for parts in (name.split("/"),) for deep in range(1, len(parts))
+        }
+        folders = [_name(entry).rstrip("/") for entry in self._zip.infolist() if entry.is_dir()]
+        inner = {folder.rsplit("/", 1)[0] for folder in folders if "/" in folder}
+        self.empty = [
+            folder
+            for folder in folders
+            if folder not in used | parents | inner and not any(_is_junk(part) for part in folder.split("/"))
+        ]
         return [name for name in self._entries if not any(_is_junk(part) for part in name.split("/"))]
 
 

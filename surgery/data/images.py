@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from surgery.data.files import HEAD, Files
 from surgery.data.findings import Findings
-from surgery.data.layout import Entry, arrange
+from surgery.data.layout import Entry, arrange, without_images
 from surgery.data.pixels import decode, measure, thumbnail
 from surgery.data.portions import Opening, Options, Place, Portion, Reader
+from surgery.data.reading import SplitUse
 from surgery.data.splits import spread
 from surgery.errors import DataError
 
@@ -38,7 +39,8 @@ def read_images(files: Files, options: Options, place: Place) -> Reader:
     if size is not None and not all(1 <= side <= MAX_STORED for side in size):
         raise DataError(f"Images of {size[0]}×{size[1]} cannot be stored.", f"Choose sides from 1 to {MAX_STORED}.")
     findings = files.found
-    entries = arrange(files.names, options.task, findings)
+    entries = arrange(files.names, options.task, findings, options.splits)
+    without_images(files.empty, files.names, findings)
     fixed = dict(place.fixed)
     if not fixed:
         sizes: Counter[tuple[int, int]] = Counter()
@@ -63,12 +65,12 @@ def read_images(files: Files, options: Options, place: Place) -> Reader:
 
 def name_of(files: Files, options: Options, position: int) -> str:
     """The file that is read at a position."""
-    return arrange(files.names, options.task, Findings())[position].name
+    return arrange(files.names, options.task, Findings(), options.splits)[position].name
 
 
-def peek_images(files: Files, limit: int) -> list[tuple[bytes, str]]:
+def peek_images(files: Files, limit: int, splits: Mapping[str, SplitUse] | None = None) -> list[tuple[bytes, str]]:
     """(PNG, label) of a few images, in turn from every class; unreadable ones are passed over."""
-    entries = arrange(files.names, None, Findings())
+    entries = arrange(files.names, None, Findings(), splits)
     numbers = {label: number for number, label in enumerate(sorted({entry.label for entry in entries}))}
     strata = np.array([numbers[entry.label] for entry in entries])
     shown: list[tuple[bytes, str]] = []
@@ -151,7 +153,7 @@ def _portion(block: list[Entry], pixels: list[NDArray[np.uint8]], form: tuple[in
         samples=np.stack(pixels) if pixels else np.empty((0, *form), np.uint8),
         where=[entry.name for entry in block],
         words=[entry.label for entry in block],
-        role=block[0].role if block else "",
+        role=block[0].role.replace("deal", "") if block else "",
     )
 
 

@@ -12,6 +12,7 @@ from surgery.data.dataset import Dataset, Heading
 from surgery.data.findings import Findings
 from surgery.data.writer import Writer
 from surgery.errors import DataError
+from surgery.matching import same_but_spelling
 
 SIZE = 256  # samples at a time
 ORDER = ("test", "val", "preserve", "train", "new", "unlabelled")  # what an earlier role has, a later one leaves out
@@ -23,7 +24,7 @@ def join(parts: Sequence[Dataset], folder: Path, ctx: Context | None = None, *, 
     A sample that is in test in one of them and in train in another stays in test.
 
     Raises:
-        DataError: they differ in kind, task, size or features, or have no labels.
+        DataError: they differ in kind, task, size or features, have no labels, or spell a class differently.
     """
     first = parts[0]
     for other in parts[1:]:
@@ -41,6 +42,7 @@ def join(parts: Sequence[Dataset], folder: Path, ctx: Context | None = None, *, 
     classes = first.classes
     if first.task == "classification":
         classes = tuple(dict.fromkeys(label for part in parts for label in part.classes))
+        require_one_spelling(parts)
     heading = Heading(name=name, kind=first.kind, task=first.task, classes=classes, features=first.features)
     findings = Findings()
     blocks = [
@@ -59,6 +61,23 @@ def join(parts: Sequence[Dataset], folder: Path, ctx: Context | None = None, *, 
             sources = [f"{part.name}, sample {i}" for i in ids]
             writer.add(part.raw(ids), targets, sources, role=role, findings=findings)
         return writer.finish(heading, findings)
+
+
+def require_one_spelling(parts: Sequence[Dataset]) -> None:
+    """Refuse datasets that spell one class in two ways: it would become two classes.
+
+    Raises:
+        DataError: naming both spellings.
+    """
+    seen: tuple[str, ...] = ()
+    for part in parts:
+        for name, other in same_but_spelling(part.classes, seen).items():
+            raise DataError(
+                f"The class {name!r} of {part.name!r} and the class {other!r} of another dataset differ only in "
+                "spelling; they would become two classes.",
+                f"Give both one name first: surgery relabel DATASET '{name}={other}'.",
+            )
+        seen = (*seen, *part.classes)
 
 
 def _form(data: Dataset) -> tuple[object, ...]:

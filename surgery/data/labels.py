@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,9 +13,11 @@ from surgery.data.findings import Findings
 from surgery.data.limits import NAME
 from surgery.data.names import alike, difference, visible
 from surgery.errors import DataError
+from surgery.matching import some
 
 SameNames = Literal["keep", "merge"]
 MAX_CLASSES = 10_000
+NAMED = 20  # renamed classes in a note
 
 
 def natural(text: str) -> tuple[tuple[int, int, str, str], ...]:
@@ -68,6 +70,48 @@ class Coder:
         for position, label in enumerate(classes):
             place[self.codes[label]] = position
         return tuple(classes), place
+
+
+def renamed(
+    classes: Sequence[str], labels: NDArray[np.int64], names: Mapping[str, str], findings: Findings
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Classes in natural order and labels int64[n] under other names; classes of one new name become one.
+
+    names: old name -> new name.
+
+    Raises:
+        DataError: there is no such class, or a name that no class can have.
+    """
+    if not names:
+        return tuple(classes), labels
+    require_names(classes, names)
+    new = [names.get(name, name) for name in classes]
+    order = sorted(set(new), key=natural)
+    place = np.array([order.index(name) for name in new], dtype=np.int64)
+    pairs = [f"{old!r} to {name!r}" for old, name in names.items() if old != name]
+    if pairs:
+        more = f" and {len(pairs) - NAMED:,} more" if len(pairs) > NAMED else ""
+        findings.notes.append(f"Classes were renamed: {', '.join(pairs[:NAMED])}{more}.")
+    return tuple(order), place[labels]
+
+
+def require_names(classes: Sequence[str], names: Mapping[str, str]) -> None:
+    """Refuse new names for classes that are not there, and names that no class can have.
+
+    Raises:
+        DataError: naming it.
+    """
+    if strange := [name for name in names if name not in classes]:
+        raise DataError(
+            f"There is no class {strange[0]!r} to rename; the classes are {some(classes)}.",
+            "Write OLD=NEW with a class of this dataset as OLD.",
+        )
+    for name in names.values():
+        if not name.strip() or len(name) > NAME or visible(name) != name:
+            raise DataError(
+                f"{name[:40]!r} cannot be the name of a class.",
+                f"Give one of 1 to {NAME:,} visible characters.",
+            )
 
 
 def settled(

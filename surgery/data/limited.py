@@ -10,11 +10,11 @@ import base64
 import os
 import time
 import zipfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -25,13 +25,15 @@ from surgery.data.columns import ColumnInfo
 from surgery.data.files import directory
 from surgery.data.findings import Findings
 from surgery.data.labels import SameNames
-from surgery.data.portions import Opening, Options, Place, Portion, Reader, unpacked
+from surgery.data.portions import Choices, Opening, Options, Place, Portion, Reader, unpacked
+from surgery.data.reading import Header, Numbers
 from surgery.data.recognise import Recognised
+from surgery.data.splits import SplitFound
 from surgery.errors import DataError, SurgeryError
 from surgery.sandbox import Limits
 
 if TYPE_CHECKING:
-    from surgery.data.dataset import Dataset, Task
+    from surgery.data.dataset import Dataset
 
 CHILD = "surgery.data.child"
 IMPORT = Limits(seconds=15, memory=768 << 20)  # the seconds are those of one image, row group or block
@@ -46,24 +48,42 @@ Preview = tuple[bytes | dict[str, object], str]
 
 @dataclass(frozen=True)
 class Look:
-    """What a file is, what its columns hold, a few samples with labels, and the target that the labels come from."""
+    """What a file is, what its columns hold, a few samples with labels, and the target that the labels come from.
+
+    splits: those that came with the file. notes: what was taken for what. classes: what the numbers of the last column
+    stand for, where the file says so.
+    """
 
     found: Recognised
     columns: list[ColumnInfo]
     samples: list[Preview]
     target: str | None
+    splits: list[SplitFound]
+    notes: list[str]
+    classes: list[str]
 
 
-def look(path: Path, limit: int = 12, *, target: str | None = None, last: bool = False) -> Look:
+def look(
+    path: Path,
+    limit: int = 12,
+    *,
+    target: str | None = None,
+    last: bool = False,
+    header: Header = "auto",
+    numbers: Numbers = "",
+    split: str | None = None,
+) -> Look:
     """Look into a file, all at once; samples that are not ready in time are not shown.
 
-    last: label the rows of a table by its last column, which is the one that is usually meant.
+    last: label the rows of a table by its last column, which is the one that is usually meant. header: what its first
+    line is. numbers: how its numbers are written. split: the column that names each row's split.
 
     Raises:
         DataError: the file cannot be read, or an import of it needs more memory than there is.
     """
     argument = {"path": str(path.absolute()), "limit": limit, "target": target, "last": last}
-    seen: dict[str, Any] = {"columns": []}
+    argument |= {"header": header, "numbers": numbers, "split": split}
+    seen: dict[str, Any] = {"columns": [], "splits": [], "notes": [], "classes": []}
     samples: list[Preview] = []
     began = time.monotonic()
     with sandbox.reading(f"{path.name!r}", DataError):
@@ -81,7 +101,15 @@ def look(path: Path, limit: int = 12, *, target: str | None = None, last: bool =
     found = Recognised(**seen["found"])
     if found.kind != "text":
         limits.check(path.name, found.entries)
-    return Look(found, [ColumnInfo(**column) for column in seen["columns"]], samples, seen["target"])
+    return Look(
+        found,
+        [ColumnInfo(**column) for column in seen["columns"]],
+        samples,
+        seen["target"],
+        [SplitFound(**one) for one in seen["splits"]],
+        seen["notes"],
+        seen["classes"],
+    )
 
 
 def _opened(sample: str | dict[str, object]) -> bytes | dict[str, object]:
@@ -94,14 +122,12 @@ def import_data(
     folder: Path,
     *,
     name: str,
-    target: str | None = None,
-    task: Task | None = None,
-    size: tuple[int, int] | None = None,
-    drop: Sequence[str] = (),
     context: int | None = None,
     same_names: SameNames = "keep",
+    classes: Mapping[str, str] | None = None,
     ctx: Context = QUIET,
     seed: int = 0,
+    **choices: Unpack[Choices],
 ) -> Dataset:
     """Import as `load.import_data` does, with the reader in a limited child.
 
@@ -110,8 +136,10 @@ def import_data(
     """
     from surgery.data.receive import Wishes, receive
 
-    options = Options(target, task, size, tuple(drop))
-    wishes = Wishes(name=name, task=task, same_names=same_names, context=context, seed=seed)
+    options = Options(**choices)
+    wishes = Wishes(
+        name=name, task=choices.get("task"), same_names=same_names, classes=classes or {}, context=context, seed=seed
+    )
     with sandbox.reading(f"{path.name!r}", DataError):
         return receive(portions(path, options), path, folder, wishes, ctx)
 

@@ -9,17 +9,18 @@ For files that somebody brought, `surgery.data.limited` does the same with limit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Unpack
 
 from surgery.context import Context
 from surgery.data.arrays import from_arrays
 from surgery.data.columns import ColumnInfo, inspect
-from surgery.data.dataset import Dataset, Task
+from surgery.data.dataset import Dataset
 from surgery.data.labels import SameNames
-from surgery.data.portions import Options
+from surgery.data.portions import Choices, Options
 from surgery.data.receive import Wishes, receive
-from surgery.data.recognise import Recognised, sniff
+from surgery.data.recognise import TABULAR, Recognised, sniff
 from surgery.data.source import Preview, peek, read
 from surgery.data.tablefile import open_table
 
@@ -35,7 +36,7 @@ def columns(path: Path) -> list[ColumnInfo]:
         DataError: the file cannot be read.
     """
     kind = sniff(path).kind
-    return inspect(open_table(path, parquet=kind == "parquet")) if kind in ("csv", "parquet") else []
+    return inspect(open_table(path, kind)) if kind in TABULAR else []
 
 
 def import_data(
@@ -43,26 +44,26 @@ def import_data(
     folder: Path,
     *,
     name: str,
-    target: str | None = None,
-    task: Task | None = None,
-    size: tuple[int, int] | None = None,
-    drop: Sequence[str] = (),
     context: int | None = None,
     same_names: SameNames = "keep",
+    classes: Mapping[str, str] | None = None,
     ctx: Context = QUIET,
     seed: int = 0,
+    **choices: Unpack[Choices],
 ) -> Dataset:
     """Import `path` into `folder`, which the caller removes again if this raises.
 
-    target, drop: columns of a table. task: overrides what the labels look like. size: (height, width) of the stored
-    images, by default the most common one. context: characters of a window of text. same_names: whether classes whose
-    names are equal but for Unicode form, case or blanks are kept apart or merged. seed: of the split.
+    choices: see `portions.Options`. context: characters of a window of text. same_names: whether classes whose
+    names are equal but for Unicode form, case or blanks are kept apart or merged. classes: other names of classes,
+    old -> new. seed: of the split.
 
     Raises:
         DataError: nothing usable; `problems` names files and rows.
         DiskFullError: the disk is full.
         Cancelled: the user stopped it.
     """
-    reader = read(path, Options(target, task, size, tuple(drop)))
-    wishes = Wishes(name=name, task=task, same_names=same_names, context=context, seed=seed)
+    reader = read(path, Options(**choices))
+    wishes = Wishes(
+        name=name, task=choices.get("task"), same_names=same_names, classes=classes or {}, context=context, seed=seed
+    )
     return receive(reader, path, folder, wishes, ctx)

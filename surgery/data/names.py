@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from surgery.matching import folded
+
 # Control characters, line and paragraph separators, overrides of the reading direction, halves of a character, and
 # what no text may hold. Joiners and marks that words of real scripts need are not among them.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -20,7 +22,7 @@ def alike(names: Sequence[str]) -> list[list[int]]:
     """Groups of places whose names are equal but for Unicode form, case or blanks; each group in order."""
     groups: dict[str, list[int]] = {}
     for place, name in enumerate(names):
-        groups.setdefault(_spaced(_composed(name).casefold()), []).append(place)
+        groups.setdefault(folded(name), []).append(place)
     return [places for places in groups.values() if len(places) > 1]
 
 

@@ -21,7 +21,7 @@ from surgery.data.labels import MAX_CLASSES
 from surgery.data.npzfile import Npz, Rows, texts
 from surgery.data.pixels import MAX_PIXELS, to_png
 from surgery.data.portions import Opening, Options, Portion, Reader
-from surgery.data.splits import spread
+from surgery.data.splits import IN_ORDER, spread, uses
 from surgery.data.tablefile import MAX_COLUMNS
 from surgery.errors import DataError
 
@@ -77,13 +77,22 @@ def read_npz(npz: Npz, options: Options) -> Reader:
                 low, high = _widened(low, high, block)
                 yield None
         form = replace(form, span=_span(low, high, findings))
-    parts = [part for part in PARTS if part in npz.members]
-    features, opening = _features(npz, form), _opening(npz, form, options)
+    found = uses(splits_of(npz), options.splits)
+    parts = {part: found.get(PARTS[part], "deal") for part in PARTS if part in npz.members}
+    parts = {part: role for part, role in parts.items() if role != "drop"}
+    if not parts:
+        raise DataError("All splits of the file are left out.", "Use at least one of them.")
+    features, opening = _features(npz, form), _opening(npz, form, options, [*parts])
     yield replace(opening, features=features, findings=findings.drained())
-    for part in parts:
-        role = "" if part == "x" and "x_val" not in npz.members else PARTS[part]
+    for part in sorted(parts, key=lambda part: IN_ORDER.index(parts[part])):
         for portion in _portions(npz, part, form, opening, findings):
-            yield replace(portion, role=role, findings=findings.drained())
+            yield replace(portion, role="" if parts[part] == "deal" else parts[part], findings=findings.drained())
+
+
+def splits_of(npz: Npz) -> dict[str, int]:
+    """Samples of each split, by its name; {} where there is one array of samples."""
+    found = {PARTS[part]: npz.members[part].shape[0] for part in reversed(PARTS) if part in npz.members}
+    return found if len(found) > 1 else {}
 
 
 def peek_npz(npz: Npz, limit: int) -> list[tuple[bytes | dict[str, object], str]]:
@@ -143,9 +152,8 @@ def _span(low: float, high: float, findings: Findings) -> tuple[float, float]:
     return low, high
 
 
-def _opening(npz: Npz, form: Form, options: Options) -> Opening:
+def _opening(npz: Npz, form: Form, options: Options, parts: Sequence[str]) -> Opening:
     """What y means, and the names of the classes where the file gives them."""
-    parts = [part for part in PARTS if part in npz.members]
     opening = Opening(
         kind=form.kind,
         row=form.row,

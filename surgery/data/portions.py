@@ -8,26 +8,60 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surgery.data.findings import Findings
+from surgery.data.reading import Header, How, Numbers, Reading, SplitUse
 from surgery.errors import DataError, Problem
 
 if TYPE_CHECKING:
     from surgery.data.dataset import Kind, Task
 
 
+class Choices(TypedDict, total=False):
+    """What may be said of a file; the meanings are those of `Options`."""
+
+    target: str | None
+    task: Task | None
+    size: tuple[int, int] | None
+    drop: Sequence[str]
+    header: Header
+    numbers: Numbers
+    columns: Mapping[str, How]
+    split: str | None
+    splits: Mapping[str, SplitUse]
+    like: Reading | None
+
+
 @dataclass(frozen=True)
 class Options:
-    """What a file cannot say itself; the meanings are those of `load.import_data`."""
+    """What a file cannot say itself.
+
+    target, drop: columns of a table. task: overrides what the labels look like. size: (height, width) of stored
+    images, by default the most common one. header: what the first line of a text table is. numbers: how numbers are
+    written. columns: what a column becomes. split: the column that names each row's split. splits: what becomes of
+    each split of the file. like: the reading of an earlier dataset, which this one is read as.
+    """
 
     target: str | None = None
     task: Task | None = None
     size: tuple[int, int] | None = None
     drop: Sequence[str] = ()
+    header: Header = "auto"
+    numbers: Numbers = ""
+    columns: Mapping[str, How] = field(default_factory=dict)
+    split: str | None = None
+    splits: Mapping[str, SplitUse] = field(default_factory=dict)
+    like: Reading | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Options:
+        """From JSON."""
+        size, like = facts.get("size"), facts.get("like")
+        return cls(**{**facts, "size": tuple(size) if size else None, "like": Reading.of(like) if like else None})
 
 
 @dataclass(frozen=True)
@@ -66,6 +100,7 @@ class Opening:
     features: tuple[str, ...] = ()
     parts: bool = False
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading | None = None
     findings: Findings = field(default_factory=Findings)
 
 
@@ -99,7 +134,8 @@ def packed(given: Given) -> tuple[dict[str, Any], list[Any]]:
     facts = {name: value for name, value in vars(given).items() if name not in ("samples", "numbers")}
     facts["findings"] = asdict(given.findings)
     if isinstance(given, Opening):
-        return {"is": "opening", **facts, "fixed": dict(given.fixed)}, []
+        reading = None if given.reading is None else asdict(given.reading)
+        return {"is": "opening", **facts, "fixed": dict(given.fixed), "reading": reading}, []
     numbers = None if given.numbers is None else np.ascontiguousarray(given.numbers, np.float64)
     samples = np.ascontiguousarray(given.samples)
     form = {"shape": list(samples.shape), "dtype": samples.dtype.str, "numbers": numbers is not None}
@@ -121,6 +157,7 @@ def unpacked(facts: Mapping[str, Any], buffers: Sequence[bytes]) -> Given:
     if kind == "opening":
         for name in ("row", "named", "features"):
             facts[name] = tuple(facts[name])
+        facts["reading"] = None if facts["reading"] is None else Reading.of(facts["reading"])
         return Opening(**facts, findings=findings)
     shape, dtype, has_numbers = (facts.pop(name) for name in ("shape", "dtype", "numbers"))
     fits = len(facts["where"]) == shape[0] and len(facts["words"] or facts["where"]) == shape[0]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from surgery.data import limits
 from surgery.data.dataset import Dataset, Heading, Task
 from surgery.data.findings import Findings
 from surgery.data.images import changed_note
-from surgery.data.labels import SameNames, settled
+from surgery.data.labels import SameNames, renamed, settled
 from surgery.data.portions import Opening, Portion, Reader
 from surgery.data.targets import Targets
 from surgery.data.texts import import_text
@@ -30,6 +30,7 @@ class Wishes:
     name: str
     task: Task | None = None
     same_names: SameNames = "keep"
+    classes: Mapping[str, str] = field(default_factory=dict)
     context: int | None = None
     seed: int = 0
 
@@ -99,5 +100,15 @@ def _finish(writer: Writer, targets: Targets, opening: Opening, findings: Findin
         findings.notes.append(CODES)
     if decided == "classification":
         classes, final = settled(classes, final.astype(np.int64), wishes.same_names, findings)
-    heading = Heading(name=wishes.name, kind=opening.kind, task=decided, classes=classes, features=opening.features)
+        classes, final = renamed(classes, final, wishes.classes, findings)
+    elif wishes.classes:
+        raise DataError("There are no classes to rename.", "Leave the new names of classes out.")
+    heading = Heading(
+        name=wishes.name,
+        kind=opening.kind,
+        task=decided,
+        classes=classes,
+        features=opening.features,
+        reading=opening.reading,
+    )
     return writer.finish(heading, findings, targets=final, seed=wishes.seed)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from surgery.data import layout
 from surgery.data.files import open_files
 from surgery.data.images import name_of, peek_images, read_images
-from surgery.data.npz import peek_npz, read_npz
+from surgery.data.npz import peek_npz, read_npz, splits_of
 from surgery.data.npzfile import Npz
 from surgery.data.portions import Opening, Options, Place, Reader
-from surgery.data.recognise import sniff
+from surgery.data.reading import Header, SplitUse
+from surgery.data.recognise import TABULAR, sniff
+from surgery.data.splits import IN_ORDER, NAMES, SplitFound, uses
 from surgery.data.tablefile import open_table
-from surgery.data.tables import peek_table, read_table
+from surgery.data.tables import peek_table, read_table, split_values
 from surgery.errors import DataError
 from surgery.sandbox import reading
 
@@ -32,7 +37,7 @@ def read(path: Path, options: Options, place: Place | None = None) -> Reader:
                 raise DataError(f"{path.name!r} changed while it was read.", "Import it again when it is complete.")
 
 
-def peek(path: Path, limit: int = 12, *, target: str | None = None) -> list[Preview]:
+def peek(path: Path, limit: int = 12, *, target: str | None = None, header: Header = "auto") -> list[Preview]:
     """(PNG or row, label) of a few samples, in turn from every class; the label is "" where there is none yet.
 
     Raises:
@@ -43,14 +48,52 @@ def peek(path: Path, limit: int = 12, *, target: str | None = None) -> list[Prev
         if kind == "npz":
             with Npz(path) as npz:
                 return peek_npz(npz, limit)
-        if kind in ("csv", "parquet"):
-            return [*peek_table(open_table(path, parquet=kind == "parquet"), limit, target)]
+        if kind in TABULAR:
+            return [*peek_table(open_table(path, kind, header), limit, target)]
         if kind == "text":
             from surgery.data.texts import peek_text  # late: nothing else needs what texts import
 
             return peek_text(path, limit)
         with open_files(path) as files:
             return [*peek_images(files, limit)]
+
+
+def splits(path: Path, split: str | None = None, header: Header = "auto") -> Iterator[list[SplitFound]]:
+    """The splits of a file with their counts, then again with how much they share, where that can be told soon.
+
+    split: the column of a table that names them.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with reading(f"{path.name!r}", DataError):
+        kind = sniff(path, header).kind
+        if kind in TABULAR:
+            if split:
+                yield _found(split_values(open_table(path, kind, header), split))
+        elif kind == "npz":
+            with Npz(path) as npz:
+                yield _found(splits_of(npz))
+        elif kind != "text":
+            with open_files(path) as files:
+                names = layout.splits_of(files.names)
+                found = _found({split: len(own) for split, own in names.items()})
+                yield found
+                if shared := files.shared([names[one.name] for one in _by_use(found)]):
+                    by_name = dict(zip([one.name for one in _by_use(found)], shared, strict=True))
+                    yield [replace(one, shared=by_name[one.name]) for one in found]
+
+
+def _found(counts: Mapping[str, int]) -> list[SplitFound]:
+    """Splits with what their names say; "drop" where a name says nothing: somebody has to choose."""
+    said: dict[str, SplitUse] = {name: "drop" for name in counts if name not in NAMES}
+    found = uses(counts, said)
+    shown = sorted(counts, key=lambda name: ("deal", "train", "val", "test", "drop").index(found[name]))
+    return [SplitFound(name, counts[name], found[name], known=name in NAMES) for name in shown]
+
+
+def _by_use(found: Sequence[SplitFound]) -> list[SplitFound]:
+    return sorted(found, key=lambda one: [*IN_ORDER, "drop"].index(one.use))
 
 
 def part_at(path: Path, options: Options, start: int) -> str:
@@ -64,17 +107,22 @@ def part_at(path: Path, options: Options, start: int) -> str:
         with open_files(path) as files:
             return name_of(files, options, start)
     if kind == "parquet":
-        return open_table(path, parquet=True).part_at(start)
+        return open_table(path, kind).part_at(start)
     raise DataError(f"{path.name!r} is read as a whole.")
 
 
 def _read(path: Path, options: Options, place: Place) -> Reader:
-    kind = sniff(path).kind
-    if kind in ("csv", "parquet"):
-        yield from read_table(open_table(path, parquet=kind == "parquet"), options, place)
+    kind = sniff(path, options.header).kind
+    if kind in TABULAR:
+        table = open_table(path, kind, options.header)
+        yield from read_table(table, options, place)
         return
-    if options.target or options.drop:
-        raise DataError(f"{path.name!r} is no table: it has no columns to choose.", "Leave target and drop empty.")
+    if options.target or options.drop or options.columns or options.split:
+        raise DataError(
+            f"{path.name!r} is no table: it has no columns to choose.", "Leave target, columns and drop empty."
+        )
+    if kind == "text" and options.splits:
+        raise DataError(f"{path.name!r} is a text: it has no splits.", "Leave the splits out.")
     if kind == "text":
         yield Opening(kind="text")
     elif kind == "npz":

@@ -6,15 +6,74 @@ the same roles on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from surgery.data.reading import SplitUse
+from surgery.errors import DataError
+
 Ints = NDArray[np.int64]
 ROLES = ("train", "val", "preserve", "unlabelled", "new", "test")
+NAMES: dict[str, SplitUse] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}  # what splits are called
+IN_ORDER = ("test", "val", "train", "deal")  # contents seen in an earlier split are left out of a later one
+MOST = 20  # splits of a file
 SHARES = {"test": 0.15, "val": 0.15}  # of the samples without a role; the rest is train
+
+
+@dataclass(frozen=True)
+class SplitFound:
+    """A split of a file: its samples, what becomes of it, and how many of its samples an earlier split has too.
+
+    shared: None where it was not looked at. known: whether its name says what it is.
+    """
+
+    name: str
+    count: int
+    use: SplitUse
+    shared: int | None = None
+    known: bool = True
+
+
+def uses(found: Iterable[str], said: Mapping[str, SplitUse]) -> dict[str, SplitUse]:
+    """What becomes of each split of a file, by its name: what is said, else what its name says.
+
+    Training samples are dealt where no validation samples come with the file: a part of them is set aside.
+
+    Raises:
+        DataError: a split's name says nothing, or a split that is spoken of is not there.
+    """
+    names = list(found)
+    if strange := [name for name in said if name not in names]:
+        raise DataError(
+            f"The file has no split {strange[0]!r}; it has {', '.join(map(repr, names)) or 'none'}.",
+            "Name one of its splits in --splits NAME=USE.",
+        )
+    result: dict[str, SplitUse] = {}
+    for name in names:
+        use = said.get(name) or NAMES.get(name)
+        if use is None:
+            raise DataError(
+                f"Nothing says what becomes of {name!r} beside {', '.join(repr(o) for o in names if o != name)}.",
+                f"Choose train, val, test, deal (split anew) or drop: --splits {name}=drop.",
+            )
+        result[name] = use
+    if "val" not in result.values():
+        return {name: "deal" if use == "train" else use for name, use in result.items()}
+    return result
+
+
+def in_order(given: Iterable[SplitUse]) -> tuple[str, ...]:
+    """The roles that samples come in, those that an honest measurement needs first."""
+    present = set(given)
+    return tuple(role for role in IN_ORDER if role in present)
 
 
 def split(content: NDArray[Any], strata: Ints, shares: Mapping[str, float], seed: int = 0) -> NDArray[np.str_]:

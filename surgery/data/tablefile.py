@@ -1,6 +1,6 @@
-"""CSV and Parquet as blocks of columns, read once from top to bottom.
+"""Tables as blocks of columns, read once from top to bottom.
 
-A CSV is told by its content: delimiter and encoding are found, lines with too few or too many fields are named.
+A CSV is told by its content (`surgery.data.preamble`); lines with too few or too many fields are named.
 Values stay as they came: numbers or texts, None where Parquet has nothing.
 """
 
@@ -21,15 +21,14 @@ from surgery.data import limits
 from surgery.data.findings import Findings
 from surgery.data.names import visible
 from surgery.data.portions import Place
+from surgery.data.preamble import BROKEN, MAX_LINE, SENTENCE, survey, text_of, unpacked
+from surgery.data.reading import Header
 from surgery.errors import DataError
 
 MAX_COLUMNS = 10_000
-MAX_LINE = 4_000_000  # characters of the first line of a CSV
 MAX_ROW = 16_000_000  # characters of one row of a CSV, whose quoted values may span lines
 CELLS = 500_000  # values held at once
 COUNTED = 512 * 10**6  # bytes of a CSV in which lines are counted; beyond, their number is estimated
-DELIMITERS = ",;\t|"
-ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
 Column = NDArray[Any]
 
@@ -53,6 +52,8 @@ class Table(ABC):
 
     names: tuple[str, ...]
     in_parts = False  # whether reading can begin within it
+    classes: tuple[str, ...] = ()  # what the numbers of the last column stand for, where the file says so
+    notes: tuple[str, ...] = ()  # what was taken for what
 
     @property
     def rows_at_once(self) -> int:
@@ -82,18 +83,18 @@ class Table(ABC):
 
 
 class CsvTable(Table):
-    """A text table whose first line names the columns.
+    """A text table, perhaps packed; what its first line is, is told by `header` or by its content.
 
     Raises:
-        DataError: it is no text, has no header or too many columns.
+        DataError: it is no text, has no columns or too many.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, header: Header = "auto") -> None:
         self.path = path
-        self.encoding = _encoding(path)
-        first = self._first_line()
-        self.delimiter = max(DELIMITERS, key=first.count)
-        self.names = column_names(self._header(first), path)
+        self.preamble = survey(path, header)
+        self.names = column_names(self.preamble.names, path)
+        self.classes = self.preamble.classes
+        self.notes = self.preamble.notes
 
     def blocks(
         self, findings: Findings, *, columns: Sequence[str] | None = None, place: Place | None = None
@@ -103,23 +104,36 @@ class CsvTable(Table):
         Raises:
             DataError: a quoted field has no end, or a row is too long.
         """
-        with self.path.open(encoding=self.encoding, errors="replace", newline="") as file:
-            lines = _Lines(file, self.path.name)
-            reader = csv.reader(lines, delimiter=self.delimiter)
-            rows = self._rows(reader, lines, findings)
-            next(rows, None)
-            while part := self._part(rows, lines):
-                cells = np.array([row for _, row in part], dtype=object)
-                yield Block([where for where, _ in part], {name: cells[:, i] for i, name in enumerate(self.names)})
+        form = self.preamble
+        try:
+            with text_of(self.path, form.packing, form.encoding) as file:
+                lines = _Lines(file, self.path.name, form.skip, strip=form.delimiter == " ")
+                reader = csv.reader(
+                    lines, delimiter=form.delimiter, quotechar=form.quote, skipinitialspace=form.delimiter == " "
+                )
+                rows = self._rows(reader, lines, findings)
+                if form.has_names:
+                    next(rows, None)
+                while part := self._part(rows, lines):
+                    cells = np.array([row for _, row in part], dtype=object)
+                    yield Block([where for where, _ in part], {name: cells[:, i] for i, name in enumerate(self.names)})
+        except BROKEN as error:
+            raise DataError(f"{self.path.name!r} cannot be unpacked: {error}.", "Download or pack it again.") from error
 
     def count_rows(self) -> int:
         """The lines below the header."""
+        packing, most = self.preamble.packing, COUNTED // (4 if self.preamble.packing else 1)
         lines, last, seen, size = 0, b"\n", 0, self.path.stat().st_size
-        with self.path.open("rb") as file:
-            while seen < COUNTED and (part := file.read(1 << 20)):
-                lines, last, seen = lines + part.count(b"\n"), part[-1:], seen + len(part)
-        counted = max(0, lines - (last in b"\n\0"))
-        return counted if seen >= size else counted * size // seen
+        try:
+            with self.path.open("rb") as raw, unpacked(raw, packing) as file:
+                while seen < most and (part := file.read(1 << 20)):
+                    lines, last, seen = lines + part.count(b"\n"), part[-1:], seen + len(part)
+                read = raw.tell() if packing else seen
+                ended = seen < most or not file.read(1)
+        except BROKEN as error:
+            raise DataError(f"{self.path.name!r} cannot be unpacked: {error}.", "Download or pack it again.") from error
+        rows = lines + (last not in b"\n\0") - self.preamble.skip - self.preamble.has_names
+        return max(0, rows if ended else rows * size // max(1, read))
 
     def _part(self, rows: Iterator[tuple[str, list[str]]], lines: _Lines) -> list[tuple[str, list[str]]]:
         """As many rows as are held at once: of CELLS values, and of BLOCK_BYTES characters."""
@@ -133,50 +147,38 @@ class CsvTable(Table):
 
     def _rows(self, reader: Any, lines: _Lines, findings: Findings) -> Iterator[tuple[str, list[str]]]:
         """(where, fields) of the header and of every row that has as many."""
-        first = True
+        named = self.preamble.has_names
+        skip = self.preamble.skip
         try:
             for row in reader:
                 lines.row_begins = lines.read
-                if first or len(row) == len(self.names):
-                    yield f"line {reader.line_num}", row
+                if named or len(row) == len(self.names):
+                    yield f"line {skip + reader.line_num}", row
                 elif row:
                     findings.skip(
-                        f"line {reader.line_num}",
-                        f"It has {len(row)} fields, the header has {len(self.names)}.",
+                        f"line {skip + reader.line_num}",
+                        f"It has {len(row)} fields, the header has {len(self.names)}."
+                        if self.preamble.has_names
+                        else f"It has {len(row)} fields, most rows have {len(self.names)}.",
                         "Quote values that contain the delimiter, or complete the line.",
                     )
-                first = False
+                named = False
         except csv.Error as error:
             raise DataError(
-                f"Line {reader.line_num} of {self.path.name!r} cannot be read: {error}.",
+                f"Line {skip + reader.line_num} of {self.path.name!r} cannot be read: {error}.",
                 "Close every quoted value, and save the table as UTF-8 text.",
-            ) from error
-
-    def _first_line(self) -> str:
-        with self.path.open(encoding=self.encoding, errors="replace") as file:
-            line = file.readline(MAX_LINE)
-        if len(line) == MAX_LINE:
-            raise DataError(
-                f"The first line of {self.path.name!r} has more than {MAX_LINE:,} characters.",
-                f"Save a table with at most {MAX_COLUMNS:,} columns and one line per row.",
-            )
-        return line.rstrip("\r\n")
-
-    def _header(self, first: str) -> list[str]:
-        try:
-            return next(csv.reader([first], delimiter=self.delimiter), [])
-        except csv.Error as error:
-            raise DataError(
-                f"The first line of {self.path.name!r} cannot be read: {error}.", "Give the columns shorter names."
             ) from error
 
 
 class _Lines:
     """The lines of a text, none longer than MAX_LINE and no more than MAX_ROW for one row."""
 
-    def __init__(self, file: TextIO, name: str) -> None:
+    def __init__(self, file: TextIO, name: str, skip: int, *, strip: bool) -> None:
         self._file = file
         self._name = name
+        self._strip = strip  # blanks at both ends, where blanks part fields
+        for _ in range(skip):
+            file.readline(MAX_LINE)
         self.read = 0  # characters
         self.row_begins = 0
 
@@ -190,27 +192,31 @@ class _Lines:
                     f"Line {number:,} of {self._name!r} belongs to a row of more than {MAX_LINE:,} characters.",
                     "Save a table with one line per row, and close every quoted value.",
                 )
-            yield line
+            yield line.strip() + "\n" if self._strip else line
 
 
-def open_table(path: Path, *, parquet: bool) -> Table:
-    """The table in `path`.
+def open_table(path: Path, kind: str, header: Header = "auto") -> Table:
+    """The table in `path`, which is of the kind "csv", "json" or "parquet".
 
     Raises:
         DataError: it cannot be read.
     """
-    if parquet:
+    if kind == "parquet":
         from surgery.data.parquetfile import ParquetTable  # late: a CSV does not need pyarrow
 
         return ParquetTable(path)
-    return CsvTable(path)
+    if kind == "json":
+        from surgery.data.jsonfile import JsonTable
+
+        return JsonTable(path)
+    return CsvTable(path, header)
 
 
 def column_names(header: Sequence[str], path: Path) -> tuple[str, ...]:
     """Column names; one without a name is called by its place.
 
     Raises:
-        DataError: too many columns, one only, two of the same name, or numbers where names belong.
+        DataError: too many columns, one only, or two of the same name.
     """
     if len(header) > MAX_COLUMNS:
         raise DataError(
@@ -222,12 +228,6 @@ def column_names(header: Sequence[str], path: Path) -> tuple[str, ...]:
             f"{path.name!r} has a single column; a table needs a feature and a target.",
             "Separate the columns with commas, semicolons or tabs.",
         )
-    counted = [str(place) for place in range(len(header))]  # how pandas names columns that have no name
-    if header != counted and all(_is_number(name) for name in header):
-        raise DataError(
-            f"The first line of {path.name!r} holds numbers ({', '.join(header[:4])} …), not column names.",
-            "Add a first line that names the columns.",
-        )
     for place, name in enumerate(header, 1):
         if len(name) > limits.NAME:
             raise DataError(
@@ -238,22 +238,7 @@ def column_names(header: Sequence[str], path: Path) -> tuple[str, ...]:
     names = tuple(visible(name.strip()) or f"column {place}" for place, name in enumerate(header, 1))
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise DataError(f"{path.name!r} has two columns named {twice!r}.", "Give every column its own name.")
+        raise DataError(
+            f"{path.name!r} has two columns named {twice!r}.", f"Give every column its own name. {SENTENCE}"
+        )
     return names
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(1_000_000)
-    for mark, encoding in ENCODINGS.items():
-        if head.startswith(mark):
-            return encoding
-    return "utf-8"

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from surgery.data.dataset import FORMAT, Dataset, Heading, check_roles
+from surgery.data.dataset import Dataset, Heading, check_roles
 from surgery.data.findings import Findings
 from surgery.data.labels import check_classes
 from surgery.data.names import visible
@@ -31,6 +32,7 @@ from surgery.data.splits import SHARES, quintiles, split
 from surgery.errors import DataError, DiskFullError
 
 DTYPES = {"classification": np.int64, "regression": np.float32, "unlabelled": np.int64}
+NAMED = {"train": "training", "val": "validation", "test": "test"}
 GROUP = 10_000  # rows per group of rows.parquet: what finding one source name has to read
 
 
@@ -64,6 +66,7 @@ class Writer:
         self.dtype = np.dtype(dtype or (np.uint8 if len(row_shape) == 3 else np.float32))
         self.count = 0
         self._given: dict[bytes, str] = {}  # content -> split, for splits that came with the data
+        self._shared: Counter[tuple[str, str]] = Counter()  # (split, earlier split) -> samples left out of the first
         self._content: list[bytes] = []
         self._targets: list[NDArray[np.float64]] = []
         self._sources: list[pa.Array] = []
@@ -150,6 +153,7 @@ class Writer:
         targets = (self.targets() if targets is None else targets).astype(DTYPES[heading.task])
         if heading.task == "classification" and heading.kind != "text":  # a rare character is nobody's mistake
             check_classes(heading.classes, targets, findings)
+        self._require_splits(findings)
         roles = self._deal(heading, targets, seed)
         self._conclude(heading, targets, roles, findings)
         notes = tuple(map(visible, findings.notes))
@@ -167,6 +171,7 @@ class Writer:
     def _is_fresh(self, content: bytes, role: str, source: str, findings: Findings) -> bool:
         earlier = self._given.get(content, role)
         if earlier != role:
+            self._shared[role or "train", earlier] += 1
             findings.skip(
                 source,
                 f"The same sample is also in {earlier}; it was left out here, so that {earlier} stays honest.",
@@ -194,8 +199,34 @@ class Writer:
         check_roles(np.unique(roles).tolist())
         return roles
 
+    def _require_splits(self, findings: Findings) -> None:
+        """Say how many samples of a split an earlier one has too.
+
+        Raises:
+            DataError: all of them: nothing of the split is left.
+        """
+        given = np.concatenate(self._roles)
+        for (name, earlier), count in self._shared.items():
+            left = int(np.isin(given, [name, ""] if name == "train" else [name]).sum())
+            if not left:
+                raise DataError(
+                    f"Every {NAMED[name]} sample is also in {earlier}: nothing is left of {name}.",
+                    f"Import it with --splits {earlier}=drop to have {name} split anew, or bring other samples.",
+                    problems=findings.problems(),
+                )
+            findings.notes.append(
+                f"{count:,} of {count + left:,} {NAMED[name]} samples are also in {earlier}; "
+                f"they were left out of {name}."
+            )
+
     def _conclude(self, heading: Heading, targets: NDArray[Any], roles: NDArray[np.str_], findings: Findings) -> None:
-        """Say how many were left out and which classes nobody can learn."""
+        """Say how many were left out, which classes nobody can learn, and where nothing can be trained on."""
+        if heading.task != "unlabelled" and "train" not in roles:
+            only = " and ".join(sorted(NAMED[role] for role in set(roles.tolist()) & set(NAMED)))
+            findings.notes.append(
+                f"There are only {only} samples: models can be measured on this dataset, not trained on it. To train "
+                "on it, import it with its split dealt anew (--splits NAME=deal)."
+            )
         if findings.skipped:
             total = findings.skipped + self.count
             findings.notes.append(f"{findings.skipped:,} of {total:,} files or rows were left out; each is listed.")
@@ -229,7 +260,10 @@ class Writer:
 
     def _write_heading(self, heading: Heading, digest: str) -> None:
         shape = (self.row_shape[2], *self.row_shape[:2]) if len(self.row_shape) == 3 else self.row_shape
-        facts = {"format": FORMAT, **asdict(heading), "shape": shape, "digest": digest}
+        facts = {"format": 2, **asdict(heading), "shape": shape, "digest": digest}
+        if facts["reading"] is None:  # older programs can open it
+            facts = {**facts, "format": 1}
+            del facts["reading"]
         (self.folder / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), "utf-8")
 
     def _header(self) -> None:

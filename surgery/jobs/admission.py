@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from surgery.data.fits import check
+from surgery.data.join import require_one_spelling
 from surgery.errors import DataError, JobError, ModelError, NotFoundError, PlanError, SelectionError
 from surgery.jobs import candidates, fitting, forms, named, plans
 from surgery.workspace import Workspace
@@ -145,6 +146,7 @@ def join(ws: Workspace, project: str, task: Task, given: forms.OfJoin) -> Ready:
     first, *others = [ws.dataset(row.id) for row in rows]
     require_name(given.name)
     fitting.require_labels(first)
+    require_one_spelling([first, *others])
     if first.kind == "text":
         raise DataError("Texts cannot be put together window by window.", "Put the files together, and import that.")
     for other in others:
@@ -155,6 +157,16 @@ def join(ws: Workspace, project: str, task: Task, given: forms.OfJoin) -> Ready:
                 f"{first.name!r} and {other.name!r} differ in kind, task, size or features.",
                 "Only datasets of one form can be put together; import one of them anew.",
             )
+    return dict(task)
+
+
+def relabel(ws: Workspace, project: str, task: Task, given: forms.OfRelabel) -> Ready:
+    """A dataset that has the classes."""
+    from surgery.data import relabel
+
+    named.dataset_of(ws, project, given.dataset)
+    require_name(given.name)
+    relabel.check(ws.dataset(given.dataset), given.classes, given.without)
     return dict(task)
 
 
@@ -204,10 +216,12 @@ def inspect_model(_ws: Workspace, _project: str, task: Task, given: forms.OfFile
     return dict(task)
 
 
-def import_data(_ws: Workspace, _project: str, task: Task, given: forms.OfData) -> Ready:
-    """A file or folder that is there."""
+def import_data(ws: Workspace, project: str, task: Task, given: forms.OfData) -> Ready:
+    """A file or folder that is there, and perhaps an earlier table that it is read like."""
     named.path_of(given.path)
     require_name(given.name)
+    if given.like is not None and (row := named.dataset_of(ws, project, given.like)).kind != "table":
+        raise DataError(f"{row.name!r} is no table: nothing can be read like it.", "Name a table, or leave it out.")
     return dict(task)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from surgery.data.reading import Header, How, Numbers, SplitUse
 from surgery.data.texts import LONGEST
 from surgery.errors import JobError
 from surgery.fields import MOST, Seed, first_fault
@@ -160,6 +161,15 @@ class OfJoin(Form):
     name: Name
 
 
+class OfRelabel(Form):
+    """A dataset under other class names. without: classes that are left out."""
+
+    dataset: Key
+    classes: dict[str, str] = Field(default_factory=dict)
+    without: list[str] = Field(default_factory=list)
+    name: Name
+
+
 class OfReplay(Form):
     """Streams through a fleet. share: of the inputs that are watched."""
 
@@ -193,7 +203,7 @@ class OfBuildLarge(Form):
 
 
 class OfData(Form):
-    """A file or folder to import as a dataset."""
+    """A file or folder to import as a dataset. like: the dataset whose reading of columns it takes over."""
 
     path: Where
     name: Name
@@ -203,6 +213,13 @@ class OfData(Form):
     drop: list[str] = Field(default_factory=list)
     context: Annotated[int, Field(ge=2, le=LONGEST, strict=True)] | None = None
     same_names: Literal["keep", "merge"] = "keep"
+    classes: dict[str, str] = Field(default_factory=dict)
+    header: Header = "auto"
+    numbers: Numbers = ""
+    columns: dict[str, How] = Field(default_factory=dict)
+    split: Annotated[str, Field(max_length=10_000)] | None = None
+    splits: dict[str, SplitUse] = Field(default_factory=dict)
+    like: Key | None = None
     trained_on: TrainedOn | None = None
     seed: Seed = 0
 

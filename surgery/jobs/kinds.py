@@ -72,7 +72,7 @@ def disk_for_plan(ws: Workspace, task: Task) -> int:
     return 2 * sum(ws.version(version).bytes for version in task["plan"]["inputs"])
 
 
-def disk_for_drift(ws: Workspace, task: Task) -> int:
+def disk_for_copy(ws: Workspace, task: Task) -> int:
     """Room for a dataset as large as the one that is changed."""
     return ws.dataset_row(task["dataset"]).bytes
 
@@ -133,8 +133,9 @@ KINDS: dict[str, Kind] = {
     "slice_accuracy": _short(masks.slice_accuracy, forms.OfSlices, admission.attributed),
     "score_comparison": _short(masks.score_comparison, forms.OfScan, admission.attributed),
     "projection": _short(work.projection, forms.OfScan, admission.projection),
-    "drift": _short(work.drift, forms.OfDrift, admission.drift, disk=disk_for_drift),
+    "drift": _short(work.drift, forms.OfDrift, admission.drift, disk=disk_for_copy),
     "join": _short(work.join, forms.OfJoin, admission.join, disk=disk_for_join),
+    "relabel": _short(work.relabel, forms.OfRelabel, admission.relabel, disk=disk_for_copy),
     "import_model": _import(work.import_model, forms.OfModel, admission.import_model, disk=disk_for_import),
     "build_large": _long(work.build_large, forms.OfBuildLarge, admission.build_large),
     "import_data": _import(work.import_data, forms.OfData, admission.import_data, disk=disk_for_import),

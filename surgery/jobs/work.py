@@ -266,17 +266,21 @@ def projection(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     return {"folder": str(folder)}
 
 
+TOLD = ("kind", "device", "path", "name", "trained_on")  # fields of an import that its reader need not know
+
+
 def import_data(ws: Workspace, job: Job, ctx: Context) -> None:
-    """Import a dataset. Task: path, name, and optionally target, task, size, drop, context, same_names, seed,
-    trained_on.
-    """
+    """Import a dataset. Task: path, name, and what `surgery.data.load.import_data` takes; like names a dataset."""
     from surgery.data.limited import import_data
+    from surgery.data.reading import Reading
 
     path = Path(job.task["path"])
-    given = ("target", "task", "drop", "context", "same_names", "seed")
-    options = {name: job.task[name] for name in given if name in job.task}
-    if size := job.task.get("size"):
+    options = {name: value for name, value in job.task.items() if name not in TOLD}
+    if size := options.pop("size", None):
         options["size"] = tuple(size)
+    if like := options.pop("like", None):
+        earlier = ws.dataset(like)
+        options["like"] = replace(earlier.reading or Reading(), order=earlier.features)
     name = job.task["name"]
     ws.add_dataset(
         job.project,
@@ -318,6 +322,26 @@ def join(ws: Workspace, job: Job, ctx: Context) -> None:
     parts = [ws.dataset(id) for id in job.task["datasets"]]
     name = job.task["name"]
     ws.add_dataset(job.project, name, lambda folder: join(parts, folder, ctx, name=name), job=job.id)
+
+
+def relabel(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
+    """Write a dataset under other class names. Task: dataset, classes, without, name.
+
+    Where the project works on the old one, it goes on with the new one. Result: dataset.
+    """
+    from surgery.data.relabel import relabel
+
+    task = job.task
+    data, name, names, without = ws.dataset(task["dataset"]), task["name"], task["classes"], task.get("without", [])
+    row = ws.add_dataset(
+        job.project,
+        name,
+        lambda folder: relabel(data, folder, names, ctx, name=name, without=without),
+        trained_on=ws.project(job.project).settings.answer(task["dataset"]),
+    )
+    if ws.project(job.project).dataset == task["dataset"]:
+        ws.use_dataset(job.project, row.id)
+    return {"dataset": row.id}
 
 
 def import_model(ws: Workspace, job: Job, ctx: Context) -> None:

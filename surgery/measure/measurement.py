@@ -5,7 +5,7 @@ Models are measured in one go, so that agreement is with the first one given and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,7 @@ def measure(
             rows += [(metric, name, *rest, split, n) for metric, *rest, n in quality_rows(data, answers[name], truth)]
         rows += [("agreement", name, *rest, split, len(ids)) for rest in _agreement(model, answers, name)]
         rows += _preserved(name, model, data, ctx)
-        rows += _on_new(name, model, models.values(), data.new, ctx)
+        rows += _on_new(name, model, data.new, ctx)
         if parts and truth is not None:
             rows += _known(name, model, parts.get(name), data, ctx)
         rows += _costs(name, model)
@@ -194,16 +194,11 @@ def _preserved(name: str, model: Model, data: Dataset, ctx: Context) -> list[tup
     return [("must-keep cases", name, ALL, value, unit, "higher", "preserve", len(ids))]
 
 
-def _on_new(
-    name: str, model: Model, others: Iterable[Model], new: Dataset | None, ctx: Context
-) -> list[tuple[Any, ...]]:
-    """Quality on new data, overall and per class, of a model that knows its classes: by name when one of them does."""
+def _on_new(name: str, model: Model, new: Dataset | None, ctx: Context) -> list[tuple[Any, ...]]:
+    """Quality on new data, overall and per class, of a model that knows its classes."""
     from surgery.measure.quality import meaning_of, run
 
     if new is None:
-        return []
-    named = [set(new.classes) <= set(each.classes) for each in (model, *others)]
-    if any(named) and not named[0] and model.task == "classification":
         return []
     try:
         meaning_of(model, new)

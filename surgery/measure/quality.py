@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surgery.errors import DataError, MeasureError
+from surgery.matching import mismatch
 
 if TYPE_CHECKING:
     from surgery.context import Context
@@ -70,28 +71,25 @@ def mse(answers: Answers, truth: Answers) -> float:
 
 
 def meaning_of(model: Described, data: Dataset) -> NDArray[np.int64]:
-    """int64[outputs]: the dataset's class that each output stands for, by name, else by position; −1 = none."""
+    """int64[outputs]: the dataset's class that each output stands for, by name; −1 = none.
+
+    Raises:
+        MeasureError: another task, or classes that the model lacks.
+    """
     from surgery.data.fits import check
 
-    own = len(model.classes)
     if model.input.kind == "text":
         check(data, model.input)
     if data.task == "unlabelled" or model.task == "regression":
         if data.task == "classification" and model.task == "regression":
             raise MeasureError(*_mismatch(model, data))
-        return np.arange(own)
+        return np.arange(len(model.classes))
     if data.task == "regression":
         raise MeasureError(*_mismatch(model, data))
-    if set(data.classes) <= set(model.classes):
-        place = {name: number for number, name in enumerate(data.classes)}
-        return np.array([place.get(name, -1) for name in model.classes], dtype=np.int64)
-    if len(data.classes) == own:
-        return np.arange(own)
-    raise MeasureError(
-        f"The model tells {own} classes apart ({_some(model.classes)}), the dataset has {len(data.classes)} others "
-        f"({_some(data.classes)}).",
-        "Choose a dataset with the model's classes, or name the model's classes as the dataset does.",
-    )
+    if not set(data.classes) <= set(model.classes):
+        raise MeasureError(*mismatch(data.classes, model.classes, repr(data.name)))
+    place = {name: number for number, name in enumerate(data.classes)}
+    return np.array([place.get(name, -1) for name in model.classes], dtype=np.int64)
 
 
 def class_names(model: Described, data: Dataset) -> list[str]:
@@ -110,7 +108,3 @@ def _mismatch(model: Described, data: Dataset) -> tuple[str, str]:
         f"The model is made for {model.task}, the dataset {data.name!r} for {data.task}.",
         "Choose a dataset for the same task.",
     )
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:4]) + (" …" if len(names) > 4 else "")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.errors import DataError
+from surgery.matching import mismatch
 from surgery.network.index import NeuronIndex
 from surgery.network.packed import Packing
 from surgery.network.part import Part
@@ -113,16 +114,15 @@ class Model:
         return found.flatten(0, 1), torch.cat([x[:, 1:], y[:, None]], 1).flatten()
 
     def outputs_of(self, classes: Sequence[str]) -> Tensor:
-        """int64[len(classes)]: the output that stands for each class of a dataset, by name, else by position.
+        """int64[len(classes)]: the output that stands for each class of a dataset, by name.
+
+        Of a regression, whose one target may have any name, the output itself.
 
         Raises:
-            DataError: they are other classes than the model's.
+            DataError: the model lacks one of them.
         """
-        if set(classes) <= set(self.classes):
-            return torch.tensor([self.classes.index(name) for name in classes])
-        if len(classes) == len(self.classes) and self.input.kind != "text":
+        if self.task == "regression" and len(classes) == len(self.classes):
             return torch.arange(len(classes))
-        raise DataError(
-            f"The model has {len(self.classes)} classes, the dataset has {len(classes)} others.",
-            "Choose a dataset with the model's classes.",
-        )
+        if not set(classes) <= set(self.classes):
+            raise DataError(*mismatch(classes, self.classes))
+        return torch.tensor([self.classes.index(name) for name in classes], dtype=torch.int64)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from surgery.errors import DataError
+from surgery.matching import same_but_spelling
 from surgery.operations.base import FINER, Operation, Outcome
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Extend(Operation):
             DataError: there is no new data, no new class in it, a class has too few samples, or the old data lacks
             classes that the model knows.
         """
-        new, known = data.new, self._known(models[0], data)
+        new, known = data.new, models[0].classes
         if new is None:
             raise DataError("There is no new data to learn from.", "Choose a dataset with the new classes.")
         classes = tuple(name for name in new.classes if name not in known)
@@ -124,6 +124,13 @@ class Extend(Operation):
             raise DataError(
                 f"The model knows all {len(new.classes)} classes of {new.name!r} already.",
                 "Choose data with new classes; to fit data of the old classes readapt the model.",
+            )
+        if same := same_but_spelling(classes, known):
+            pair = ", ".join(f"{one!r} ({other!r} of the model)" for one, other in list(same.items())[:5])
+            old, now = next(iter(same.items()))
+            raise DataError(
+                f"{new.name!r} spells classes that the model has in another way: {pair}. They are not new classes.",
+                f"Rename them on the page Model & data, or with `surgery relabel DATASET '{old}={now}'`.",
             )
         if data.task == "unlabelled" or not len(data.ids("val")) or not len(data.ids("train")):
             raise DataError(
@@ -162,11 +169,5 @@ class Extend(Operation):
         model.outputs_of(data.classes)  # or they are another model's classes
         self.examine_data([model], data)
         assert data.new is not None
-        if (known := self._known(model, data)) != model.classes:
-            model = replace(model, classes=known)
-        classes = tuple(name for name in data.new.classes if name not in known)
+        classes = tuple(name for name in data.new.classes if name not in model.classes)
         return Growth(self, model, data, data.new, classes, ctx)
-
-    def _known(self, model: Described, data: Dataset) -> tuple[str, ...]:
-        """The old classes; where model and data agree by position alone, the data has the better names."""
-        return model.classes if set(data.classes) <= set(model.classes) else data.classes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from surgery.errors import DataError, TraceError
+from surgery.matching import mismatch, unknown
 from surgery.operations.base import FINER, Operation, Outcome
 
 if TYPE_CHECKING:
@@ -80,12 +81,9 @@ class Readapt(Operation):
         new = data.new
         if new is None:
             raise DataError("There is no new data to learn from.", "Choose a dataset as the new data.")
-        strange = sorted(set(new.classes) - set(model.classes)) if new.task == "classification" else []
-        if strange and len(new.classes) != len(model.classes):
-            raise DataError(
-                f"The new data has classes that the model does not know: {', '.join(strange[:5])}.",
-                "To teach new classes choose that goal instead; else name the classes as the model does.",
-            )
+        if new.task == "classification" and new.kind != "text" and unknown(new.classes, model.classes):
+            what, fix = mismatch(new.classes, model.classes, repr(new.name))
+            raise DataError(what, f"{fix} To add new classes choose that operation instead.")
         for role, least in (("train", 2), ("val", 1)):
             if len(new.ids(role)) < least:
                 raise DataError(

@@ -146,10 +146,9 @@ class Split(Operation):
     def examine_data(self, models: Sequence[Described], data: Dataset) -> None:
         """Raises DataError: there are no training or validation samples of a class."""
         model = models[0]
-        called = data.classes if set(data.classes) <= set(model.classes) else model.classes  # by name, else by position
         for role in ("train", "val"):
             labels = set(data.labels(data.ids(role)).tolist()) if data.task == "classification" else set()
-            known = {called[label] for label in labels if label < len(called)}
+            known = {data.classes[label] for label in labels}
             if missing := [name for name in model.classes if name not in known]:
                 raise DataError(
                     f"{data.name!r} has no {role} samples of {', '.join(missing[:5])}.",

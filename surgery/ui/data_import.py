@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ import streamlit as st
 
 from surgery import jobs
 from surgery.data import limited
-from surgery.data.columns import ColumnInfo
-from surgery.data.texts import CONTEXT, LONGEST
+from surgery.data.recognise import TABULAR
 from surgery.errors import DataError
-from surgery.ui import format, panels, progress, shell, trained, uploads
+from surgery.ui import data_options, format, panels, progress, shell, trained, uploads
 from surgery.ui.messages import _
 from surgery.ui.panels import plain
 from surgery.ui.state import View
@@ -74,7 +73,10 @@ def _upload(view: View) -> Path | None:
 def _ask(view: View) -> None:
     given = uploads.uploader(
         _("Dataset"),
-        _("A zip of image folders (class/*.png or train/class, test/class), npz (x, y), CSV, Parquet or a .txt."),
+        _(
+            "A zip of image folders (class/*.png or train/class, test/class), npz (x, y), CSV (also .gz), JSON "
+            "records, Parquet or a .txt."
+        ),
         f"{COMMAND} --project {view.query['project']}",
         key="data_file",
     )
@@ -87,16 +89,45 @@ def _settle(view: View, path: Path) -> None:
     """The file is here: show what it holds, ask what it cannot say, then import it."""
     st.markdown(f"**{plain(path.name)}**")
     with panels.panel():
-        look = _look(path, last=True)
+        header = _header(path)
+        look = _look(path, last=True, header=header)
         found = look.found
         st.caption(f"{found.label}, {found.entries:,} · {format.size(found.bytes)}")
-        options = _options(view, look)
-        target = options.get("target")
-        _previews(look if target in (None, look.target) else _look(path, target))
+        options: dict[str, Any] = {"header": header} if header != "auto" else {}
+        if found.kind in TABULAR and (numbers := data_options.spelling(look.columns)):
+            options["numbers"] = numbers
+            look = _look(path, last=True, header=header, numbers=numbers)
+        options |= _options(view, look)
+        target, split = options.get("target"), options.get("split")
+        own = look
+        if target not in (None, look.target) or split:
+            own = _look(path, target or look.target, header=header, split=split)
+        _previews(own)
+        if uses := data_options.splits(own.splits):
+            options["splits"] = uses
         _send(view, path, options, labelled=found.kind != "text" and options.get("task") != "regression")
     if st.button(_("Discard this file"), icon=":material/delete:", type="tertiary", key="discard_data"):
         uploads.discard(view.workspace, path)
         shell.look_at(**view.query)
+
+
+def _header(path: Path) -> str:
+    """What the first line of a text table is, also of one that cannot be read as it seems to be."""
+    try:
+        is_csv = _look(path, last=True, header="auto").found.kind == "csv"
+    except DataError:
+        is_csv = path.suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".gz", ".bz2", ".xz")
+    return data_options.first_line("header") if is_csv else "auto"
+
+
+def _options(view: View, look: limited.Look) -> dict[str, Any]:
+    """What a file of this kind cannot say itself."""
+    kind = look.found.kind
+    if kind in TABULAR:
+        return data_options.table(view, look)
+    if kind == "text":
+        return data_options.window(view)
+    return {} if kind == "npz" else data_options.size(view)
 
 
 def _send(view: View, path: Path, options: Mapping[str, Any], *, labelled: bool) -> None:
@@ -116,24 +147,26 @@ def _send(view: View, path: Path, options: Mapping[str, Any], *, labelled: bool)
         shell.look_at(**view.query)
 
 
-def _look(path: Path, target: str | None = None, *, last: bool = False) -> limited.Look:
-    """What the file holds, with samples labelled by `target` or by the last column.
+def _look(path: Path, target: str | None = None, **said: Any) -> limited.Look:
+    """What the file holds, with samples labelled by `target` or by the last column, read as the user says.
 
     Raises:
         DataError: it cannot be read.
     """
     facts = path.stat()
-    found = _looked(str(path), (facts.st_size, facts.st_mtime_ns), target, last)
+    found = _looked(str(path), (facts.st_size, facts.st_mtime_ns), target, tuple(sorted(said.items())))
     if isinstance(found, DataError):
         raise found
     return found
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
-def _looked(path: str, state: tuple[int, int], target: str | None, last: bool) -> limited.Look | DataError:
+def _looked(
+    path: str, state: tuple[int, int], target: str | None, said: tuple[tuple[str, Any], ...]
+) -> limited.Look | DataError:
     """Look once at a file of this size and time, also at one that cannot be read: a look may take many seconds."""
     try:
-        return limited.look(Path(path), target=target, last=last)
+        return limited.look(Path(path), target=target, **dict(said))
     except DataError as error:
         return error
 
@@ -155,62 +188,3 @@ def _previews(found: limited.Look) -> None:
 
 def _address(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _table_options(table: Sequence[ColumnInfo]) -> dict[str, Any]:
-    """Which column is to be predicted, and as what; which columns are left out."""
-    names = [column.name for column in table]
-    nothing = _("(no target: unlabelled)")
-    with st.expander(_("Columns"), icon=":material/table:"):
-        st.dataframe(pd.DataFrame(table)[["name", "dtype", "distinct", "example"]].head(200), hide_index=True)
-    left, right = st.columns(2)
-    target = left.selectbox(_("Target column"), [*names, nothing], index=len(names) - 1)
-    tasks = {None: _("As the column suggests"), "classification": _("Classification"), "regression": _("Regression")}
-    task = right.selectbox(_("Task"), list(tasks), format_func=lambda task: tasks[task])
-    counting = [column.name for column in table if column.is_row_number]
-    drop = st.multiselect(_("Columns to leave out"), [name for name in names if name != target], default=counting)
-    chosen: dict[str, Any] = {"drop": drop} if drop else {}
-    if target == nothing:
-        return chosen | {"task": "unlabelled"}
-    return chosen | {"target": target} | ({"task": task} if task else {})
-
-
-def _options(view: View, look: limited.Look) -> dict[str, Any]:
-    """What a file of this kind cannot say itself."""
-    kind = look.found.kind
-    if kind in ("csv", "parquet"):
-        return _table_options(look.columns)
-    return _context(view) if kind == "text" else _size(view, kind)
-
-
-def _context(view: View) -> dict[str, Any]:
-    """How long the windows of a text are; the model's own context where a model is in."""
-    usual = CONTEXT
-    if view.version is not None:
-        spec = view.workspace.inspect(view.version.id)["input"]
-        usual = min(spec["shape"][0], LONGEST) if spec["kind"] == "text" else usual
-    chosen = st.number_input(
-        _("Characters of a window"), 2, LONGEST, usual, help=_("A model reads one window, and says what follows.")
-    )
-    return {"context": int(chosen)}
-
-
-def _size(view: View, kind: str) -> dict[str, Any]:
-    """To which size pictures are brought; the model's own where a model is in."""
-    if kind == "npz":
-        return {}
-    own = _("The most common size in the file")
-    choices: dict[str, list[int] | None] = {own: None}
-    for side in (32, 48, 64, 96, 128, 224):
-        choices[f"{side} × {side}"] = [side, side]
-    if view.version is not None:
-        spec = view.workspace.inspect(view.version.id)["input"]
-        if spec["kind"] == "image":
-            height, width = spec["shape"][1:]
-            name = _("The model's input, {height} × {width}").format(height=height, width=width)
-            choices = {name: [height, width], **choices}
-    chosen = st.selectbox(
-        _("Picture size"), list(choices), help=_("Other sizes: shorter side resized, then the centre cut out.")
-    )
-    size = choices[chosen or own]
-    return {"size": size} if size else {}

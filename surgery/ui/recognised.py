@@ -13,7 +13,7 @@ from surgery.data.dataset import Dataset
 from surgery.jobs import inputs
 from surgery.network.facts import Facts
 from surgery.receipt import named_origin
-from surgery.ui import format, model_form, panels, pictures, progress, scans, shell, trained
+from surgery.ui import class_names, format, model_form, panels, pictures, progress, scans, shell, trained
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.state import View
@@ -163,14 +163,19 @@ def together(view: View) -> None:
     """How good the model is on this data now, whether another input does clearly better, and the next step."""
     if view.dataset is None:
         return
+    if class_names.needed(view):
+        class_names.editor(view)
+        return
     rows = [] if view.dataset.task == "unlabelled" else _measured(view)
     if rows is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if rows:
             _quality_now(rows[0], view)
-        else:
+        elif view.dataset.task == "unlabelled":
             st.caption(_("The dataset has no labels: nothing can be measured against them."))
+        else:
+            st.caption(_("The dataset has test samples only: compare versions on it, on the page Compare."))
         st.space("stretch")
         _next_step(view)
     if rows:

@@ -91,7 +91,10 @@ def test_training_images_that_are_also_in_test_are_left_out(tmp_path: Path) -> N
     data = import_data(zipped(tmp_path / "a.zip", files), tmp_path / "d", name="n")
     assert [problem.where for problem in data.problems] == ["train/a/leak.png"]
     assert "also in test" in data.problems[0].reason
-    assert len(data) == 30 and data.notes == ("1 of 31 files or rows were left out; each is listed.",)
+    assert len(data) == 30 and data.notes == (
+        "1 of 21 training samples are also in test; they were left out of train.",
+        "1 of 31 files or rows were left out; each is listed.",
+    )
 
 
 def test_a_class_without_training_images_is_named(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_parquet_types_become_numbers_or_text(tmp_path: Path) -> None:
         "price": "number",
         "flag": "boolean",
         "gap": "integer",
-        "when": "text",
+        "when": "date",
     }
     data = import_data(tmp_path / "t.parquet", tmp_path / "d", name="n", target="kind", drop=["when"])
     assert [(p.where, p.reason) for p in data.problems] == [("row 5", "'gap' is missing.")]

@@ -270,7 +270,6 @@ def test_a_damaged_npz(tmp_path: Path) -> None:
     [
         ("x,y\n1,2\n", r"columns 'x', 'y', and no target was chosen"),
         ("x,x,y\n1,2,3\n", "two columns named 'x'"),
-        ("1.5,2.5\n1,2\n", r"holds numbers \(1.5, 2.5 …\), not column names"),
         ("only\n1\n2\n", "single column"),
         ("x,y\n", "no rows that can be used"),
         ("\n\n", "single column"),
@@ -287,9 +286,9 @@ def test_text_and_empty_columns_are_refused_once(tmp_path: Path, form: str) -> N
     table = pd.DataFrame({"a": range(20), "city": ["Rome", "Oslo"] * 10, "gap": [None] * 20, "y": [0, 1] * 10})
     path = tmp_path / f"t.{form}"
     getattr(table, f"to_{form}")(path, index=False)
-    with pytest.raises(DataError, match=r"text, which a model cannot take, in column 'city'.*drop the column"):
+    with pytest.raises(DataError, match=r"in 1 column: 'city' \('Rome', (line 2|row 1)\)\. .*--column 'city=one-hot'"):
         load(path, target="y")
-    with pytest.raises(DataError, match="no value at all, in column 'gap'"):
+    with pytest.raises(DataError, match="no value at all in column 'gap'"):
         load(path, target="y", drop=["city"])
     with pytest.raises(DataError, match="no column 'town' to drop"):
         load(path, target="y", drop=["town"])
@@ -332,7 +331,7 @@ def test_a_damaged_parquet(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"\x1f\x8b\x08rest", "gzip archive"),
+        (b"\x1f\x8b\x08rest", "cannot be unpacked"),
         (b"\x89HDF\r\n\x1a\n", "HDF5 file"),
         (b"\x93NUMPY\x01\x00", r"single array \(\.npy\)"),
         (b"\xff\xd8\xff\xe0", "single image"),

@@ -173,7 +173,7 @@ def test_whose_weights_they_are_stays_with_all_that_is_made_of_them(ws, project,
         "path": str(version.folder / "model.safetensors"),
         "architecture": {"name": "mlp", "arguments": {"sizes": [4, 8, 6, 3]}},
         "input": {"kind": "table", "shape": [4], "mean": [0.0] * 4, "std": [2.0] * 4},
-        "classes": ["x", "y", "z"],
+        "classes": ["long", "wide", "high"],
     }
     given = {"licence": "CC-BY-4.0", "source": "https://example.org/weights"}
     made = ws.version(do("import_model", name="Lent", **given, **task).result["version"])

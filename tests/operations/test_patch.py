@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_refused(weak: Model, donor: Model, pico_images: Da
     assert "has no modules" in Patch(target="square").check([weak, weak])[0]
     assert "takes 2 model(s), 1 given" in Patch(target="square").check([weak])[0]
     assert "Only classifiers" in Patch(target="square").check([replace(weak, task="regression"), donor])[0]
-    assert "takes table input" in Patch(target="class 0").check([mlp(), donor])[0]
+    assert "takes table input" in Patch(target="long").check([mlp(), donor])[0]
     other = replace(donor, parts=tuple(replace(part, keep=part.keep[:-1]) for part in donor.parts))
     assert "belongs to another network" in Patch(target="square").check([weak, other])[0]
     with pytest.raises(DataError, match="does not have the first model's classes"):

@@ -24,6 +24,7 @@ from surgery import jobs
 from surgery.data.dataset import Dataset
 from surgery.data.pixels import enlarged
 from surgery.errors import DataError, ModelError
+from surgery.jobs import kinds
 from surgery.network.architectures import build
 from surgery.network.model import Architecture
 from surgery.ui import model_form, uploads
@@ -50,6 +51,18 @@ def come_to_rest(ws: Workspace) -> Callable[[AppTest], AppTest]:
         return app.run()
 
     return come_to_rest
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch, ws: Workspace) -> list[dict[str, Any]]:
+    """What the pages submit, accepted as a job of its kind would be, but not run."""
+    found: list[dict[str, Any]] = []
+
+    def submit(ws: Workspace, task: dict[str, Any], *, project: str, title: str) -> None:
+        found.append(kinds.kind_of(task).prepare(ws, project, task))
+
+    monkeypatch.setattr("surgery.ui.data_import.jobs.submit", submit)
+    return found
 
 
 def test_it_asks_for_both_and_names_its_limit_and_the_command(open_page: OpenPage, empty: Project) -> None:
@@ -230,13 +243,77 @@ def test_a_table_asks_for_its_target(
     app = open_page("model_data", project=empty.id)
     app.file_uploader[1].upload("parts.csv", CSV.encode(), "text/csv").run()
     assert failures(app) == []
-    assert app.selectbox[0].value == "kind"
+    assert box(app, "Target column").value == "kind"
     app.multiselect[0].select("width").run()
     button(app, "Import dataset").click().run()
     come_to_rest(app)
     (row,) = ws.datasets(empty.id)
     assert row.classes == ("a", "b")
     assert ws.dataset(row.id).features == ("length",)
+
+
+def test_texts_dates_numbers_and_splits_are_chosen_before_the_import(
+    open_page: OpenPage, ws: Workspace, empty: Project, tasks: list[dict[str, Any]]
+) -> None:
+    lines = (
+        f'{"rgb"[n % 3]},2026-01-{n + 1:02},"1,{n:03}",{("train", "test")[n % 5 == 0]},{"pq"[n % 2]}' for n in range(30)
+    )
+    app = open_page("model_data", project=empty.id)
+    text = "\n".join(("# exported", "color,when,price,part,y", *lines))
+    app.file_uploader[1].upload("messy.csv", text.encode(), "text/csv").run()
+    assert failures(app) == []
+    assert [box(app, label).value for label in ("First line", "Numbers are written")] == ["auto", "1,234.5"]
+    box(app, "What color becomes").select("ordinal").run()
+    box(app, "Use of test").select("drop").run()
+    button(app, "Import dataset").click().run()
+    (task,) = tasks
+    assert {name: task[name] for name in ("numbers", "target", "split", "columns", "splits")} == {
+        "numbers": "1,234.5",
+        "target": "y",
+        "split": "part",
+        "columns": {"color": "ordinal", "when": "days"},
+        "splits": {"train": "train", "test": "drop"},
+    }
+
+
+def test_a_file_of_test_samples_alone_is_not_trained_on_unless_the_user_says_so(
+    open_page: OpenPage, ws: Workspace, empty: Project, tasks: list[dict[str, Any]]
+) -> None:
+    app = open_page("model_data", project=empty.id)
+    app.file_uploader[1].upload("held_out.zip", pictures("test/"), "application/zip").run()
+    assert failures(app) == []
+    assert box(app, "Use of test").value == "test"
+    assert "No training samples" in app.info[0].value
+    button(app, "Import dataset").click().run()
+    assert tasks[0]["splits"] == {"test": "test"}
+
+
+def test_classes_that_do_not_match_are_matched_by_a_person(
+    open_page: OpenPage, ws: Workspace, project: Project, tasks: list[dict[str, Any]]
+) -> None:
+    model = replace(perceptron(1), classes=("long", "breadth", "tall"))
+    version = ws.commit(project.id, model, name="Other names")
+    app = open_page("model_data", project=project.id, version=version.id)
+    assert failures(app) == []
+    assert "2 of the 3 classes" in app.warning[0].value
+    assert [box(app, f"Class of the model for {name}").value for name in ("wide", "high")] == ["", ""]
+    box(app, "Class of the model for wide").select("breadth")
+    box(app, "Class of the model for high").select("tall")
+    button(app, "Rename classes").click().run()
+    assert tasks[0]["classes"] == {"wide": "breadth", "high": "tall"}
+
+
+def test_an_order_is_confirmed_before_it_counts(
+    open_page: OpenPage, ws: Workspace, project: Project, tasks: list[dict[str, Any]]
+) -> None:
+    version = ws.commit(project.id, replace(perceptron(1), classes=("0", "1", "2")), name="Numbers")
+    app = open_page("model_data", project=project.id, version=version.id)
+    assert box(app, "Class of the model for wide").value == "1"
+    button(app, "Rename classes").click().run()
+    assert tasks == [] and "Confirm that each pair is right" in failures(app)[0]
+    next(one for one in app.checkbox if one.label.startswith("Each pair is right")).check()
+    button(app, "Rename classes").click().run()
+    assert tasks[0]["classes"] == {"long": "0", "wide": "1", "high": "2"}
 
 
 def test_bad_data_is_an_error_panel_and_the_file_can_be_changed(open_page: OpenPage, empty: Project) -> None:
@@ -516,15 +593,15 @@ def _none() -> queue.Worker:
     return queue.Worker(0, 0.0, "", None)
 
 
-def pictures() -> bytes:
+def pictures(inside: str = "shapes/") -> bytes:
     """A zip of 40 pictures in two classes, and one file that is none."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         for number in range(40):
             name = ("dark", "light")[number % 2]
             shade = np.full((8, 8), 20 + 180 * (number % 2) + number, dtype=np.uint8)
-            archive.writestr(f"shapes/{name}/{number}.png", png(shade))
-        archive.writestr("shapes/dark/broken.png", b"no picture")
+            archive.writestr(f"{inside}{name}/{number}.png", png(shade))
+        archive.writestr(f"{inside}dark/broken.png", b"no picture")
     return target.getvalue()
 
 
@@ -538,6 +615,10 @@ def png(pixels: np.ndarray[Any, Any]) -> bytes:
 def badges(app: AppTest) -> str:
     """All Markdown, badges included."""
     return "\n".join(element.value for element in app.markdown)
+
+
+def box(app: AppTest, label: str) -> Any:
+    return next(box for box in app.selectbox if box.label == label)
 
 
 def button(app: AppTest, label: str) -> Any:
