@@ -32,9 +32,9 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
     Result: format, tensors, parameters, bytes, notes; described, true for a file that this product saved, which needs
     no suggestion; suggestions, best first, each with name, arguments, mismatches (the first `SHOWN`), misfits (their
-    number), needs (arguments that the file does not tell; nothing is then compared), input, returns (the shape of every
-    output of the network, by path), predictions (the paths of those that can be its prediction), outputs (the columns of
-    the first of these) and the classes that are known; listing, the first `SHOWN` tensors as [name, shape]; names of all
+    number), needs (arguments that the file does not tell; nothing is then compared), input, returns (the shape of each
+    output of the network, by path), predictions (the paths of those that can be its prediction), outputs (columns of
+    the first of these) and the known classes; listing, the first `SHOWN` tensors as [name, shape]; names of all
     architectures (those of installed extras too where none fits); snippet.
     """
     from surgery import sandbox
