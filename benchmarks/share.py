@@ -53,9 +53,10 @@ from surgery.edit.lend import drawn, fits, fleet_of, lend, ridge
 from surgery.edit.tune import tune
 from surgery.measure.resident import resident
 from surgery.network import fleet_store
-from surgery.network.architectures import OPERATOR_FILE, build
+from surgery.network.architectures import build
 from surgery.network.cuts import Cut, cuts_of
 from surgery.network.model import Architecture, Model
+from surgery.network.operator_files import VARIABLE
 from surgery.network.size import weight_bytes
 from surgery.operations.share import Share
 
@@ -264,7 +265,7 @@ def _resident_error(models: tuple[Model, Model], chosen: list[Any], promised: in
 
 def _exportable(model: Model) -> Model:
     """The same network, built by a name that another process knows: bases are not among the product's architectures."""
-    os.environ.setdefault(OPERATOR_FILE, str(Path(bases.__file__)))
+    os.environ.setdefault(VARIABLE, str(Path(bases.__file__)))
     architecture = Architecture(f"custom/{model.architecture.name.rpartition('/')[2]}")
     module = build(architecture)
     module.load_state_dict(model.module.state_dict())

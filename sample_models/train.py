@@ -27,7 +27,7 @@ from surgery.measure import measure
 from surgery.network import part, store
 from surgery.network.architectures import build
 from surgery.network.load import assemble
-from surgery.network.model import Architecture, InputSpec, Model
+from surgery.network.model import Architecture, InputSpec, Model, lessons
 from surgery.operations.split import Split
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def fit(
         order = training["seed"] + epoch
         for x, _, samples in data.batches(ids, spec, size=training["batch"], seed=order):
             y = torch.from_numpy(data.labels(samples))
-            loss = _loss(*Model.lessons(x, y, module(x)), center, scale)
+            loss = _loss(*lessons(x, y, module(x)), center, scale)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()

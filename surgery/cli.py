@@ -28,6 +28,7 @@ from surgery.cli_jobs import json_object, line_of, wait, workspace
 from surgery.cli_models import DOCUMENTS, ENDINGS, export, import_model, set_input, size
 from surgery.data.reading import HEADERS, HOWS, NUMBERS, USES
 from surgery.errors import MismatchError, SurgeryError
+from surgery.network import operator_files
 from surgery.workspace.settings import ANSWERS
 
 APP = Path(__file__).resolve().parents[1] / "app.py"
@@ -36,9 +37,9 @@ APP = Path(__file__).resolve().parents[1] / "app.py"
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; exit status 0, or 1 with the reason on standard error."""
     options = parser().parse_args(words)
-    if options.architectures:
-        os.environ["SURGERY_ARCHITECTURES"] = str(Path(options.architectures).resolve())
     try:
+        if options.architectures:
+            os.environ[operator_files.VARIABLE] = str(operator_files.register(Path(options.architectures).resolve()))
         status = int(options.command(options) or 0)
         sys.stdout.flush()
         return status
@@ -101,6 +102,7 @@ def _bring(add: Add) -> None:
         "--precision", choices=("float32", "float16", "bfloat16", "float64"), help="to store, if not the file's"
     )
     sub.add_argument("--trained-on", choices=ANSWERS, help="whether it was trained on the project's dataset")
+    sub.add_argument("--output", default="", help="which output is the prediction, where the network returns several")
     sub.add_argument("--licence", default="", help="of the weights; every receipt of what is made of them names it")
     sub.add_argument("--source", default="", help="where the weights come from: an address, a paper")
 

@@ -40,6 +40,10 @@ def fleet(options: argparse.Namespace) -> None:
         task = {"kind": "export_fleet", "fleet": found.id}
         job = wait(ws, task, project=found.project, title=f"Export fleet {found.number}")
         shutil.copyfile(job.result["file"], options.export)
+        if job.result.get("needs"):
+            from surgery.ui.export import needs_said
+
+            print(needs_said(job.result["needs"]))
         print(f"wrote {options.export}")
     _members(found)
 

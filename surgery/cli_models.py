@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.cli_jobs import existing, project_to_fill, wait, workspace
 from surgery.errors import SurgeryError
 from surgery.network import config_file, store
+from surgery.network.facts import listed
 
 if TYPE_CHECKING:
     from surgery.workspace import Version, Workspace
@@ -19,16 +20,22 @@ if TYPE_CHECKING:
 DOCUMENTS = ("plan", "receipt", "ids")
 # What each export writes: the endings that its file may have, the one to propose first.
 ENDINGS = {"safetensors": (".safetensors",), "bundle": (".zip",), "onnx": (".onnx",), "int8": (".onnx",)}
+LEVELS = {"full": "fully editable", "gate": "gate only", "inspect": "inspect only"}
 SHOWN = 12  # tensors of a file that nothing fits
 
 
 def import_model(options: argparse.Namespace) -> None:
     """Look into the file, choose the architecture, import, and measure it where there is data."""
+    from surgery.ui import coverage
+
     ws, path = workspace(), existing(options.path)
     with project_to_fill(ws, options.project, path.stem) as project:
         version = ws.version(_import(ws, _task(ws, options, path, project), project))
-    name = store.inspect(version.folder)["name"]
-    print(f"version {version.id}  {name}  {version.parameters:,} parameters, {version.neurons:,} neurons")
+    found = store.inspect(version.folder)
+    print(f"version {version.id}  {found['name']}  {version.parameters:,} parameters, {version.neurons:,} neurons")
+    print(f"{LEVELS[found['support']['level']]}: {coverage.sentence(found)}")
+    if found["support"]["reason"]:
+        print(found["support"]["reason"])
     notice_input(ws, version)
 
 
@@ -44,17 +51,24 @@ def _task(ws: Workspace, options: argparse.Namespace, path: Path, project: str) 
         _refuse_stated(options, path)
         return {"kind": "import_model", "path": str(path), "name": path.stem, **_stated(options)}
     best = _best(found, path)
+    output, outputs = _prediction(best, options.output), best["outputs"]
+    if len(returns := best.get("returns", {})) > 1:
+        print(f"outputs of the network: {listed(returns)}; prediction: {output}")
+        outputs = (returns[output] or [outputs])[-1]
     return {
         "kind": "import_model",
         "path": str(path),
         "name": path.stem,
         "architecture": {"name": best["name"], "arguments": best["arguments"]},
         "input": options.input or best["input"],
-        "classes": names(options.classes) if options.classes else best["classes"] or _numbers(ws, project, best),
+        "classes": names(options.classes)
+        if options.classes
+        else best["classes"] or _numbers(ws, project, best, outputs),
         "task": options.task,
         "licence": options.licence,
         "source": options.source,
         **_stated(options),
+        "output": output,
     }
 
 
@@ -86,13 +100,32 @@ def _best(found: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     return best
 
 
-def _numbers(ws: Workspace, project: str, best: Mapping[str, Any]) -> list[str]:
+def _prediction(suggestion: Mapping[str, Any], wanted: str) -> str:
+    """The path of the prediction; "" where the network returns one tensor, or could not be run yet.
+
+    Raises:
+        SurgeryError: it returns no such output, or several that can be the prediction and none is named.
+    """
+    returns, possible = suggestion.get("returns", {}), suggestion.get("predictions", ())
+    if wanted and returns and wanted not in returns:
+        raise SurgeryError(
+            f"The network returns no output {wanted!r}; it returns {listed(returns)}.", "Name one with --output."
+        )
+    if not wanted and len(possible) > 1:
+        raise SurgeryError(
+            f"The network returns several outputs that can be its prediction: {listed(returns)}.",
+            f"Say which one it is, for instance --output {possible[0]}.",
+        )
+    return wanted or (possible[0] if possible else next(iter(returns), ""))
+
+
+def _numbers(ws: Workspace, project: str, best: Mapping[str, Any], outputs: int) -> list[str]:
     """Names for the outputs where nothing names them: numbers, or the alphabet of the text that is there."""
     dataset = ws.project(project).dataset
     row = ws.dataset_row(dataset) if dataset else None
-    if best["input"]["kind"] == "text" and row is not None and len(row.classes) == best["outputs"]:
+    if best["input"]["kind"] == "text" and row is not None and len(row.classes) == outputs:
         return list(row.classes)
-    return [str(number) for number in range(best["outputs"])]
+    return [str(number) for number in range(outputs)]
 
 
 def _refuse_stated(options: argparse.Namespace, path: Path) -> None:
@@ -281,3 +314,7 @@ def _export_model(ws: Workspace, version: Version, kind: str, options: argparse.
         from surgery.ui.export import int8_said
 
         print(int8_said(found))
+    if found.get("needs"):
+        from surgery.ui.export import needs_said
+
+        print(needs_said(found["needs"]))

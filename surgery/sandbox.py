@@ -34,10 +34,8 @@ from surgery.errors import SurgeryError, from_json, nameless, to_json
 
 _log = logging.getLogger(__name__)
 _KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR", "HOME")
-_OPERATOR = (
-    "SURGERY_ARCHITECTURES",
-    "SURGERY_DATA_MEMORY",
-)  # the file of constructors that whoever started the product named
+# What whoever started the product named: the file of constructors, and where those that were registered are.
+_OPERATOR = ("SURGERY_ARCHITECTURES", "SURGERY_CONFIG", "XDG_CONFIG_HOME", "SURGERY_DATA_MEMORY")
 _ADDED = {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",

@@ -98,7 +98,9 @@ def test_a_table_is_read_as_the_options_say_and_its_classes_are_renamed(
 
 def test_import_scan_run_undo_export(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     version, dataset = bring(home)
-    assert "3 classes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "fully editable: 100% of the parameters are in numbered neurons." in said
+    assert "3 classes" in said
     assert main(["scan", version, dataset]) == 0
     capsys.readouterr()
     assert main(["slices", version, dataset, "--theta", "0.9"]) == 0
@@ -356,6 +358,30 @@ def test_class_names_that_are_alike_are_named_or_merged(home: Path, capsys: pyte
     assert "class 'Cat': It differs from 'cat' in case only, and was kept apart." in out
     assert main([*command, "--same-names", "merge"]) == 0
     assert "2 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("returns", "possible", "wanted", "found"),
+    [
+        ({"": [3]}, [""], "", ""),
+        ({"logits": [3], "map": [4, 4]}, ["logits"], "", "logits"),
+        ({"0": [4], "1": [2]}, ["0", "1"], "1", "1"),
+        ({}, [], "", ""),
+    ],
+)
+def test_the_prediction_is_asked_for_where_it_is_open(
+    returns: dict[str, list[int]], possible: list[str], wanted: str, found: str
+) -> None:
+    assert cli_models._prediction({"returns": returns, "predictions": possible}, wanted) == found
+
+
+def test_several_outputs_are_listed_where_none_is_named() -> None:
+    several = {"returns": {"0": [4], "1": [2]}, "predictions": ["0", "1"]}
+    with pytest.raises(SurgeryError, match=r"can be its prediction: 0 \[4\], 1 \[2\]") as error:
+        cli_models._prediction(several, "")
+    assert error.value.fix == "Say which one it is, for instance --output 0."
+    with pytest.raises(SurgeryError, match=r"returns no output '2'; it returns 0 \[4\], 1 \[2\]"):
+        cli_models._prediction(several, "2")
 
 
 def test_errors_are_said_and_not_thrown(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

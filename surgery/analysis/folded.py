@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from surgery.analysis.watch import inputs
 from surgery.network.index import NeuronIndex
+from surgery.network.outputs import alike
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -34,13 +35,8 @@ def folded(module: nn.Module, index: NeuronIndex, x: Tensor) -> nn.Module:
             both: tuple[Any, Any] = (result.get_submodule(conv), result.get_submodule(norm))
             result.set_submodule(conv, fuse_conv_bn_eval(*both))
             result.set_submodule(norm, nn.Identity())
-        same = _alike({"": [_logits(module(x))]}, {"": [_logits(result(x))]})
+        same = alike(module(x), result(x)) < _TOLERANCE
         return result if same and _alike(inputs(module, index, x), inputs(result, index, x)) else module
-
-
-def _logits(out: Any) -> Tensor:
-    found: Tensor = out if isinstance(out, Tensor) else out[0]
-    return found
 
 
 def _pairs(module: nn.Module, x: Tensor) -> list[tuple[str, str]]:

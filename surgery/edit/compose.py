@@ -42,6 +42,10 @@ class Member:
             "input": seen_by(self.model.input),
             "outputs": len(self.model.classes),
         }
+        if architecture.source:
+            about["source"] = architecture.source
+        if self.model.output:
+            about["output"] = self.model.output
         if not self.head:
             return {**about, "form": self.form}
         return {**about, "hidden": sizes_of(self.head)[1], "squash": self.squash}

@@ -36,6 +36,7 @@ from surgery.edit.quantize import (
 from surgery.edit.tune import NORMS
 from surgery.errors import DataError, SurgeryError
 from surgery.network.model import Model
+from surgery.network.outputs import pick
 from surgery.network.packed import MOST, Packing
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class FewBits:
     def __call__(self, x: Tensor) -> Tensor:
         """Logits of the simulated network, of a text at every position."""
         out = functional_call(self.module, self.simulated(), (x,))
-        return out if isinstance(out, Tensor) else out[0]
+        return pick(out, self.model.output)
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -330,8 +331,7 @@ class _Losses:
         if self.training.original is None:
             return out.new_zeros(())
         with torch.no_grad():
-            given = self.training.original(x)
-            wanted = given if isinstance(given, Tensor) else given[0]
+            wanted = pick(self.training.original(x), self.training.model.output)
         if self.training.model.task == "regression":
             return F.mse_loss(out, wanted)
         soft, target = torch.log_softmax(out / SOFT, -1), torch.softmax(wanted / SOFT, -1)

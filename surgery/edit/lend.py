@@ -178,12 +178,14 @@ def about(model: Model) -> dict[str, Any]:
     """A member as `network.fleet` builds it."""
     architecture = model.architecture
     seen = seen_by(model.input)
-    return {
+    found = {
         "name": architecture.name,
         "arguments": dict(architecture.arguments),
         "mean": seen["mean"],
         "std": seen["std"],
     }
+    more = {"output": model.output, "source": architecture.source}
+    return found | {key: value for key, value in more.items() if value}
 
 
 class _Moments:

@@ -16,6 +16,7 @@ from surgery.jobs.kinds import kind_of
 from surgery.jobs.local import LOCAL
 from surgery.jobs.reports import with_progress
 from surgery.jobs.turns import Engine, pump, require_disk, stop
+from surgery.network import operator_files
 from surgery.workspace import Workspace, queue
 from surgery.workspace.rows import Job
 from surgery.workspace.store import clean_name
@@ -39,6 +40,8 @@ def submit(
     title = clean_name(title if isinstance(title, str) else "", "job")
     seconds = kind.limit if limit is None else _seconds(limit)
     ready = kind.prepare(ws, project, task)
+    if source := operator_files.current():  # the job knows these constructors, whoever starts its worker
+        ready["architectures"] = source
     require_disk(ws.home, kind.disk(ws, ready))
     device = kind.device(ready)
     candidates(device, devices(ws.home))

@@ -69,17 +69,27 @@ def commit(
 ) -> None:
     """Commit models that share as a fleet; a guest that breaks more must-keep cases than allowed is back at once."""
     from surgery.edit.lend import fleet_of
-    from surgery.network import fleet_store
+    from surgery.network import fleet_store, proof
     from surgery.plan import shares_by
 
     ctx.report({"stage": "saving", "done": 0, "total": 1, "seconds": 0.0})
     names = list(models)
     shares = shares_by(names, outcome)
     broken = Counter(str(case["member"]) for case in receipt.cases.get("broken", ()))
+    name = job.task.get("name") or job.title
+    host = next(iter(models.values()))
+
+    def write(folder: Path) -> str:
+        fleet = fleet_of(models, shares)
+        digest = fleet_store.save(fleet, models, folder)
+        samples = [host.input.example(2)]  # a fleet normalizes for each member itself
+        proof.same(fleet_store.load(folder), fleet, samples, f"Fleet {name!r}")
+        return digest
+
     ws.add_fleet(
         job.project,
-        job.task.get("name") or job.title,
-        lambda folder: fleet_store.save(fleet_of(models, shares), models, folder),
+        name,
+        write,
         members=dict(zip(names, plan.inputs, strict=True)),
         hosts={guest: host for guest, (host, _) in shares.items()},
         documents={"plan": plan.model_dump(mode="json"), "receipt": receipt.to_json()},
@@ -128,10 +138,10 @@ def export(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
     """Write a fleet as it runs now. Task: fleet.
 
     Result: file, a zip of one weights file, description, definitions and a loader that needs torch, safetensors and the
-    members' libraries; guests that were taken back are in it whole.
+    members' libraries; guests that were taken back are in it whole. needs: as of `reception.export`.
     """
     from surgery.network import export as exporting
-    from surgery.network import fleet_store
+    from surgery.network import export_check, fleet_store
 
     forget_old_exports(ws)
     fleet = ws.fleet(job.task["fleet"])
@@ -144,6 +154,8 @@ def export(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
         members = {name: ws.model(version) for name, version in ctx.track(fleet.members.items(), "loading")}
         fleet_store.save(ws.fleet_network(fleet.id), members, stored)
     exporting.to_folder(stored, stem)
+    example = ws.model(next(iter(fleet.members.values()))).input.example(2)
+    needs = export_check.check(stem, ws.fleet_network(fleet.id), example, f"fleet {fleet.number} {fleet.name}")
     file = shutil.make_archive(str(stem), "zip", stem)
     shutil.rmtree(stem)
-    return {"file": str(Path(file))}
+    return {"file": str(Path(file)), "needs": needs}

@@ -33,12 +33,15 @@ Role = Literal["train", "val", "preserve", "unlabelled", "new", "test"]
 
 
 class Form(BaseModel):
-    """What every task may hold besides its own fields. device: by default any."""
+    """What every task may hold besides its own fields. device: by default any. architectures: SHA-256 of the file of
+    constructors that its submitter was started with.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: str
     device: Annotated[str, Field(max_length=100)] = ""
+    architectures: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
 
 
 class OfPlan(Form):
@@ -263,6 +266,7 @@ class OfModel(OfFile):
     trained_on: TrainedOn | None = None
     licence: Annotated[str, Field(max_length=1000)] = ""
     source: Annotated[str, Field(max_length=10_000)] = ""
+    output: Annotated[str, Field(max_length=200)] = ""  # the path of the prediction, where there are several outputs
 
 
 def plain(task: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.context import Context
 from surgery.errors import JobError
+from surgery.jobs import proofs
 from surgery.workspace import Workspace, queue
 from surgery.workspace.rows import Job
 
@@ -30,9 +31,10 @@ def inspect_model(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
     Result: format, tensors, parameters, bytes, notes; described, true for a file that this product saved, which needs
     no suggestion; suggestions, best first, each with name, arguments, mismatches (the first `SHOWN`), misfits (their
-    number), needs (arguments that the file does not tell; nothing is then compared), input, outputs and the classes
-    that are known; listing, the first `SHOWN` tensors as [name, shape]; names of all architectures (those of installed
-    extras too where none fits); snippet.
+    number), needs (arguments that the file does not tell; nothing is then compared), input, returns (the shape of each
+    output of the network, by path), predictions (the paths of those that can be its prediction), outputs (columns of
+    the first of these) and the known classes; listing, the first `SHOWN` tensors as [name, shape]; names of all
+    architectures (those of installed extras too where none fits); snippet.
     """
     from surgery import sandbox
     from surgery.errors import ModelFileError
@@ -86,14 +88,30 @@ def _suggestion(weights: Weights, found: Suggestion, sample: tuple[int, ...]) ->
         return {**about, "mismatches": [], "misfits": 0, "input": None, "outputs": 0, "classes": []}
     config = architecture.arguments.get("config") if architecture.name.startswith("hf/") else None
     said = config_file.input_of(config) if config else None
+    spec = said or asdict(load.guess_input(weights.tensors, architecture, sample))
+    returns, predictions = _returned(architecture, spec)
     return {
         **about,
         "mismatches": [asdict(mismatch) for mismatch in found.mismatches[:SHOWN]],
         "misfits": len(found.mismatches),
-        "input": said or asdict(load.guess_input(weights.tensors, architecture, sample)),
-        "outputs": _outputs(architecture),
+        "input": spec,
+        "returns": returns,
+        "predictions": predictions,
+        "outputs": returns[predictions[0]][-1] if predictions else _outputs(architecture),
         "classes": config_file.classes_of(config) if config else [],
     }
+
+
+def _returned(architecture: Architecture, spec: Mapping[str, Any]) -> tuple[dict[str, list[int]], list[str]]:
+    """What the network returns; nothing where it does not run on such an input, which the import then says."""
+    from surgery.errors import ModelError
+    from surgery.network import load
+
+    try:
+        given = {key: value for key, value in spec.items() if key != "alphabet"}
+        return load.returned(architecture, load.input_spec(given, spec.get("alphabet", ())))
+    except ModelError:
+        return {}, []
 
 
 def _outputs(architecture: Architecture) -> int:
@@ -145,14 +163,16 @@ def set_input(ws: Workspace, job: Job, ctx: Context) -> None:
     if shape != model.input.shape and not takes(model.module, shape):
         sides, own = (" × ".join(map(str, one[1:])) for one in (shape, model.input.shape))
         raise ModelError(f"The network does not run on images of {sides} pixels.", f"Keep its own {own}.")
+    changed = replace(model, input=replace(model.input, shape=shape, mean=mean, std=std))
     ws.commit(
         job.project,
-        replace(model, input=replace(model.input, shape=shape, mean=mean, std=std)),
+        changed,
         name=job.task["name"],
         parent=version,
         operation="input",
         kept=None if model.index is None else torch.arange(model.index.n),
         job=job.id,
+        sample=proofs.batch_in(ws, job.project, changed),
     )
 
 
@@ -170,13 +190,13 @@ def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
     """Write a version for use elsewhere. Task: version, format ("safetensors": a zip with a loader, "weights": one
     safetensors file that says itself what it is, "onnx" or "int8"), of int8 a dataset.
 
-    Result: file, the path of one file below the workspace's exports; of int8 also what
-    `measure.int8` found.
+    Result: file, the path of one file below the workspace's exports; of safetensors also needs, a module that the
+    export imports and does not hold ("" = it stands alone); of int8 also what `measure.int8` found.
 
     Raises:
-        JobError: there is no such format.
+        JobError: there is no such format. ModelError: the loader of the export does not give the model back.
     """
-    from surgery.network import store
+    from surgery.network import export_check, store
 
     forget_old_exports(ws)
     version, kind = ws.version(job.task["version"]), job.task["format"]
@@ -197,9 +217,12 @@ def export(ws: Workspace, job: Job, ctx: Context) -> Mapping[str, Any]:
     if kind != "safetensors":
         raise JobError(f"There is no export {kind!r}.", "Use safetensors, weights, onnx or int8.")
     store.export(version.folder, stem, "safetensors")
+    model = ws.model(version.id)
+    ctx.report({"stage": "loading it as elsewhere", "done": 0, "total": None, "seconds": 0.0})
+    needs = export_check.check(stem, model.module, model.input.example(2), f"v{version.number} {version.name}")
     file = shutil.make_archive(str(stem), "zip", stem)
     shutil.rmtree(stem)
-    return {"file": file}
+    return {"file": file, "needs": needs}
 
 
 def forget_old_exports(ws: Workspace) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surgery.context import Context
-from surgery.jobs import candidates, fleet_work
+from surgery.jobs import candidates, fleet_work, proofs
 from surgery.standing import root
 from surgery.workspace import Workspace, queue, scans
 from surgery.workspace.files import full_disk_refused
@@ -85,7 +85,15 @@ def take_out(ws: Workspace, job: Job, ctx: Context) -> None:
     small, kept = alone(model, part) if part.head else extract(model, part)
     name = job.task.get("name") or job.title
     ws.commit(
-        job.project, small, name=name, parent=version, operation="part", kept=kept, make_current=False, job=job.id
+        job.project,
+        small,
+        name=name,
+        parent=version,
+        operation="part",
+        kept=kept,
+        make_current=False,
+        job=job.id,
+        sample=proofs.batch_in(ws, job.project, small),
     )
 
 
@@ -127,6 +135,7 @@ def _commit(ws: Workspace, job: Job, plan: Plan, outcome: Outcome, receipt: Rece
         candidate=found,
         expected_current=job.task["expected_current"],
         job=job.id,
+        sample=proofs.batch(outcome.models[0], data_of(ws, plan)),
     )
 
 
@@ -346,7 +355,7 @@ def relabel(ws: Workspace, job: Job, ctx: Context) -> dict[str, Any]:
 
 def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
     """Read weights into an architecture. Task: path, name, architecture {name, arguments}, input, classes, task, and
-    optionally licence and source of the weights.
+    optionally output (the path of the prediction), licence and source of the weights.
 
     A file that this product saved says all that itself: its task is path and name. precision: another number format
     than the file's to store it in. trained_on: whether it was trained on the project's dataset.
@@ -373,7 +382,8 @@ def import_model(ws: Workspace, job: Job, ctx: Context) -> None:
     dataset = ws.project(job.project).dataset
     if dataset and (answer := job.task.get("trained_on")):
         ws.set_trained_on(job.project, dataset, answer)
-    ws.commit(job.project, model, name=job.task["name"], job=job.id)
+    sample = proofs.batch_in(ws, job.project, model)
+    ws.commit(job.project, model, name=job.task["name"], job=job.id, sample=sample)
     _discard_upload(ws, path)
 
 
@@ -401,6 +411,7 @@ def _assembled(weights: Weights, job: Job, ctx: Context) -> Model:
         classes=classes,
         task=job.task.get("task", "classification"),
         origin=Origin(job.task["name"], job.task.get("licence", ""), job.task.get("source", ""), _brought(weights)),
+        output=job.task.get("output", ""),
     )
 
 

@@ -30,6 +30,7 @@ from surgery.jobs.kinds import KINDS
 from surgery.jobs.local import LOCAL
 from surgery.jobs.obituary import overdue, reason_of, told_of
 from surgery.jobs.turns import Engine, pump
+from surgery.network import operator_files
 from surgery.workspace import Workspace, queue
 from surgery.workspace.rows import Job, JobState
 
@@ -68,6 +69,7 @@ def _run(ws: Workspace, job: Job, report: Callable[[Mapping[str, object]], None]
         watch = _watch_memory(job)
         with _heartbeat(ws, job, asked_to_stop), only(job.device) as device:
             ctx = Context(device=device, report=stage, cancelled=lambda: bool(asked_to_stop))
+            operator_files.adopt(str(job.task.get("architectures", "")))
             result = KINDS[job.kind].work(ws, job, ctx)
         if result is not None:
             with ws.store.write() as db:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from surgery.errors import ModelError, ModelFileError, SurgeryError
+from surgery.network import operator_files
 from surgery.network.arguments import checked
 from surgery.network.model import Architecture
 from surgery.network.plain import RefusedError
@@ -34,7 +36,6 @@ from surgery.network.restore import put
 from surgery.sandbox import described
 
 Constructor = Callable[..., nn.Module]
-OPERATOR_FILE = "SURGERY_ARCHITECTURES"  # environment variable, so that workers know the file too
 
 # In-place calls that draw initial weights: nothing to do, and slow to find that out, where there is no memory.
 _FILLS = {"normal_", "uniform_", "fill_", "zero_", "mul_", "add_", "clamp_", "erfinv_"}
@@ -43,15 +44,18 @@ _FILLS |= {"kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_nor
 
 @dataclass(frozen=True)
 class Definition:
-    """Where a constructor is written: `vars(file)[table][key]`."""
+    """Where a constructor is written: `vars(file)[table][key]`; of an operator's file also its checksum and bytes."""
 
     file: Path
     table: str
     key: str
     constructor: Constructor
+    source: str = ""
+    content: bytes = b""
 
 
-_custom: dict[str, Definition] = {}
+_custom: dict[str, Definition] = {}  # by name, of the file that was given last
+_sources: dict[str, dict[str, Definition]] = {}  # by checksum, then by name: of every file that was run
 
 # Prefix of a name -> the module of its family, and the table of constructors in it.
 FAMILIES = {
@@ -81,12 +85,14 @@ def extra_names() -> list[str]:
         return []
 
 
-def definition(name: str) -> Definition:
-    """Where `name` is defined.
+def definition(name: str, source: str = "") -> Definition:
+    """Where `name` is defined; source: the checksum of the operator's file, where it must be a certain one.
 
     Raises:
-        ModelError: unknown name; close ones are suggested.
+        ModelError: unknown name; close ones are suggested. Or the file was never registered here.
     """
+    if source and name.startswith("custom/"):
+        return _pinned(name, source)
     _operator_names()
     prefix, _, key = name.rpartition("/")
     if name in _custom:
@@ -100,13 +106,51 @@ def definition(name: str) -> Definition:
     raise ModelError(f"There is no architecture {name!r}.", _advice(name, names()))
 
 
+def _pinned(name: str, source: str) -> Definition:
+    """A custom constructor of the registered file with this checksum."""
+    if source not in _sources:
+        path = operator_files.registered(source)
+        if path is None:
+            raise operator_files.unregistered(name, source)
+        _run_file(path)
+    if name not in _sources[source]:
+        raise ModelError(f"The Python file with SHA-256 {source[:16]}… defines no {name}.", "Register another file.")
+    return _sources[source][name]
+
+
+def sources(architecture: Architecture) -> set[str]:
+    """The checksums of all operators' files that define it, or a network within it."""
+
+    def within(value: Any) -> set[str]:
+        if isinstance(value, Mapping):
+            own = {str(value["source"])} if {"name", "arguments"} <= value.keys() and value.get("source") else set()
+            return own.union(*map(within, value.values()))
+        return set().union(*map(within, value)) if isinstance(value, (list, tuple)) else set()
+
+    return within({**vars(architecture)})
+
+
+def content_of(source: str) -> bytes:
+    """The bytes of an operator's file.
+
+    Raises:
+        ModelError: it was never registered here.
+    """
+    if source in _sources:
+        return next(iter(_sources[source].values())).content
+    path = operator_files.registered(source)
+    if path is None:
+        raise operator_files.unregistered("The architecture", source)
+    return path.read_bytes()
+
+
 def build(architecture: Architecture) -> nn.Module:
     """Construct it with random weights, in training mode, as its constructor leaves it.
 
     Raises:
         ModelError: unknown name, or arguments that are not allowed or that the constructor refuses.
     """
-    constructor = definition(architecture.name).constructor
+    constructor = definition(architecture.name, architecture.source).constructor
     arguments = allowed(architecture).arguments
     try:
         module = constructor(**arguments)
@@ -144,14 +188,16 @@ def _refuse_lazy(architecture: Architecture, module: nn.Module) -> None:
 
 
 def allowed(architecture: Architecture) -> Architecture:
-    """The architecture with what of its arguments may reach a constructor; see `arguments.checked`.
+    """The architecture with what of its arguments may reach a constructor, see `arguments.checked`, and with the
+    checksum of the operator's file that defines it.
 
     Raises:
         ModelError: unknown name, or an argument that is not allowed.
     """
-    constructor = definition(architecture.name).constructor
+    found = definition(architecture.name, architecture.source)
     try:
-        return Architecture(architecture.name, checked(architecture.name, architecture.arguments, constructor))
+        arguments = checked(architecture.name, architecture.arguments, found.constructor)
+        return Architecture(architecture.name, arguments, found.source)
     except (RefusedError, RecursionError) as error:
         raise _refusal(architecture, described(error)) from error
 
@@ -242,12 +288,7 @@ def load_operator_file(path: Path) -> list[str]:
     Raises:
         ModelError: the file does not exist, fails, or has no table of constructors.
     """
-    table = getattr(_run_file(path), "ARCHITECTURES", None)
-    if not isinstance(table, dict) or not table or not all(callable(entry) for entry in table.values()):
-        raise ModelError(
-            f"{path} defines no ARCHITECTURES = {{name: constructor}}.", f"Write it like this:\n{snippet()}"
-        )
-    added = {f"custom/{key}": Definition(path.resolve(), "ARCHITECTURES", key, make) for key, make in table.items()}
+    added = _run_file(path)
     _custom.update(added)
     return list(added)
 
@@ -257,15 +298,35 @@ def snippet() -> str:
     return _SNIPPET
 
 
-def _run_file(path: Path) -> ModuleType:
-    """Execute a Python file as a module of its own."""
+def _run_file(path: Path) -> dict[str, Definition]:
+    """Run a Python file and know its constructors by its checksum; they by name."""
     spec = importlib.util.spec_from_file_location(str(path.resolve()), path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ModelError(f"There is no Python file {path}.", "Start with --architectures FILE.py.")
+    content = path.read_bytes()  # what is run is what the checksum is of
+    source = operator_files.checksum(content)
+    if source in _sources:  # run once: classes that are made twice are not the same
+        return _sources[source]
+    module = _executed(path, spec, content)
+    table = getattr(module, "ARCHITECTURES", None)
+    if not isinstance(table, dict) or not table or not all(callable(entry) for entry in table.values()):
+        raise ModelError(
+            f"{path} defines no ARCHITECTURES = {{name: constructor}}.", f"Write it like this:\n{snippet()}"
+        )
+    found = {
+        f"custom/{key}": Definition(path.resolve(), "ARCHITECTURES", key, make, source, content)
+        for key, make in table.items()
+    }
+    _sources[source] = found
+    return found
+
+
+def _executed(path: Path, spec: ModuleSpec, content: bytes) -> ModuleType:
+    """The content of a Python file as a module of its own."""
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look for the module that they stand in
     try:
-        spec.loader.exec_module(module)
+        exec(compile(content, str(path.resolve()), "exec"), vars(module))
     except Exception as error:
         del sys.modules[spec.name]
         raise ModelError(
@@ -276,7 +337,7 @@ def _run_file(path: Path) -> ModuleType:
 
 def _operator_names() -> None:
     """Know the operator's constructors, whose file is read once per process."""
-    if named := os.environ.get(OPERATOR_FILE):
+    if named := os.environ.get(operator_files.VARIABLE):
         _operator_file(Path(named))
 
 

@@ -110,7 +110,8 @@ def _network(more: Mapping[str, Check]) -> Check:
 
     An export adds which files define it; they are not read here, and left out.
     """
-    fields = record({"name": label, "arguments": lambda value, _: value, **more}, frozenset({"file", "table", "key"}))
+    known = {"name": label, "arguments": lambda value, _: value, "source": label, **more}
+    fields = record(known, frozenset({"file", "table", "key"}))
 
     def check(value: Any, where: str) -> dict[str, Any]:
         found: dict[str, Any] = fields(value, where)
@@ -124,8 +125,10 @@ def _network(more: Mapping[str, Check]) -> Check:
 
 
 _seen = record({"shape": plain, "mean": plain, "std": plain})
-_member = _network({"input": _seen, "outputs": option, "hidden": option, "squash": plain, "form": plain})
-_side = _network({"mean": plain, "std": plain, "classes": listed(label)})
+_member = _network(
+    {"input": _seen, "outputs": option, "hidden": option, "squash": plain, "form": plain, "output": label}
+)
+_side = _network({"mean": plain, "std": plain, "classes": listed(label), "output": label})
 _share = record(
     {
         "cut": module_path,

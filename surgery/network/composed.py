@@ -103,7 +103,8 @@ class Composed(nn.Module):
     """x: float[b, *input] -> float[b, K], a linear layer over what all members say.
 
     input: {"shape", "mean", "std"}. members: each {"name", "arguments"} of its architecture (in an export also "file",
-    "table" and "key"), its own "input", "outputs" C, and what is asked of it: "hidden" units of a head and "squash", or
+    "table" and "key"), its own "input", "outputs" C, the path "output" of its prediction where its network returns
+    several tensors, and what is asked of it: "hidden" units of a head and "squash", or
     the "form" in which all its outputs are taken. networks: those of the members, if they are there already.
     """
 
@@ -126,15 +127,25 @@ class Composed(nn.Module):
         )
         scores = sum(member["outputs"] if "form" in member else 1 for member in members)
         self.together = nn.Linear(scores, outputs)
+        self.predictions = tuple(str(member.get("output", "")) for member in members)
 
     def forward(self, x: Tensor) -> Tensor:
         """Ask every member."""
         found = []
-        for adapter, member, head in zip(self.adapters, self.members, self.heads, strict=True):
-            out = member(adapter(x))
-            found.append(head(out if isinstance(out, Tensor) else out[0]))
+        for adapter, member, head, path in zip(self.adapters, self.members, self.heads, self.predictions, strict=True):
+            found.append(head(_picked(member(adapter(x)), path)))
         answer: Tensor = self.together(torch.cat(found, dim=1))
         return answer
+
+
+def _picked(out: Any, path: str) -> Tensor:
+    """The prediction in what a member returned, see `surgery.network.outputs`; without a path the first output."""
+    for key in path.split(".") if path and not isinstance(out, Tensor) else ():
+        named = isinstance(out, Mapping)
+        out = out[key] if named else getattr(out, key) if hasattr(out, "_fields") else out[int(key)]
+    while not isinstance(out, Tensor):
+        out = next(iter(out.values())) if isinstance(out, Mapping) else out[0]
+    return out
 
 
 def _built(member: Mapping[str, Any]) -> nn.Module:
@@ -145,7 +156,7 @@ def _built(member: Mapping[str, Any]) -> nn.Module:
         from surgery.network.architectures import build
         from surgery.network.model import Architecture
 
-        return build(Architecture(member["name"], member["arguments"]))
+        return build(Architecture(member["name"], member["arguments"], member.get("source", "")))
     file = Path(__file__).resolve().parent / Path(member["file"]).name
     spec = importlib.util.spec_from_file_location(str(file), file)
     if spec is None or spec.loader is None:

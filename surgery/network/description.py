@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
+import torch
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -31,10 +32,11 @@ from surgery.network.architectures import skeleton
 from surgery.network.index import NeuronIndex
 from surgery.network.model import Architecture, InputSpec, Model, Origin, Support, Task
 from surgery.network.packed import stored
-from surgery.network.plain import parse, plain
+from surgery.network.plain import label, parse, plain
 from surgery.network.precision import Format, formats_of, said
 
 LONGEST = 2_000  # characters of a class's name or of an origin
+NAMED = 20  # modules without numbered neurons that are named
 HEADER = "architecture"  # the one header entry: the order of several would differ from run to run
 
 
@@ -65,9 +67,13 @@ class Description(BaseModel):
     parameters: int
     bytes: int  # of the tensors as they are stored, each once
     layers: tuple[LayerInfo, ...]
+    numbered: int | None = None  # parameters that belong to numbered neurons; versions of old do not say
+    unnumbered: dict[str, int] = Field(default_factory=dict)  # module -> its other parameters, the largest first
     origins: tuple[Origin, ...] = ()
     precision: dict[str, Format] = Field(default_factory=dict)  # of the tensors that are not stored as float32
     stored_as: str = Field("float32", max_length=200)  # the formats of all tensors, the commonest first
+    output: str = ""  # the path of the prediction, see `outputs`
+    source: str = ""  # SHA-256 of the operator's file that defines a custom architecture
 
     @field_validator("attributes")
     @classmethod
@@ -77,6 +83,11 @@ class Description(BaseModel):
                 if value != "":
                     plain(value, f"{path}.{name}")
         return attributes
+
+    @field_validator("output", "source")
+    @classmethod
+    def _short_path(cls, path: str) -> str:
+        return label(path, "it")
 
     @field_validator("classes", "origins")
     @classmethod
@@ -91,7 +102,7 @@ class Description(BaseModel):
     def _without_what_says_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A model in float32 is described as it always was, so that its digest stays."""
         found: dict[str, Any] = handler(self)
-        for name, usual in (("precision", {}), ("stored_as", "float32")):
+        for name, usual in (("precision", {}), ("stored_as", "float32"), ("output", ""), ("source", "")):
             if found[name] == usual:
                 del found[name]
         for origin in found["origins"]:
@@ -106,7 +117,7 @@ class Description(BaseModel):
     @property
     def architecture(self) -> Architecture:
         """The constructor and its arguments."""
-        return Architecture(self.name, self.arguments)
+        return Architecture(self.name, self.arguments, self.source)
 
 
 def parsed(text: str) -> Description:
@@ -132,14 +143,16 @@ def checked(found: Any) -> Description:
         raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from error
 
 
-def describe(model: Model) -> Description:
-    """Read the description off a model.
+def describe(model: Model, fresh: nn.Module | None = None) -> Description:
+    """Read the description off a model; `fresh` is what its architecture constructs, if that is there already.
 
     Raises:
         ModelError: its modules are not those that its architecture constructs.
     """
-    tied = tied_names(model.module)
-    own = {name: tensor for name, tensor in model.module.state_dict().items() if name not in tied}
+    fresh = skeleton(model.architecture) if fresh is None else fresh
+    own = tensors_of(model.module, fresh)
+    rest = unnumbered(model.module, model.index)
+    parameters = sum(parameter.numel() for parameter in model.module.parameters())
     written = stored(own, model.held, model.precision)
     return Description(
         name=model.architecture.name,
@@ -148,15 +161,62 @@ def describe(model: Model) -> Description:
         task=model.task,
         classes=model.classes,
         support=model.support,
-        attributes=changed_attributes(model.module, skeleton(model.architecture)),
-        tied=tied,
-        parameters=sum(parameter.numel() for parameter in model.module.parameters()),
+        attributes=changed_attributes(model.module, fresh),
+        tied=tied_names(model.module),
+        parameters=parameters,
+        numbered=parameters - sum(rest.values()),
+        unnumbered=dict(list(rest.items())[:NAMED]),
         bytes=sum(tensor.nbytes for tensor in written.values()),
         layers=_layers(model.module, model.index),
         origins=model.origins,
         precision={name: kind for name, kind in formats_of(written).items() if name in model.precision},
         stored_as=said(written),
+        output=model.output,
+        source=model.architecture.source,
     )
+
+
+def unnumbered(module: nn.Module, index: NeuronIndex | None) -> dict[str, int]:
+    """How many parameters of each module belong to no numbered neuron, the most first.
+
+    A parameter belongs to a neuron if one of its axes is numbered there: a row or column of a weight, say.
+    """
+    found: dict[str, int] = {}
+    for name, parameter in module.named_parameters():
+        axes = {} if index is None else index.axes
+        free = 1
+        for size, ids in zip(parameter.shape, axes.get(name) or (None,) * parameter.dim(), strict=True):
+            free *= size if ids is None else int((ids < 0).sum())
+        if free:
+            owner = name.rpartition(".")[0] or name
+            found[owner] = found.get(owner, 0) + free
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+def tensors_of(module: nn.Module, fresh: nn.Module) -> dict[str, Tensor]:
+    """Every tensor that rebuilding `module` needs, by name: its state_dict, each tied tensor once, and the buffers with
+    `persistent=False` that `fresh`, newly constructed, has in another size or with other values.
+    """
+    tied = tied_names(module)
+    state = {name: tensor for name, tensor in module.state_dict().items() if name not in tied}
+    made = _unsaved_buffers(fresh)
+    changed = {
+        name: buffer.detach().clone()  # several may share memory, which safetensors refuses
+        for name, buffer in _unsaved_buffers(module).items()
+        if name in made and not _equal(buffer, made[name])
+    }
+    return {**state, **changed}
+
+
+def _unsaved_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """The buffers that a state_dict leaves out, by name."""
+    saved = module.state_dict().keys()
+    return {name: buffer for name, buffer in module.named_buffers(remove_duplicate=False) if name not in saved}
+
+
+def _equal(left: Tensor, right: Tensor) -> bool:
+    """Whether two buffers surely hold the same; of one without memory for its values that is not known."""
+    return left.dtype == right.dtype and not right.is_meta and torch.equal(left, right)
 
 
 def tied_names(module: nn.Module) -> dict[str, str]:

@@ -5,7 +5,7 @@ A loaded `Model` says the same of itself under the same names, so a check is wri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -138,3 +138,8 @@ def alike(models: Mapping[str, Described]) -> None:
                 f"{model.input.kind} of {list(model.input.shape)}: nothing computed for one serves the other.",
                 "Share models of one input size and number of channels; normalisation may differ.",
             )
+
+
+def listed(returns: Mapping[str, Sequence[int]]) -> str:
+    """What a network returns, in words: "0 [4], 1 [2]"; returns: path -> shape for one sample."""
+    return ", ".join(f"{path or 'one tensor'} {list(shape)}" for path, shape in returns.items()) or "no tensor"

@@ -137,7 +137,8 @@ class Shared(nn.Module):
 class Fleet(nn.Module):
     """x: float[b, *input] before normalisation -> {member: float[b, C]}, each shared beginning computed once.
 
-    members: {"name", "arguments", "mean", "std", …} as of `Shared`, by the member's name. shares: guest -> what
+    members: {"name", "arguments", "mean", "std", …} as of `Shared`, by the member's name; "output" is the path of its
+    prediction where its network returns several tensors. shares: guest -> what
     `share_of` describes, and "host". Hosts are no guests. networks: those of the members, if they are there already.
     """
 
@@ -150,6 +151,7 @@ class Fleet(nn.Module):
         super().__init__()
         self.arguments = {"members": dict(members), "shares": dict(shares)}
         self.names, self.shares = list(members), dict(shares)
+        self.predictions = {name: str(member.get("output", "")) for name, member in members.items()}
         self.scales = nn.ModuleList(Scale(member) for member in members.values())
         self.members, self.adapters = nn.ModuleList(), nn.ModuleDict()
         for place, (name, member) in enumerate(members.items()):
@@ -179,11 +181,11 @@ class Fleet(nn.Module):
             cuts = {self.shares[name]["cut"] for name in guests}
             out, taken = tap.run(self.members[place], seen, cuts, whole=host in asked)
             if host in asked:
-                found[host] = _answer(out)
+                found[host] = _picked(out, self.predictions[host])
             for name in guests:
                 own = self.names.index(name)
                 lent = self.adapters[str(own)](taken[self.shares[name]["cut"]])
-                found[name] = _answer(self.members[own](lent, seen))
+                found[name] = _picked(self.members[own](lent, seen), self.predictions[name])
         return {name: found[name] for name in asked}
 
     def take_back(self, name: str, network: nn.Module) -> None:
@@ -306,9 +308,14 @@ def _adapter(share: Mapping[str, Any]) -> nn.Module:
     return Fit(**share["adapter"]) if share["adapter"] else nn.Identity()
 
 
-def _answer(out: Any) -> Tensor:
-    answer: Tensor = out if isinstance(out, Tensor) else out[0]
-    return answer
+def _picked(out: Any, path: str) -> Tensor:
+    """The prediction in what a member returned, see `surgery.network.outputs`; without a path the first output."""
+    for key in path.split(".") if path and not isinstance(out, Tensor) else ():
+        named = isinstance(out, Mapping)
+        out = out[key] if named else getattr(out, key) if hasattr(out, "_fields") else out[int(key)]
+    while not isinstance(out, Tensor):
+        out = next(iter(out.values())) if isinstance(out, Mapping) else out[0]
+    return out
 
 
 def _built(member: Mapping[str, Any]) -> nn.Module:
@@ -319,7 +326,7 @@ def _built(member: Mapping[str, Any]) -> nn.Module:
         from surgery.network.architectures import build
         from surgery.network.model import Architecture
 
-        return build(Architecture(member["name"], member["arguments"]))
+        return build(Architecture(member["name"], member["arguments"], member.get("source", "")))
     file = Path(__file__).resolve().parent / Path(member["file"]).name
     spec = importlib.util.spec_from_file_location(str(file), file)
     if spec is None or spec.loader is None:

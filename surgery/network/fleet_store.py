@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from surgery.errors import ModelFileError
 from surgery.network import store
 from surgery.network.architectures import filled, skeleton
-from surgery.network.description import changed_attributes, tied_names
+from surgery.network.description import changed_attributes, tensors_of, tied_names
 from surgery.network.fleet import Fleet
 from surgery.network.model import Architecture, Model
 from surgery.network.packed import stored
@@ -35,8 +35,8 @@ def save(fleet: Fleet, members: Mapping[str, Model], folder: Path) -> str:
     Raises:
         OSError: the disk is full or not writable.
     """
-    tied = tied_names(fleet)
-    own = {name: tensor for name, tensor in fleet.state_dict().items() if name not in tied}
+    fresh = skeleton(Architecture(NAME, fleet.arguments))
+    own = tensors_of(fleet, fresh)
     precision = _inside(fleet, members, "precision")
     written = stored(own, _inside(fleet, members, "held"), precision)
     tensors = {name: tensor.contiguous() for name, tensor in written.items()}
@@ -47,8 +47,8 @@ def save(fleet: Fleet, members: Mapping[str, Model], folder: Path) -> str:
         "name": NAME,
         "arguments": fleet.arguments,
         "input": {"kind": input.kind, "shape": list(input.shape)},
-        "attributes": changed_attributes(fleet, skeleton(Architecture(NAME, fleet.arguments))),
-        "tied": tied,
+        "attributes": changed_attributes(fleet, fresh),
+        "tied": tied_names(fleet),
         "parameters": sum(parameter.numel() for parameter in fleet.parameters()),
         "bytes": sum(tensor.nbytes for tensor in tensors.values()),
         "origins": [asdict(origin) for origin in origins],
@@ -57,6 +57,7 @@ def save(fleet: Fleet, members: Mapping[str, Model], folder: Path) -> str:
     text = json.dumps(description, indent=1)
     folder.mkdir(parents=True, exist_ok=True)
     store.write_tensors(tensors, folder / store.WEIGHTS, {})
+    store.write_definitions(Architecture(NAME, fleet.arguments), folder)
     (folder / store.DESCRIPTION).write_text(text, encoding="utf-8")
     return store.digest(folder)
 
@@ -68,9 +69,10 @@ def load(folder: Path) -> Fleet:
         ModelFileError: a file is missing or damaged. ModelError: an architecture is not known here.
     """
     found = store.inspect(folder)
+    architecture = Architecture(found["name"], found["arguments"])
+    store.require_definitions(architecture, folder)
     with store.restoring(f"The fleet in {folder}"):
         tensors = widened(unpacked(load_file(folder / store.WEIGHTS)), found.get("precision", ()))
-        architecture = Architecture(found["name"], found["arguments"])
         fleet = filled(architecture, tensors, found["attributes"], found["tied"])
     if not isinstance(fleet, Fleet):
         raise ModelFileError(f"{folder} holds no fleet but {found['name']}.", "Open it as a model.")

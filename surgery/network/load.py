@@ -16,6 +16,7 @@ from surgery.errors import Mismatch, MismatchError, ModelError, ModelFileError, 
 from surgery.network import steps
 from surgery.network.architectures import allowed, filled, skeleton
 from surgery.network.description import Description, parsed
+from surgery.network.facts import listed
 from surgery.network.matching import (
     Expected,
     Suggestion,
@@ -28,6 +29,7 @@ from surgery.network.matching import (
     suggest,
 )
 from surgery.network.model import Architecture, InputSpec, Model, Origin, Task
+from surgery.network.outputs import candidates, named, pick, plausible, prediction, shapes
 from surgery.network.packed import packings
 from surgery.network.precision import Format, formats_of
 from surgery.network.read import Weights
@@ -102,10 +104,12 @@ def assemble(
     classes: Sequence[str],
     task: Task = "classification",
     origin: Origin | None = None,
+    output: str = "",
 ) -> Model:
     """The architecture with these weights, traced, in eval mode, fp32, on the CPU; the tensors are copied.
 
     classes: the labels of the logits in order; for regression the name of the one target. origin: of the weights.
+    output: the path of the prediction; it is asked for only where a network returns several that can be one.
 
     Raises:
         MismatchError: names or shapes differ; `rows` is the table.
@@ -122,7 +126,7 @@ def assemble(
         )
     wanted = expected(architecture)
     module = filled(architecture, _fitting(tensors, architecture, wanted), {}, wanted.tied)
-    model = _finished(module, architecture, input, tuple(classes), task)
+    model = _finished(module, architecture, input, tuple(classes), task, output)
     return replace(model, origins=(origin,) if origin else (), precision=_precision(tensors, module, wanted))
 
 
@@ -152,6 +156,7 @@ def reopen(weights: Weights) -> Model:
         origins=found.origins,
         held=held,
         precision=precision,
+        output=found.output,
     )
 
 
@@ -168,14 +173,15 @@ def rebuilt(weights: Weights) -> tuple[nn.Module, Description]:
         found = parsed(weights.description)
         if found.name == FLEET:
             raise ModelFileError("This file holds a fleet of several models.", "Import its models one by one.")
-        found = found.model_copy(update={"arguments": allowed(found.architecture).arguments})
+        known = allowed(found.architecture)
+        found = found.model_copy(update={"arguments": known.arguments, "source": known.source})
         tensors = {name: tensor.clone() for name, tensor in widened(unpacked(weights.tensors), found.precision).items()}
         module = filled(found.architecture, tensors, found.attributes, found.tied)
     except ValueError as error:
         raise ModelFileError(
             f"The description in {name} does not hold: {sandbox.described(error)}.", "Export the model again."
         ) from error
-    _check(module, found.input, found.classes, found.task)
+    _check(module, found.input, found.classes, found.task, found.output, recorded=True)
     return module, found
 
 
@@ -195,20 +201,37 @@ def input_spec(given: Mapping[str, Any], alphabet: Sequence[str] = ()) -> InputS
 
 
 def _finished(
-    module: nn.Module, architecture: Architecture, input: InputSpec, classes: tuple[str, ...], task: Task
+    module: nn.Module,
+    architecture: Architecture,
+    input: InputSpec,
+    classes: tuple[str, ...],
+    task: Task,
+    output: str = "",
 ) -> Model:
     """Check the input and the outputs by running once, then trace."""
-    _check(module, input, classes, task)
+    output = _check(module, input, classes, task, output)
     index, support = trace(module, input.example(2))
-    return Model(module, architecture, input, task, classes, index, support)
+    return Model(module, architecture, input, task, classes, index, support, output=output)
 
 
-def _check(module: nn.Module, input: InputSpec, classes: tuple[str, ...], task: Task) -> None:
-    """Refuse an input that no sample can have, and classes that are not those of the outputs; runs the network once."""
+def _check(
+    module: nn.Module, input: InputSpec, classes: tuple[str, ...], task: Task, output: str, recorded: bool = False
+) -> str:
+    """The path of the prediction, after running the network once.
+
+    recorded: `output` is what the import of the model settled; "" then means the first of several.
+
+    Raises:
+        ModelError: an input that no sample can have, several outputs that may be the prediction, or classes that are
+            not those of the output.
+    """
     _check_input(input)
     example = input.example(2)
-    _check_outputs(_outputs(module, example), classes, task)
-    _check_batches(module, input)
+    out = _run(module, example)
+    if not recorded:
+        output = prediction(out, example, output, len(input.alphabet))
+    _check_outputs(_logits(out, output, example), classes, task)
+    _check_batches(module, input, output)
     tables = [part.num_embeddings for part in module.modules() if isinstance(part, nn.Embedding)]
     if input.kind == "text" and len(input.alphabet) not in tables:
         raise ModelError(
@@ -220,6 +243,7 @@ def _check(module: nn.Module, input: InputSpec, classes: tuple[str, ...], task: 
             f"The model reads {len(input.alphabet)} characters and names {len(classes)} others that may follow.",
             "Give the same alphabet for both, in the order of the weights.",
         )
+    return output
 
 
 def _fitting(tensors: Mapping[str, Tensor], architecture: Architecture, wanted: Expected) -> dict[str, Tensor]:
@@ -295,15 +319,28 @@ def _check_input(input: InputSpec) -> None:
         raise ModelError(f"The normalisation deviation {list(input.std)} is not allowed.", "Give positive numbers.")
 
 
-def _outputs(module: nn.Module, example: Tensor) -> Tensor:
-    """What the module says to the example.
+def returned(architecture: Architecture, input: InputSpec) -> tuple[dict[str, list[int]], list[str]]:
+    """(the shape of every output for one sample, by path; the paths of those that can be the prediction).
+
+    Found on the device "meta": nothing is computed.
 
     Raises:
-        ModelError: it does not accept it, or says something else than one row per sample.
+        ModelError: the network does not run on such an input.
+    """
+    example = input.example(2).to("meta")
+    found = named(_run(skeleton(architecture).to("meta").eval(), example))
+    return shapes(found), candidates(found, example, len(input.alphabet))
+
+
+def _run(module: nn.Module, example: Tensor) -> Any:
+    """What the module returns for the example.
+
+    Raises:
+        ModelError: it does not accept it.
     """
     try:
         with torch.no_grad():
-            out = module(example)
+            return module(example)
     except SurgeryError:
         raise
     except Exception as error:  # whatever a network raises on an input that it does not like
@@ -318,17 +355,27 @@ def _outputs(module: nn.Module, example: Tensor) -> Tensor:
         raise ModelError(
             f"The network does not run on an input of shape {shape}: {reason}.", "Correct the input shape."
         ) from error
-    out = out[0] if isinstance(out, tuple | list) and out else out
+
+
+def _logits(out: Any, path: str, example: Tensor) -> Tensor:
+    """float[batch, classes]: the prediction in what a network returned.
+
+    Raises:
+        ModelError: there is none, or it is something else than one row per sample.
+    """
+    found = pick(out, path) if named(out) else out
     text = not example.is_floating_point()
-    if text and isinstance(out, Tensor) and out.dim() == 3 and out.shape[:2] == example.shape:
-        out = out[:, -1]
-    if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != len(example):
-        said = list(out.shape[1:]) if isinstance(out, Tensor) else type(out).__name__
+    if text and isinstance(found, Tensor) and found.dim() == 3 and found.shape[:2] == example.shape:
+        found = found[:, -1]
+    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(example):
+        said = list(found.shape[1:]) if isinstance(found, Tensor) else type(found).__name__
+        several = shapes(named(out))
         raise ModelError(
-            f"The network gives {said} for one sample, not a list of logits.",
+            f"The network gives {said} for one sample, not a list of logits."
+            + (f" Its outputs are {listed(several)}." if len(several) > 1 else ""),
             "Only classification, regression of one target and the next character of a text are supported.",
         )
-    return out
+    return found
 
 
 def _computes_in(module: nn.Module, reason: str) -> str:
@@ -338,7 +385,7 @@ def _computes_in(module: nn.Module, reason: str) -> str:
     return named if "float" in reason.lower() or own - {"float32"} else ""
 
 
-def _check_batches(module: nn.Module, input: InputSpec) -> None:
+def _check_batches(module: nn.Module, input: InputSpec, output: str) -> None:
     """Refuse a network that only takes the number of samples of the example: a last batch may hold one.
 
     Raises:
@@ -346,7 +393,7 @@ def _check_batches(module: nn.Module, input: InputSpec) -> None:
     """
     for count in (1, 3):
         try:
-            _outputs(module, input.example(count))
+            _logits(_run(module, input.example(count)), output, input.example(count))
         except ModelError as error:
             step = steps.reshaped(module, input.example(2), input.example(count))
             raise ModelError(
@@ -402,7 +449,10 @@ def takes(module: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether a network gives logits for inputs of this shape; on the device "meta" only shapes are computed."""
     weight = next(module.parameters(), None)
     try:
-        _outputs(module, torch.zeros(2, *shape, device=weight.device if weight is not None else "cpu"))
+        example = torch.zeros(2, *shape, device=weight.device if weight is not None else "cpu")
+        out = _run(module, example)
+        found = named(out)
+        _logits(out, next(iter(plausible(found, example)), next(iter(found), "")), example)
     except ModelError:
         return False
     return True

@@ -122,9 +122,9 @@ def expected(architecture: Architecture) -> Expected:
     Raises:
         ModelError: it cannot be built.
     """
-    definition = architectures.definition(architecture.name)
-    arguments = architectures.allowed(architecture).arguments
-    return _expected(definition, architecture.name, json.dumps(dict(arguments), sort_keys=True))
+    known = architectures.allowed(architecture)
+    definition = architectures.definition(known.name, known.source)
+    return _expected(definition, known.name, json.dumps(dict(known.arguments), sort_keys=True))
 
 
 def prefix(names: Mapping[str, object], wanted: Expected) -> str:
@@ -313,6 +313,6 @@ def _natural(name: str) -> list[tuple[int, str]]:
 @cache
 def _expected(definition: Definition, name: str, arguments: str) -> Expected:
     """`expected`, once per process; the definition is part of the key because custom names can be redefined."""
-    module = architectures.skeleton(Architecture(name, json.loads(arguments)))
+    module = architectures.skeleton(Architecture(name, json.loads(arguments), definition.source))
     shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
     return Expected(shapes, tied_names(module), hasattr(module, "aux_logits"))

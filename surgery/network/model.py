@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from surgery.errors import DataError
 from surgery.matching import mismatch
+from surgery.network import outputs
 from surgery.network.index import NeuronIndex
 from surgery.network.packed import Packing
 from surgery.network.part import Part
@@ -21,10 +22,14 @@ Task = Literal["classification", "regression"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A constructor by name and its JSON arguments: ("torchvision/resnet18", {"num_classes": 10})."""
+    """A constructor by name and its JSON arguments: ("torchvision/resnet18", {"num_classes": 10}).
+
+    source: SHA-256 of the operator's file that defines a custom one; "" = whatever file is given now.
+    """
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,32 +91,23 @@ class Model:
     held: Mapping[str, Packing] = field(default_factory=dict)  # weights in few bits, by name in the state_dict
     precision: Mapping[str, Format] = field(default_factory=dict)  # tensors that their file holds in another format
     parts: tuple[Part, ...] = ()  # of the model as it was loaded: operations take them from their inputs alone
+    output: str = ""  # the path of the prediction in what the module returns, see `outputs`
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits float[batch, classes] of x: float[batch, *input.shape]; of a text, for what follows its end."""
         return self.answers(self.module(x))
 
-    @staticmethod
-    def answers(out: Any) -> Tensor:
+    def answers(self, out: Any) -> Tensor:
         """float[batch, classes]: the logits in what the module gave; where it answers at every position, at the last.
 
-        out: float[batch, classes], [batch, positions, classes], or a tuple that begins with one.
+        out: float[batch, classes], [batch, positions, classes], or several outputs with such a prediction.
         """
-        found: Tensor = out if isinstance(out, Tensor) else out[0]
+        found = outputs.pick(out, self.output)
         return found[:, -1] if found.dim() == 3 else found
 
-    @staticmethod
-    def lessons(x: Tensor, y: Tensor, out: Any) -> tuple[Tensor, Tensor]:
-        """What a step of training compares: outputs float[m, classes], and int64[m] which are right (or the targets).
-
-        m = batch; of a model that answers at every position of a text, batch · positions, in the order of samples: at
-        each position the next character is right. x: what it saw; y: what is right for the whole sample; out: of the
-        module.
-        """
-        found: Tensor = out if isinstance(out, Tensor) else out[0]
-        if found.dim() != 3:
-            return found, y
-        return found.flatten(0, 1), torch.cat([x[:, 1:], y[:, None]], 1).flatten()
+    def lessons(self, x: Tensor, y: Tensor, out: Any) -> tuple[Tensor, Tensor]:
+        """What a step of training compares: the arguments of `lessons`, with out: whatever the module returned."""
+        return lessons(x, y, outputs.pick(out, self.output))
 
     def outputs_of(self, classes: Sequence[str]) -> Tensor:
         """int64[len(classes)]: the output that stands for each class of a dataset, by name.
@@ -126,3 +122,14 @@ class Model:
         if not set(classes) <= set(self.classes):
             raise DataError(*mismatch(classes, self.classes))
         return torch.tensor([self.classes.index(name) for name in classes], dtype=torch.int64)
+
+
+def lessons(x: Tensor, y: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
+    """What a step of training compares: outputs float[m, classes], and int64[m] which are right (or the targets).
+
+    m = batch; of a model that answers at every position of a text, batch · positions, in the order of samples: at
+    each position the next character is right. x: what it saw; y: what is right for the whole sample.
+    """
+    if prediction.dim() != 3:
+        return prediction, y
+    return prediction.flatten(0, 1), torch.cat([x[:, 1:], y[:, None]], 1).flatten()

@@ -3,6 +3,7 @@
     model.safetensors     every tensor once, with the description in its header
     architecture.json     the description, for reading without torch
     index.safetensors     the neuron index, absent for a model that can only be inspected
+    definitions/SHA.py    the operators' files that define custom architectures: a record, never run from here
 
 Importing this module is cheap: torch comes in when a model does.
 """
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from surgery.network.description import Description
-    from surgery.network.model import Model
+    from surgery.network.model import Architecture, Model
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "architecture.json"
 INDEX = "index.safetensors"
+DEFINITIONS = "definitions"
 _FIX = "Restore it from a backup."
 
 
@@ -39,17 +41,18 @@ def save(model: Model, folder: Path) -> str:
         ModelError: the modules are not those that the architecture constructs.
         OSError: the disk is full or not writable.
     """
-    from surgery.network.description import HEADER, describe
+    from surgery.network.architectures import skeleton
+    from surgery.network.description import HEADER, describe, tensors_of
     from surgery.network.index_file import write_index
     from surgery.network.packed import stored
 
-    description = describe(model)
-    text = description.model_dump_json(indent=1)
-    state = model.module.state_dict()
-    own = {name: tensor for name, tensor in state.items() if name not in description.tied}
+    fresh = skeleton(model.architecture)
+    text = describe(model, fresh).model_dump_json(indent=1)
+    own = tensors_of(model.module, fresh)
     tensors = {name: tensor.contiguous() for name, tensor in stored(own, model.held, model.precision).items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(tensors, folder / WEIGHTS, {HEADER: text})
+    write_definitions(model.architecture, folder)
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
     if model.index is not None:
         write_index(model.index, folder / INDEX)
@@ -72,6 +75,7 @@ def load(folder: Path) -> Model:
     from surgery.network.restore import unpacked, widened
 
     description = _description(folder)
+    require_definitions(description.architecture, folder)
     with restoring(f"The model in {folder}"):
         tensors = load_file(folder / WEIGHTS)
         own = widened(unpacked(tensors), description.precision)
@@ -88,7 +92,34 @@ def load(folder: Path) -> Model:
         origins=description.origins,
         held=packings(tensors),
         precision=description.precision,
+        output=description.output,
     )
+
+
+def write_definitions(architecture: Architecture, folder: Path) -> None:
+    """Keep the operators' files that define an architecture beside the model."""
+    from surgery.network.architectures import content_of, sources
+
+    for source in sources(architecture):
+        (folder / DEFINITIONS).mkdir(exist_ok=True)
+        (folder / DEFINITIONS / f"{source}.py").write_bytes(content_of(source))
+
+
+def require_definitions(architecture: Architecture, folder: Path) -> None:
+    """Refuse an architecture whose code was never registered on this machine; the copy beside it is not run.
+
+    Raises:
+        ModelError: it says where the copy can be read, and how to register it.
+    """
+    from surgery.network import operator_files
+    from surgery.network.architectures import content_of, sources
+
+    for source in sources(architecture):
+        try:
+            content_of(source)
+        except ModelError:
+            copy = folder / DEFINITIONS / f"{source}.py"
+            raise operator_files.unregistered(architecture.name, source, copy if copy.is_file() else None) from None
 
 
 @contextmanager

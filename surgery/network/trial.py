@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from surgery import sandbox
 from surgery.errors import ModelFileError
-from surgery.network import architectures, load
+from surgery.network import architectures, load, operator_files
 from surgery.network.description import parsed
 from surgery.network.model import Architecture
 from surgery.network.read import Weights, read
@@ -52,11 +52,15 @@ def attempt(weights: Weights, architecture: Architecture | None = None) -> None:
     held = {"tensors": len(weights.tensors), "values": sum(tensor.numel() for tensor in weights.tensors.values())}
     if architecture is None:
         _call(
-            "reopened", {"path": str(weights.file.resolve()), **held}, weights.file, size, _imports(weights.description)
+            "reopened",
+            {"path": str(weights.file.resolve()), **held},
+            weights.file,
+            size,
+            libraries(weights.description),
         )
     elif architecture is not None and not _bounded(architecture):
         wanted = {"name": architecture.name, "arguments": dict(architectures.allowed(architecture).arguments)}
-        _call("built", {**wanted, **held}, weights.file, size, _imports(architecture.name))
+        _call("built", {**wanted, **held}, weights.file, size, libraries(architecture.name))
 
 
 def _bounded(architecture: Architecture) -> bool:
@@ -91,13 +95,13 @@ def _small(text: str) -> bool:
     return own and _modest(found.arguments) and differing <= _SIZES and math.prod(found.input.shape) <= SMALL
 
 
-def _imports(text: str | None) -> list[str]:
+def libraries(text: str | None) -> list[str]:
     """What a child imports before its limits: importing a library can start programs and write files."""
     return [module for family, modules in _LIBRARIES.items() if f"{family}/" in (text or "") for module in modules]
 
 
 def _call(function: str, argument: Mapping[str, Any], file: Path, size: int, imports: Sequence[str]) -> None:
-    operator = os.environ.get(architectures.OPERATOR_FILE)
+    operator = os.environ.get(operator_files.VARIABLE)
     sandbox.call(
         f"surgery.network.trial:{function}",
         argument,
@@ -105,7 +109,7 @@ def _call(function: str, argument: Mapping[str, Any], file: Path, size: int, imp
         name=file.name,
         error=ModelFileError,
         imports=imports,
-        readable=(file, *([Path(operator)] if operator else [])),
+        readable=(file, operator_files.folder(), *([Path(operator)] if operator else [])),
     )
 
 

@@ -61,11 +61,20 @@ def _prepared(view: View, kind: str, label: str, meaning: str) -> None:
         )
         if kind == "int8":
             meaning = int8_said(job.result)
+        if needs := job.result.get("needs"):
+            st.warning(needs_said(needs), icon=":material/deployed_code_alert:")
     elif st.button(_("Prepare: {label}").format(label=label), icon=":material/deployed_code:", key=f"prepare_{kind}"):
         title = _("Export v{number} as {kind}").format(number=view.version.number, kind=kind)
         jobs.submit(view.workspace, task, project=view.project.id, title=title)
         st.rerun()
     st.caption(meaning)
+
+
+def needs_said(module: str) -> str:
+    """What an export lacks that does not stand alone."""
+    return _(
+        "definition.py imports {module}, which is not in the export: it loads only where {module} can be imported."
+    ).format(module=module)
 
 
 def int8_said(found: Mapping[str, Any]) -> str:
@@ -105,7 +114,7 @@ def _speed(time: Mapping[str, float], threads: int) -> str:
 def _latest(view: View, task: dict[str, str]) -> Job | None:
     """The last job that exported this very version so."""
     project = view.project.id if view.project else ""
-    return next((job for job in jobs.jobs(view.workspace, project) if dict(job.task) == task), None)
+    return next((job for job in jobs.jobs(view.workspace, project) if task.items() <= dict(job.task).items()), None)
 
 
 def _plan(view: View) -> None:

@@ -14,6 +14,7 @@ from surgery import change, charts, jobs
 from surgery.receipt import Receipt
 from surgery.receipt_html import to_html
 from surgery.ui import comparison, format, panels, progress, sharing
+from surgery.ui.export import needs_said
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.state import View
@@ -219,6 +220,8 @@ def _away(view: View, fleet: Fleet, receipt: Receipt) -> None:
         if job is not None and job.state == "done" and (file := Path(job.result["file"])).is_file():
             label = _("Bundle (zip), {size}").format(size=format.size(file.stat().st_size))
             st.download_button(label, file.read_bytes(), file.name, "application/zip", icon=":material/download:")
+            if needs := job.result.get("needs"):
+                st.caption(needs_said(needs))
         elif (job is None or not job.active) and st.button(
             _("Prepare: one bundle with loader (zip)"), icon=":material/deployed_code:", key="bundle"
         ):

@@ -12,7 +12,7 @@ import sample_models
 from surgery import jobs
 from surgery.errors import SurgeryError, WorkspaceError
 from surgery.standing import said
-from surgery.ui import candidates, panels
+from surgery.ui import candidates, coverage, panels
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.workspace import Project, Workspace
@@ -60,20 +60,33 @@ def line_of(ws: Workspace, project: Project) -> str:
     Results that wait for a decision are counted.
     """
     found = ws.versions(project.id)
-    line = said(ws, project) if project.current and len(found) > 1 else state_of(project)
+    line = said(ws, project) if project.current and len(found) > 1 else state_of(ws, project)
     waiting = sum(bool(version.candidate) for version in found)
     if not waiting:
         return line
     return f"{line} · {plural('{count} candidate to decide', '{count} candidates to decide', waiting)}"
 
 
-def state_of(project: Project) -> str:
+def state_of(ws: Workspace, project: Project) -> str:
     """Say in words how far a project without a result has come."""
     if project.current is None:
         return _("No model yet.") if project.dataset is None else _("Dataset imported, no model yet.")
-    if project.dataset is None:
-        return _("Model imported, no dataset yet.")
-    return _("Model and dataset are in; nothing was changed yet.")
+    imported = (
+        _("Model imported, no dataset yet.")
+        if project.dataset is None
+        else _("Model and dataset are in; nothing was changed yet.")
+    )
+    return f"{imported} {_mostly_whole(ws, project.current)}".strip()
+
+
+def _mostly_whole(ws: Workspace, version: str) -> str:
+    """A sentence about a network of which surgery reaches less than half; else ""."""
+    try:
+        found = ws.inspect(version)
+    except SurgeryError:  # damaged: the pages that open it say so
+        return ""
+    known = coverage.share(found)
+    return coverage.sentence(found) if known is not None and known < 0.5 else ""
 
 
 def open_sample(ws: Workspace, name: str, title: str) -> str:

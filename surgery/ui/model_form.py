@@ -9,7 +9,8 @@ from typing import Any
 import streamlit as st
 
 from surgery.errors import ModelError
-from surgery.ui import trained
+from surgery.network.facts import listed
+from surgery.ui import panels, trained
 from surgery.ui.messages import _
 from surgery.ui.state import View
 
@@ -23,7 +24,11 @@ def ask(view: View, suggestion: Mapping[str, Any], *, stem: str) -> dict[str, An
     Raises:
         ModelError: the names of the classes are not as many as the outputs, or numbers are malformed.
     """
-    spec, outputs = suggestion["input"], int(suggestion["outputs"])
+    output = _prediction(suggestion)
+    if output is None:
+        return None
+    spec, returns = suggestion["input"], suggestion.get("returns", {})
+    outputs = int(returns[output][-1]) if output in returns else int(suggestion["outputs"])
     with st.form("import_model", border=False):
         name = st.text_input(_("Name of this version"), value=stem[:120], max_chars=120)
         task = _task(outputs, view)
@@ -61,7 +66,28 @@ def ask(view: View, suggestion: Mapping[str, Any], *, stem: str) -> dict[str, An
         **({"trained_on": answer} if answer else {}),
         "licence": licence.strip(),
         "source": source.strip(),
+        "output": output,
     }
+
+
+def _prediction(suggestion: Mapping[str, Any]) -> str | None:
+    """The path of the prediction among several outputs, "" of a single one; None until one is chosen."""
+    returns, possible = suggestion.get("returns", {}), suggestion.get("predictions", ())
+    if len(returns) < 2 or not possible:
+        return ""
+    st.caption(_("Outputs of the network: {outputs}").format(outputs=panels.plain(listed(returns))))
+    if len(possible) == 1:
+        st.caption(_("Prediction: {output}").format(output=panels.plain(possible[0])))
+        return str(possible[0])
+    chosen: str | None = st.selectbox(
+        _("Prediction"),
+        list(possible),
+        index=None,
+        format_func=lambda path: listed({path: returns[path]}),
+        placeholder=_("Choose an output"),
+        help=_("The output with one number per class, or with the target; the others are kept but not measured."),
+    )
+    return chosen
 
 
 def named_classes(text: str, outputs: int) -> list[str]:

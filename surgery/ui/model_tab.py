@@ -9,7 +9,18 @@ import streamlit as st
 
 from surgery import charts, jobs
 from surgery.jobs import probe
-from surgery.ui import export, layer_boxes, model_quality, panels, progress, scans, selection, slicing, writing
+from surgery.ui import (
+    coverage,
+    export,
+    layer_boxes,
+    model_quality,
+    panels,
+    progress,
+    scans,
+    selection,
+    slicing,
+    writing,
+)
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.scans import Seen
@@ -29,6 +40,8 @@ def show(view: View, seen: Seen) -> None:
         model_quality.warn(found)
     with panels.panel():
         layer_map(view, seen, ask(view.workspace, view.version.id, view.dataset.id, "wiring"))
+        if said := coverage.sentence(view.workspace.inspect(view.version.id)):
+            st.caption(plain(said))
     with panels.panel():
         model_quality.show(view, ask(view.workspace, view.version.id, view.dataset.id, "quality"))
     if view.dataset.kind == "text":

@@ -13,7 +13,7 @@ from surgery.data.dataset import Dataset
 from surgery.jobs import inputs
 from surgery.network.facts import Facts
 from surgery.receipt import named_origin
-from surgery.ui import class_names, format, model_form, panels, pictures, progress, scans, shell, trained
+from surgery.ui import class_names, coverage, format, model_form, panels, pictures, progress, scans, shell, trained
 from surgery.ui.messages import _, plural
 from surgery.ui.panels import plain
 from surgery.ui.state import View
@@ -25,7 +25,7 @@ def model(view: View) -> None:
     if view.version is None:
         return
     found = view.workspace.inspect(view.version.id)
-    _support(found["support"])
+    _support(found)
     spec = found["input"]
     panels.facts(
         {
@@ -38,6 +38,7 @@ def model(view: View) -> None:
             _("Input"): " × ".join(str(side) for side in spec["shape"]),
             _("Normalisation"): _statistics(spec),
             _("Outputs"): _some(found["classes"]),
+            **({_("Prediction"): plain(found["output"])} if found.get("output") else {}),
         }
     )
     for origin in found.get("origins", ()):
@@ -97,17 +98,27 @@ def _neurons(view: View) -> str:
     )
 
 
-def _support(support: Mapping[str, str]) -> None:
+def _support(found: Mapping[str, Any]) -> None:
+    support, known = found["support"], coverage.share(found)
+    whole = known is None or known > 0.995
     levels = {
-        "full": (_("full surgery"), "check_circle", _("Neurons can be looked at, silenced and removed.")),
+        "full": (
+            _("fully editable")
+            if whole
+            else _("fully editable: {share} of the parameters").format(share=coverage.percent(known or 0)),
+            "check_circle",
+            _("Neurons can be looked at, silenced and removed."),
+        ),
         "gate": (_("gate only"), "do_not_disturb_on", _("Neurons can be looked at and silenced, not removed.")),
         "inspect": (_("inspect only"), "visibility", _("Layers can be looked at; neurons cannot be followed.")),
     }
     words, icon, meaning = levels[support["level"]]
     with st.container(horizontal=True, vertical_alignment="center"):
-        full = support["level"] == "full"
+        full = support["level"] == "full" and (known is None or known >= 0.5)
         st.badge(words, icon=f":material/{icon}:", color="green" if full else "orange")
         st.caption(meaning, width="content")
+    if not whole and support["level"] != "inspect" and (rest := coverage.left_whole(found)):
+        st.caption(plain(rest))
     if support["reason"]:
         panels.unsupported(_("More is not possible here:"), plain(support["reason"]))
 
@@ -280,7 +291,12 @@ def _doubt(view: View, rows: Sequence[Mapping[str, Any]]) -> None:
 def _check(view: View) -> Job | None:
     """The last job that measured this version on this dataset."""
     return next(
-        (job for job in jobs.jobs(view.workspace, _ids(view)["project"]) if dict(job.task) == _task(view)), None
+        (
+            job
+            for job in jobs.jobs(view.workspace, _ids(view)["project"])
+            if _task(view).items() <= dict(job.task).items()
+        ),
+        None,
     )
 
 

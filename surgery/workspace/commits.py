@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import Connection, func, insert, select, update
 
-from surgery.errors import WorkspaceError
+from surgery.errors import ModelError, WorkspaceError
 from surgery.workspace import checksums, files, history, integrity
 from surgery.workspace.catalogue import lineage, projects, versions
 from surgery.workspace.queue import finish
@@ -44,6 +44,7 @@ class Draft:
     `candidate`: why the version waits for a decision and does not become current; () where nothing speaks against it.
     `expected_current`: the version becomes current only while this one is; the work itself is never refused.
     `job`: the job that this commit finishes, in the same transaction; a job cancelled meanwhile commits nothing.
+    `sample`: float[b, *input.shape], a few real samples on which the written model is run too.
     """
 
     project: str
@@ -60,6 +61,7 @@ class Draft:
     candidate: Sequence[str] = ()
     expected_current: str | None = ANY
     job: str | None = None
+    sample: Tensor | None = None
 
 
 def commit(store: Store, draft: Draft) -> Version:
@@ -67,6 +69,7 @@ def commit(store: Store, draft: Draft) -> Version:
 
     Raises:
         DiskFullError: nothing was written.
+        ModelError: read back from its files, the model does not return what the one in memory does.
         Cancelled: the job that makes it was cancelled; nothing was written.
     """
     from surgery.network.precision import as_stored
@@ -75,6 +78,7 @@ def commit(store: Store, draft: Draft) -> Version:
     id, name = new_id(), clean_name(draft.name, "version")
     with files.full_disk_refused(f"version {name!r}"), files.staging(store.home, id) as staged:
         row = _write(store, staged, id, draft)
+        _prove(staged, name, draft)
         files.force_to_disk(staged)
         return _publish(store, staged, {**row, "name": name}, draft)
 
@@ -107,6 +111,25 @@ def _write(store: Store, staged: Path, id: str, draft: Draft) -> dict[str, Any]:
         "parameters": sum(weight.numel() for weight in draft.model.module.parameters()),
         "neurons": draft.model.index.n if draft.model.index else 0,
     }
+
+
+def _prove(staged: Path, name: str, draft: Draft) -> None:
+    """Read the model back from the staging folder and run it, before anybody is told that there is a version.
+
+    Raises:
+        ModelError: it cannot be read, or does not return what the one in memory does.
+    """
+    from surgery.network import part, proof
+    from surgery.network import store as models
+
+    what = f"Version {name!r}"
+    try:
+        again = models.load(staged)
+        part.load(staged)
+    except ModelError as error:
+        raise ModelError(f"{what} was not kept: it cannot be read back: {error.what}", error.fix) from error
+    samples = [] if draft.sample is None else [draft.sample]
+    proof.same(again.module, draft.model.module, [draft.model.input.example(2), *samples], what)
 
 
 def _explain(store: Store, draft: Draft) -> dict[str, Any]:

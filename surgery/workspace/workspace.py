@@ -177,6 +177,7 @@ class Workspace:
         candidate: Sequence[str] = (),
         expected_current: str | None = ANY,
         job: str | None = None,
+        sample: Tensor | None = None,
     ) -> Version:
         """Commit an immutable version: all of it, or nothing.
 
@@ -185,9 +186,11 @@ class Workspace:
         candidate: why it waits for a decision and does not become current.
         expected_current: it becomes current only while this version is; the work itself is never refused.
         job: the job that this finishes, in the same transaction.
+        sample: float[b, *input.shape], a few real samples on which the written model is run too.
 
         Raises:
             DiskFullError: nothing was written.
+            ModelError: read back from its files, the model does not return what the one in memory does.
             Cancelled: `job` was ended meanwhile; nothing was written.
         """
         title = operation or (str(plan["operation"]) if plan else "import")
@@ -206,6 +209,7 @@ class Workspace:
             candidate=candidate,
             expected_current=expected_current,
             job=job,
+            sample=sample,
         )
         return commits.commit(self.store, draft)
 

@@ -117,7 +117,7 @@ def test_bring_a_file_of_weights(journey: Journey, tmp_path: Path) -> None:
     fitting = re.compile(r"sample/digits_cnn\(\) · fits")
     expect(page.get_by_role("combobox", name="Architecture")).to_have_value(fitting, timeout=SLOW)
     page.get_by_role("button", name="Import model").click()
-    expect(page.get_by_text("full surgery")).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text("fully editable")).to_be_visible(timeout=SLOW)
     (version,) = journey.versions
     assert version.neurons == 178
     original = store.load(sample_models.model_folder("digits"))

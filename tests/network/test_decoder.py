@@ -13,7 +13,7 @@ from surgery.errors import ModelError
 from surgery.network import load, store
 from surgery.network.certificate import relative
 from surgery.network.decoder import Decoder
-from surgery.network.model import Architecture, InputSpec, Model
+from surgery.network.model import Architecture, InputSpec, Model, lessons
 from tests.patients import writer
 
 
@@ -102,7 +102,7 @@ def test_a_network_for_text_may_answer_at_the_end_only() -> None:
             return super().forward(x)[:, -1]
 
     out = Last(5, 8, 16, 1, 2)(torch.zeros(3, 8, dtype=torch.long))
-    said, right = Model.lessons(torch.zeros(3, 8, dtype=torch.long), torch.tensor([1, 2, 3]), out)
+    said, right = lessons(torch.zeros(3, 8, dtype=torch.long), torch.tensor([1, 2, 3]), out)
     assert said.shape == (3, 5)
     assert right.tolist() == [1, 2, 3]
 

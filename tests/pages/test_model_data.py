@@ -90,7 +90,7 @@ def test_weights_become_a_version(
     (version,) = ws.versions(empty.id)
     assert ws.inspect(version.id)["classes"] == ["long", "wide", "high"]
     assert version.name == "boxes"
-    assert "full surgery" in badges(app)
+    assert "fully editable" in badges(app)
     assert list(ws.uploads.rglob("*.safetensors")) == []
 
 
@@ -112,7 +112,7 @@ def test_without_a_model_a_large_one_is_trained_on_the_table(
     assert failures(app) == []
     (version,) = ws.versions(project.id)
     assert version.name == "MLP 3 × 12"
-    assert "full surgery" in badges(app)
+    assert "fully editable" in badges(app)
 
 
 def test_a_hugging_face_network_comes_with_its_configuration(
@@ -543,6 +543,35 @@ def test_small_pictures_are_enlarged_without_blur() -> None:
         assert set(np.asarray(image).ravel().tolist()) == {0, 255}
     large = png(np.zeros((100, 100), dtype=np.uint8))
     assert enlarged(large) == large
+
+
+def test_of_several_outputs_the_prediction_is_asked_for(open_page: OpenPage, ws: Workspace, empty: Project) -> None:
+    inspected(ws, empty, outputs=4, returns={"0": [4], "1": [2], "2": [3, 7, 7]}, predictions=["0", "1"])
+    app = open_page("model_data", project=empty.id)
+    assert failures(app) == []
+    assert "Outputs of the network: 0 [4], 1 [2], 2 [3, 7, 7]" in [
+        caption.value.replace("\\", "") for caption in app.caption
+    ]
+    (asked,) = [box for box in app.selectbox if box.label == "Prediction"]
+    assert asked.options == ["0 [4]", "1 [2]"]
+    assert asked.value is None
+    assert "Import model" not in [one.label for one in app.button]
+    asked.select("1").run()
+    app.text_area[0].set_value("face\nno face")
+    button(app, "Import model").click().run()
+    assert failures(app) == []
+    job = jobs.jobs(ws, empty.id)[0]
+    assert (job.kind, job.task["output"], job.task["classes"]) == ("import_model", "1", ["face", "no face"])
+    jobs.cancel(ws, job.id)
+
+
+def test_an_only_possible_prediction_is_shown(open_page: OpenPage, ws: Workspace, empty: Project) -> None:
+    inspected(ws, empty, outputs=2, returns={"map": [3, 7, 7], "logits": [2]}, predictions=["logits"])
+    app = open_page("model_data", project=empty.id)
+    said = [caption.value.replace("\\", "") for caption in app.caption]
+    assert "Outputs of the network: map [3, 7, 7], logits [2]" in said
+    assert "Prediction: logits" in said
+    assert "Import model" in [one.label for one in app.button]
 
 
 def inspected(ws: Workspace, project: Project, *, outputs: int, suggestions: bool = True, **more: Any) -> None:
