@@ -212,7 +212,7 @@ def test_an_arff_is_a_table(tmp_path: Path) -> None:
         (b"\0\0\x08\x03\0\0\0\1", r"IDX format of MNIST \(images alone\)"),
         (b"SQLite format 3\0", r"is an SQLite database"),
         (b"1 3:0.5 7:1.5\n0 1:2\n", r"is a sparse table"),
-        (gzip.compress(b"\0\0\x08\x01\0\0\0\1"), r"IDX format of MNIST \(labels alone\)"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\1", mtime=0), r"IDX format of MNIST \(labels alone\)"),
     ],
 )
 def test_files_of_other_programs_are_refused_with_advice(tmp_path: Path, head: bytes, message: str) -> None:
