@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 from tests.browser.conftest import settle
 from tests.patience import MILLISECONDS
@@ -58,6 +59,21 @@ def surely(act: Callable[[], Result], shown: Locator) -> Result:
         except AssertionError:
             continue
     raise AssertionError(f"{shown} is never shown")
+
+
+def pick(page: Page, box: str | re.Pattern[str], option: str | re.Pattern[str]) -> None:
+    """Choose an option of a list; a list that was open while the page is drawn anew closes, and is opened again."""
+    exact = isinstance(option, str)
+    for _ in range(40):
+        settle(page)
+        page.get_by_role("combobox", name=box).click()
+        found = page.get_by_role("option", name=option, exact=exact)
+        try:
+            found.click(timeout=15_000)
+            return
+        except TimeoutError:
+            page.keyboard.press("Escape")
+    raise AssertionError(f"{box} never offers {option}")
 
 
 def lasso(page: Page, ids: Collection[int], around: Collection[int]) -> set[int]:

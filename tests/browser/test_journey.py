@@ -237,7 +237,7 @@ def test_understand_a_neuron_and_share_the_view(journey: Journey) -> None:
     page.get_by_role("button", name="Selections").click()
     page.get_by_role("textbox", name="Save the chosen neurons as").fill("One for 3")
     page.get_by_role("button", name="Save 1 neuron").click()
-    expect(page.get_by_text("Saved as One for 3.")).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text("Saved as One for 3.").first).to_be_visible(timeout=SLOW)
     saved = next(one for one in journey.ws.selections(journey.project.id) if one.name == "One for 3")
     assert saved.ids == (int(ids[-1]),)
 
