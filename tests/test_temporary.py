@@ -80,5 +80,5 @@ def test_every_process_is_started_with_that_environment() -> None:
         text = path.read_text("utf-8")
         starts[path.name] = (len(re.findall(r"subprocess\.(run|Popen)\(", text)), len(re.findall(r"env=", text)))
     used = {name: counts for name, counts in starts.items() if counts[0]}
-    assert {"local.py", "probe.py", "devices.py", "resident.py", "home.py", "sandbox.py"} <= set(used)
+    assert {"local.py", "probe.py", "devices.py", "resident.py", "sandbox.py"} <= set(used)
     assert {name for name, (started, given) in used.items() if given < started} == set()

@@ -174,12 +174,13 @@ def _judge(name: str, values: Column, where: Sequence[str], place: int, written:
     if not rows:
         return ColumnInfo(name, "empty", 0, "")
     present = np.array([values[row] for row in rows], dtype=object)
-    texts = [str(value).strip() for value in present.tolist()]
+    whole = [str(value).strip() for value in present.tolist()]
+    texts = [text[:DIGITS] for text in whole]  # a text may have megabytes
     hundredths = [text.endswith("%") for text in texts]
     percent = all(hundredths)
     found = numbers(present, written, percent=percent)
     known = found[~np.isnan(found)]
-    distinct, example = len(set(texts)), 0
+    distinct, example = len(set(whole)), 0
     dtype: Dtype = "number"
     other: Numbers = ""
     if len(known) < len(present):

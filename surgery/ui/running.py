@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import streamlit as st
 
 from surgery import jobs, standing
-from surgery.errors import NotFoundError, SurgeryError
+from surgery.errors import JobError, NotFoundError, SurgeryError
 from surgery.jobs import Job
 from surgery.plan import Plan
 from surgery.tell import tell
@@ -58,8 +58,10 @@ def look_ahead(ws: Workspace, project: Project, plan: Plan, neurons: int, *, tit
 
 
 def _without_preview(ws: Workspace, project: Project, plan: Plan, error: SurgeryError, title: str, icon: str) -> None:
-    """Say why there is no preview; ask for it again, or run the plan without one."""
+    """Say why there is no preview; where the plan is not at fault, ask for it again, or run the plan without one."""
     panels.show_error(error)
+    if not isinstance(error, JobError):
+        return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(_("Try the preview again"), icon=":material/replay:", key=f"again_{plan.operation}"):
             st.rerun()

@@ -193,6 +193,7 @@ def tasks(own: dict[str, str], path: Path) -> dict[str, Task]:
         "projection": scan,
         "drift": {**pair, "change": "fgsm", "strength": 0.5, "name": "Drifted"},
         "join": {"datasets": [own["images"], own["more"]], "name": "Joined"},
+        "relabel": {"dataset": own["more"], "name": "Renamed", "classes": {"cross": "bars"}, "without": []},
         "import_model": {
             "path": str(path), "name": "M", "architecture": architecture, "input": given, "classes": ["a", "b", "c"],
             "task": "classification", "licence": "MIT", "source": "here",
@@ -320,7 +321,7 @@ WRONG: dict[str, tuple[Task, str]] = {
         {"inputs": ["mlp"], "dataset": "targets"},
         "made for classification, the dataset 'sums' for regression",
     ),
-    "other classes": ({"dataset": "more"}, "tells 3 classes apart .* the dataset has 2 others"),
+    "other classes": ({"dataset": "more"}, "None of the 2 classes of .* has the name of a class of the model"),
     "an unknown device": ({"device": "cuda:77"}, "no device 'cuda:77'; it has cpu"),
     "a neuron beyond the last": ({"parameters": {"remove": [999]}}, "Neuron 999 does not exist"),
     "no neuron": ({"parameters": {"remove": []}}, "No neuron is selected"),
@@ -340,7 +341,7 @@ WRONG: dict[str, tuple[Task, str]] = {
     ),
     "data without validation": (
         {"operation": "readapt", "parameters": {}, "new": "more"},
-        "classes that the model does not know",
+        "None of the 2 classes of .* has the name of a class of the model",
     ),
 }
 

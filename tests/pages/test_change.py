@@ -272,7 +272,7 @@ def test_new_classes_are_previewed_and_the_data_that_has_them_comes_first(
     plan = planned(asked)
     assert (plan["operation"], plan["new"]) == ("extend", more.id)
     assert re.search("2 new classes beside the 3 it knows.*: cross, frame", texts(page))
-    assert re.search(r"(At least \d+\.\d % of the neurons are|no neuron is) free", texts(page))
+    assert re.search(r"(At least \d+\.\d% of the neurons are|no neuron is) free", texts(page))
     assert any(found.label == "Teach 2 new classes" for found in page.button)
 
 

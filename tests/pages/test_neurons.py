@@ -23,6 +23,7 @@ from surgery.jobs.whatif import WhatIf
 from surgery.measure.sensitivity import Sensitivity
 from surgery.network.model import Support
 from surgery.ui import connections, neuron_map, responses, scans
+from surgery.units import signed_digits
 from surgery.workspace import Workspace
 from tests.pages.conftest import failures
 from tests.pages.patients import Patient, admit, answer_in_place
@@ -394,7 +395,7 @@ def test_why_tells_the_harm_that_was_measured(
     measured.run(torch.tensor([3]))
     measured.save(folder)
     row = measured.table.set_index("id").loc[3]
-    assert f"the loss changes by {row['loss_change']:+.3g}" in texts(tab(open_page, patient, "Why"))
+    assert f"the loss changes by {signed_digits(row['loss_change'])}" in texts(tab(open_page, patient, "Why"))
     other = seen(patient).ids[5]
     assert "not tested: the time was up" in texts(tab(open_page, patient, "Why", neurons=str(other))).replace("\\", "")
 
