@@ -64,7 +64,8 @@ def test_a_model_of_two_classes_is_composed(desk: Desk) -> None:
     settle(page)
     page.get_by_role("button", name="Compose 2 modules").click()
     expect(page.get_by_role("button", name="See before/after")).to_be_visible(timeout=SLOW)
-    made = desk.current
+    (made,) = (version for version in desk.ws.versions(desk.project.id) if version.candidate)
+    assert desk.current.id == desk.original.id, "a version that no longer has a class waits for a decision"
     assert desk.ws.inspect(made.id)["classes"] == ["crack", "stain"]
     receipt = desk.ws.receipt(made.id)
     assert receipt is not None
@@ -72,6 +73,10 @@ def test_a_model_of_two_classes_is_composed(desk: Desk) -> None:
     assert accuracy["after"] > 0.9
     page.get_by_role("button", name="See before/after").click()
     expect(page.get_by_text(re.compile(r"Accuracy .*% .* test, n = \d+")).first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile("classes removed: ")).first).to_be_visible()
+    page.get_by_role("button", name="Make current").click()
+    desk.wait_for_another(desk.original)
+    assert desk.current.id == made.id
     desk.undo()
 
 
