@@ -26,7 +26,7 @@ run: $(VENV)/installed-run
 # once imported, would turn the number for torch up again.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not browser"
-	$(BIN)/python -m pytest -m browser
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m browser
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

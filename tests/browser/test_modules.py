@@ -74,6 +74,7 @@ def test_a_model_of_two_classes_is_composed(desk: Desk) -> None:
     page.get_by_role("button", name="See before/after").click()
     expect(page.get_by_text(re.compile(r"Accuracy .*% .* test, n = \d+")).first).to_be_visible(timeout=SLOW)
     expect(page.get_by_text(re.compile("classes removed: ")).first).to_be_visible()
+    settle(page)
     page.get_by_role("button", name="Make current").click()
     desk.wait_for_another(desk.original)
     assert desk.current.id == made.id
