@@ -21,7 +21,6 @@ STARTED = {  # what a benchmark starts as a program of its own, which no import 
     "jobs": ("surgery.jobs.worker",),
     "hostile": ("app", "surgery.jobs.worker"),
     "faults": ("surgery.jobs.worker", "surgery.cli"),
-    "first_hour": ("app", "surgery.jobs.worker", "surgery.cli"),
 }
 Read = Callable[[str], str | None]  # a file's text by its path in the project; None where there is none
 
@@ -46,7 +45,7 @@ def at(commit: str) -> Read:
 def modules(name: str, read: Read = here) -> dict[str, str]:
     """Path of each file of the project that benchmark `name` imports, and the digest of its code."""
     waiting = [f"benchmarks.{name}", *STARTED.get(name, ())]
-    if name in ("pages", "map", "hostile", "first_hour"):
+    if "app" in waiting:
         waiting += [f"pages.{path.stem}" for path in sorted((ROOT / "pages").glob("*.py"))]
     found: dict[str, str] = {}
     seen: set[str] = set()

@@ -36,6 +36,10 @@ Deck = Callable[[str], str]  # the next kind of "image", "tokens" or "flat"
 class Network(nn.Module):
     """A stem, blocks on images, tokens and flat vectors, and a head."""
 
+    image: nn.ModuleList
+    tokens: nn.ModuleList
+    flat: nn.ModuleList
+
     def __init__(self, kinds: dict[str, list[str]]) -> None:
         super().__init__()
         width = 7
@@ -53,14 +57,14 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """float[b, 3, 8, 8] to float[b, 5]."""
         x = torch.relu(self.stem(x))
-        for block in self.image:  # type: ignore[union-attr]
+        for block in self.image:
             x = block(x)
-        x = nn.functional.adaptive_avg_pool2d(x, 3).flatten(2).transpose(1, 2) if len(self.tokens) else x.mean((2, 3))  # type: ignore[arg-type]
-        for block in self.tokens:  # type: ignore[union-attr]
+        x = nn.functional.adaptive_avg_pool2d(x, 3).flatten(2).transpose(1, 2) if len(self.tokens) else x.mean((2, 3))
+        for block in self.tokens:
             x = block(x)
-        if len(self.tokens):  # type: ignore[arg-type]
+        if len(self.tokens):
             x = x.mean(1)
-        for block in self.flat:  # type: ignore[union-attr]
+        for block in self.flat:
             x = block(x)
         out: Tensor = self.head(x)
         return out

@@ -8,6 +8,7 @@ SurgeryError
 ├── DataError               a dataset is unusable: `problems` names rows and files
 ├── SelectionError          a selection of neurons is empty, unknown or would empty a layer
 ├── PlanError               a plan is malformed or its inputs are missing
+├── DivergedError           the loss of a training became NaN
 ├── MeasureError            a model or dataset cannot be measured
 ├── WorkspaceError
 │   ├── NotFoundError       no such project, version, dataset, selection or job
@@ -106,6 +107,10 @@ class SelectionError(SurgeryError):
 
 class PlanError(SurgeryError):
     """A plan is malformed or its inputs are missing."""
+
+
+class DivergedError(SurgeryError):
+    """The loss of a training became NaN."""
 
 
 class MeasureError(SurgeryError):

@@ -20,7 +20,7 @@ from surgery.errors import DataError
 
 PART = 1 << 20  # characters that are read at once
 SURVEYED = 1_000  # records whose keys are the columns
-_GAP = re.compile(r"[ \t\r\n,]*")
+_GAP = re.compile(r"[^ \t\r\n,]")
 SAVE = "Save it as records, for instance with pandas: table.to_json(path, orient='records')."
 
 
@@ -105,7 +105,7 @@ class JsonTable(Table):
             more = file.read(PART)
             self._read += len(more)
             text, at = text[at:] + more, 0
-            while (at := _GAP.match(text, at).end()) < len(text) and text[at] != "]":  # type: ignore[union-attr]
+            while (at := _behind_gap(text, at)) < len(text) and text[at] != "]":
                 if text[at] == "[" and not opened:
                     at, opened = at + 1, True
                     continue
@@ -142,3 +142,9 @@ def _cell(value: Any) -> Any:
     if isinstance(value, int) and abs(value) > 10**300:
         return str(value)
     return value[: limits.CELL] if isinstance(value, str) else value
+
+
+def _behind_gap(text: str, at: int) -> int:
+    """The place of the first character from `at` on that is neither blank nor a comma; the end where there is none."""
+    found = _GAP.search(text, at)
+    return found.start() if found else len(text)

@@ -1,13 +1,15 @@
 """Fine-tune a model after surgery so that the result is never worse, on validation samples, than what it started from.
 
-The learning rate comes from a short range test (Smith, arXiv 1506.01186: short runs at several rates), images are
-varied only in ways that the model before the surgery tolerates, and that model teaches: beside the labels, the new one
-learns its softened outputs (Hinton et al., arXiv 1503.02531, eq. 1). Every few steps the model is validated; the best
-state is the result, and training stops early when it has not improved for a while.
+The learning rate comes from a short range test (after Smith, arXiv 1506.01186; here a short run at each of a few rates
+instead of one run at a rising rate). Images are varied only in ways that the model before the surgery tolerates. That
+model teaches: beside the labels, the new one learns its softened outputs (Hinton et al., arXiv 1503.02531, eq. 1).
+Every few steps the model is validated; the best state is the result, and training stops early when it has not improved
+for a while.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from surgery.context import Context
 from surgery.edit.evaluate import predict, quality
 from surgery.edit.tune import Vary, tune
+from surgery.errors import DivergedError
 from surgery.network.model import Model
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 RATES = (1e-3, 3e-4, 1e-4, 3e-5)  # of AdamW, tried from the highest
 TRIED = 0.1  # of the steps of the training that each rate is tried for
 TRIED_AT_LEAST, TRIED_AT_MOST = 4, 40  # steps
-VALIDATED = 2_000  # validation samples of a look, the same each time
+PROBED = 2_000  # validation samples on which rates and variations are tried
 LOOKS = 4  # per epoch
 PATIENCE = 6  # looks without improvement after which training stops
 TOLERATED = 0.02  # of accuracy that a variation of the images may cost the model before the surgery
@@ -42,10 +45,10 @@ def passes(data: Dataset, epochs: float, *, rate: float | None) -> float:
     """How many forward passes of one sample a fine-tuning costs: its steps, its looks, the range test."""
     if not epochs:
         return 0.0
-    train, looked = len(data.ids("train")), min(len(data.ids("val")), VALIDATED)
+    train, val = len(data.ids("train")), len(data.ids("val"))
     steps = max(1, round(epochs * train / BATCH))
-    tried = 0 if rate else len(RATES) * (_tried(steps) * BATCH * STEP + looked)
-    return epochs * train * STEP + round(LOOKS * epochs) * looked + tried
+    tried = 0 if rate else len(RATES) * (_tried(steps) * BATCH * STEP + min(val, PROBED))
+    return epochs * train * STEP + round(LOOKS * epochs) * val + tried
 
 
 def fine_tune(
@@ -61,14 +64,15 @@ def fine_tune(
     """A copy of `model` trained for at most `epochs` on the role train, at least as good on the role val.
 
     rate: of AdamW, at its start; None chooses it from the data. decay: AdamW's weight decay. teacher: the model before
-    the surgery; it serves if it knows all of `model`'s classes. Without validation samples it is plain training at the
+    the surgery; it is used if it has all of `model`'s classes. Without validation samples it is plain training at the
     rate given, or at the lowest of `RATES`. Same seed, same weights.
 
     Raises:
         DataError: there is nothing labelled to train on.
-        SurgeryError: the loss became NaN.
+        DivergedError: the loss became NaN.
     """
-    train, val = data.ids("train"), _spread(data.ids("val"), VALIDATED)
+    train, whole = data.ids("train"), data.ids("val")
+    val = _spread(whole, PROBED)
     guide = teacher if teacher is not None and set(model.classes) <= set(teacher.classes) else None
     vary = variations(guide or model, data, val, ctx)
     if not len(val) or data.task == "unlabelled":
@@ -83,7 +87,7 @@ def fine_tune(
 
         rate = best_rate(lambda one: loss_of(tried(one), data, val, quiet), ctx)
     looks = Best(
-        lambda module: quality(replace(model, module=module), data, val, quiet),
+        lambda module: quality(replace(model, module=module), data, whole, quiet),
         every=max(1, round(steps / max(1, round(LOOKS * epochs)))),
     )
     tuned = tune(model, data, ctx, epochs=epochs, rate=rate, decay=decay, guard=looks, teacher=guide, vary=vary)
@@ -97,8 +101,19 @@ def _tried(steps: int) -> int:
 
 
 def best_rate(loss: Callable[[float], float], ctx: Context) -> float:
-    """The one of `RATES` after which the validation loss is lowest, where a short run at each is tried."""
-    found = {one: loss(one) for one in RATES}
+    """The one of `RATES` after which the validation loss is lowest, where a short run at each is tried.
+
+    A rate at which the loss becomes NaN is never the best; where all do, it is the lowest.
+    """
+
+    def tried(one: float) -> float:
+        try:
+            found = loss(one)
+        except DivergedError:
+            return math.inf
+        return math.inf if math.isnan(found) else found
+
+    found = {one: tried(one) for one in reversed(RATES)}
     best = min(found, key=lambda one: found[one])
     ctx.log(f"learning rate {best:g}: the lowest validation loss of {', '.join(f'{one:g}' for one in RATES)}")
     return best

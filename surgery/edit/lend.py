@@ -18,7 +18,7 @@ from torch import Tensor
 
 from surgery.edit.compose import seen_by
 from surgery.edit.evaluate import placed
-from surgery.errors import SelectionError, SurgeryError
+from surgery.errors import DivergedError, SelectionError
 from surgery.network.cuts import Cut
 from surgery.network.fleet import Back, Fit, Fleet, Front, Shared, resized, share_of
 from surgery.network.model import Architecture, Model
@@ -110,7 +110,7 @@ def tuned(
     """The share with its adapter trained towards what the guest itself says: no labels, and nothing else moves.
 
     Raises:
-        SurgeryError: the loss became NaN.
+        DivergedError: the loss became NaN.
     """
     if share.adapter is None or not epochs:
         return share
@@ -128,7 +128,7 @@ def tuned(
             said = guest.answers(back(adapter(found), z)).log_softmax(1)
             loss = F.kl_div(said, target, reduction="batchmean", log_target=True)
             if not torch.isfinite(loss):
-                raise SurgeryError("The loss became NaN while tuning an adapter.", "Tune for 0 epochs.")
+                raise DivergedError("The loss became NaN while tuning an adapter.", "Tune for 0 epochs.")
             for parameter, slope in zip(
                 adapter.parameters(), torch.autograd.grad(loss, [*adapter.parameters()]), strict=True
             ):

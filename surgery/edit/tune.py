@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from surgery.context import Context
 from surgery.edit.parts import Free, Held
-from surgery.errors import DataError, SurgeryError
+from surgery.errors import DataError, DivergedError
 from surgery.network.model import Model
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def tune(
 
     Raises:
         DataError: there is nothing labelled to train on.
-        SurgeryError: the loss became NaN.
+        DivergedError: the loss became NaN.
     """
     ids = samples_among(model, data, data.ids("train"), among)
     if data.task == "unlabelled" or not len(ids):
@@ -103,39 +103,55 @@ def tune(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(batches.steps, 1))
     if guard is not None:
         guard.begin(module)
-    with torch.random.fork_rng(devices=[]), ExitStack() as stack:
+
+    def step(x: Tensor, y: Tensor) -> None:
+        x = x if vary is None else vary(x, generator)
+        out = module(x)
+        value = loss_of(*tuned.lessons(x, y, out)) if lesson is None else lesson(x, y, out)
+        if not torch.isfinite(value):
+            raise DivergedError("The loss became NaN while tuning.", "Lower the learning rate and run again.")
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        schedule.step()
+        if held is not None:
+            held.put_back()
+        ctx.point(loss=float(value.detach()))
+
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(ctx.seed)
-        stack.enter_context(_training(module, held))
-        for done, (x, y) in enumerate(batches, 1):
-            x = x if vary is None else vary(x, generator)
-            out = module(x)
-            value = loss_of(*tuned.lessons(x, y, out)) if lesson is None else lesson(x, y, out)
-            if not torch.isfinite(value):
-                raise SurgeryError("The loss became NaN while tuning.", "Lower the learning rate and run again.")
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-            schedule.step()
-            if held is not None:
-                held.put_back()
-            ctx.point(loss=float(value.detach()))
-            if guard is not None and (done % guard.every == 0 or done == batches.steps):
-                stack.close()
-                module.eval()
-                if not guard.passes(module):
-                    optimizer.state.clear()
-                    for group in optimizer.param_groups:
-                        group["lr"] /= 2  # the schedule goes on from there
-                if guard.spent:
-                    break
-                stack.enter_context(_training(module, held))
-    if lesson is not None:
-        lesson.close()
+        _loop(batches, step, module, held, guard, optimizer)
     if guard is not None:
         module.load_state_dict(guard.good)
     for parameter, before in zip(module.parameters(), movable, strict=True):
         parameter.requires_grad_(before)
     return replace(model, module=module.eval().to("cpu"))
+
+
+def _loop(
+    batches: _Batches,
+    step: Callable[[Tensor, Tensor], None],
+    module: nn.Module,
+    held: Held | None,
+    guard: Watch | None,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Take a step for each batch; let the guard look in between, at the module in eval mode, until it is spent."""
+    with ExitStack() as stack:
+        stack.enter_context(_training(module, held))
+        for done, (x, y) in enumerate(batches, 1):
+            step(x, y)
+            if guard is None or not (done % guard.every == 0 or done == batches.steps):
+                continue
+            stack.close()
+            module.eval()
+            if not guard.passes(module):
+                optimizer.state.clear()
+                for group in optimizer.param_groups:
+                    group["lr"] /= 2  # the schedule goes on from there
+            if guard.spent:
+                break
+            stack.enter_context(_training(module, held))
 
 
 class _Lesson:
@@ -164,10 +180,6 @@ class _Lesson:
             taught = F.kl_div(soft, F.log_softmax(said / TEMPERATURE, 1), reduction="batchmean", log_target=True)
             taught = taught * TEMPERATURE**2
         return (1 - TAUGHT) * self.loss_of(found, right) + TAUGHT * taught
-
-    def close(self) -> None:
-        """Leave no copy on the device."""
-        self.module.to("cpu")
 
 
 def samples_among(model: Model, data: Dataset, ids: Ids, among: Tensor | None) -> Ids:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
@@ -31,6 +31,18 @@ if TYPE_CHECKING:
 
 
 FINER: JsonDict = {"finer": True}  # as json_schema_extra of a field: few people change it, forms fold it away
+
+
+FineTuningRate = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Of the fine-tuning, at its start; empty: chosen by a short range test on the training data.",
+        json_schema_extra=FINER,
+    ),
+]
 
 
 class Selection(BaseModel):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from surgery.errors import DataError, SelectionError
-from surgery.operations.base import FINER, Operation, Outcome, Selection
+from surgery.operations.base import FINER, FineTuningRate, Operation, Outcome, Selection
 
 if TYPE_CHECKING:
     from surgery.context import Context
@@ -102,14 +102,7 @@ class Compress(Operation):
         title="Tuning per step (epochs)",
         description="Training after each step, to heal; 0.5 is half.",
     )
-    rate: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        title="Learning rate",
-        description="Of the fine-tuning, at its start; empty: chosen by a short range test on the training data.",
-        json_schema_extra=FINER,
-    )
+    rate: FineTuningRate = None
     result: Literal["smaller", "masked"] = Field(
         "smaller",
         title="Result",

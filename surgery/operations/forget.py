@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from surgery.errors import DataError, SelectionError, TraceError
-from surgery.operations.base import FINER, Operation, Outcome
+from surgery.operations.base import FineTuningRate, Operation, Outcome
 
 if TYPE_CHECKING:
     from surgery.context import Context
@@ -45,14 +45,7 @@ class Forget(Operation):
     epochs: float = Field(
         0.0, ge=0, le=100, title="Tuning (epochs)", description="Training afterwards on the other classes, to heal."
     )
-    rate: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        title="Learning rate",
-        description="Of the fine-tuning, at its start; empty: chosen by a short range test on the training data.",
-        json_schema_extra=FINER,
-    )
+    rate: FineTuningRate = None
 
     def drops(self) -> tuple[str, ...]:
         """Those to forget."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from surgery.errors import SelectionError, TraceError
-from surgery.operations.base import Operation, Outcome, Selection
+from surgery.operations.base import FineTuningRate, Operation, Outcome, Selection
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -52,13 +52,7 @@ class Prune(Operation):
         "mean", title="Leave behind", description="Its mean, as a shift of its readers' biases; or nothing."
     )
     epochs: int = Field(0, ge=0, le=100, title="Tuning epochs", description="Training afterwards, to heal.")
-    rate: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        title="Learning rate",
-        description="Of the fine-tuning, at its start; empty: chosen by a short range test on the training data.",
-    )
+    rate: FineTuningRate = None
 
     def examine(self, models: Sequence[Model]) -> None:
         """Raises what `resolve` raises."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from surgery.errors import DataError, SelectionError
-from surgery.operations.base import FINER, Operation, Outcome
+from surgery.operations.base import FINER, FineTuningRate, Operation, Outcome
 
 if TYPE_CHECKING:
     from surgery.context import Context
@@ -61,14 +61,7 @@ class SlimMlp(Operation):
     epochs: float = Field(
         10.0, ge=0, le=1000, title="Tuning per candidate (epochs)", description="Without it accuracy falls steeply."
     )
-    rate: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        title="Learning rate",
-        description="Of the fine-tuning, at its start; empty: chosen by a short range test on the training data.",
-        json_schema_extra=FINER,
-    )
+    rate: FineTuningRate = None
     decay: float = Field(
         1.0,
         ge=0,

@@ -197,7 +197,11 @@ def window(view: View) -> dict[str, Any]:
         spec = view.workspace.inspect(view.version.id)["input"]
         usual = min(spec["shape"][0], LONGEST) if spec["kind"] == "text" else usual
     chosen = st.number_input(
-        _("Characters of a window"), 2, LONGEST, usual, help=_("A model reads one window, and says what follows.")
+        _("Context window (characters)"),
+        2,
+        LONGEST,
+        usual,
+        help=_("The model reads one window and predicts the next character."),
     )
     return {"context": int(chosen)}
 
@@ -215,7 +219,7 @@ def size(view: View) -> dict[str, Any]:
             name = _("The model's input, {height} × {width}").format(height=height, width=width)
             choices = {name: [height, width], **choices}
     chosen = st.selectbox(
-        _("Picture size"), list(choices), help=_("Other sizes: shorter side resized, then the centre cut out.")
+        _("Image size"), list(choices), help=_("Other sizes: the shorter side is resized, then the center is cropped.")
     )
     found = choices[chosen or own]
     return {"size": found} if found else {}

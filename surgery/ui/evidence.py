@@ -113,7 +113,8 @@ def _measured(seen: Seen, neuron: int) -> None:
     if not row["tested"]:
         st.caption(plain(row["reason"]))
         return
-    said = _("Silenced alone, the loss changes by {loss}").format(loss=format.signed_digits(row["loss_change"]))
+    loss = format.signed_digits(row["loss_change"])
+    said = _("With only this neuron ablated, the loss changes by {loss}").format(loss=loss)
     if row["worst_class"]:
         said += " · " + _("accuracy {all}, {name} {worst}").format(
             all=format.points(row["accuracy_change"]),

@@ -22,15 +22,7 @@ def undo(ws: Workspace, project: Project, *, only: Version | None = None, **quer
     if only is not None and only.id != project.current:
         target, why = None, _("v{number} is not current, so there is nothing of it to undo.").format(number=only.number)
     label = _("Undo") if target is None else _("Undo: back to v{number}").format(number=target.number)
-    usable = target is not None and not _blocked(target)
-    if st.button(
-        label,
-        icon=":material/undo:",
-        shortcut="Ctrl+Z",
-        disabled=not usable,
-        help=_makes_current(target) if target and usable else why,
-        key="undo",
-    ):
+    if _button(label, target, why, icon=":material/undo:", shortcut="Ctrl+Z", key="undo"):
         _step(ws, project, -1, query)
 
 
@@ -38,16 +30,16 @@ def redo(ws: Workspace, project: Project) -> None:
     """Offer to take back an undo."""
     target = _find(ws, ws.redo_target(project.id))
     label = _("Redo") if target is None else _("Redo: forward to v{number}").format(number=target.number)
-    usable = target is not None and not _blocked(target)
-    if st.button(
-        label,
-        icon=":material/redo:",
-        shortcut="Ctrl+Shift+Z",
-        disabled=not usable,
-        help=_makes_current(target) if target and usable else _blocked(target) or _("Nothing to redo."),
-        key="redo",
-    ):
+    why = _blocked(target) or _("Nothing to redo.")
+    if _button(label, target, why, icon=":material/redo:", shortcut="Ctrl+Shift+Z", key="redo"):
         _step(ws, project, +1, {})
+
+
+def _button(label: str, target: Version | None, why: str, *, icon: str, shortcut: str, key: str) -> bool:
+    """A button that makes a version current; without one that can be, it is disabled and says why."""
+    usable = target is not None and not _blocked(target)
+    help = _makes_current(target) if target and usable else why
+    return st.button(label, icon=icon, shortcut=shortcut, disabled=not usable, help=help, key=key)
 
 
 def remember(project: Project, version: Version) -> None:

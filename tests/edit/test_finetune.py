@@ -18,6 +18,7 @@ from surgery.edit import finetune
 from surgery.edit.evaluate import quality
 from surgery.edit.finetune import Best, Varied, best_rate, fine_tune, shift, variations
 from surgery.edit.tune import TAUGHT, TEMPERATURE, tune
+from surgery.errors import DivergedError
 from surgery.network.model import Model
 from tests.patients import digits
 
@@ -74,6 +75,15 @@ def test_the_same_seed_gives_the_same_weights(trained: Model, pico_many: Dataset
 
 def test_the_rate_with_the_lowest_loss_is_taken() -> None:
     assert best_rate({1e-3: 2.0, 3e-4: 0.7, 1e-4: 0.9, 3e-5: float("nan")}.__getitem__, Context()) == 3e-4
+
+
+def test_a_rate_at_which_training_diverges_is_not_taken_and_ends_nothing() -> None:
+    def loss(rate: float) -> float:
+        if rate > 3e-4:
+            raise DivergedError("The loss became NaN while tuning.")
+        return float("nan") if rate > 1e-4 else 1.0 + rate
+
+    assert best_rate(loss, Context()) == 3e-5
 
 
 def test_the_best_state_comes_back_and_training_stops_without_improvement() -> None:

@@ -46,7 +46,7 @@ def test_a_text_is_imported_in_windows_of_the_models_context(open_page: OpenPage
     page.file_uploader[0].upload("story.txt", sentences().encode(), "text/plain").run()
     assert failures(page) == []
     assert "Text for a model of characters" in texts(page)
-    window = next(field for field in page.number_input if field.label == "Characters of a window")
+    window = next(field for field in page.number_input if field.label == "Context window (characters)")
     assert window.value == 12, "what the model reads"
     button(page, "Import dataset").click().run()
     (job,) = [job for job in jobs.jobs(ws, project.id) if job.kind == "import_data"]
