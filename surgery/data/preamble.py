@@ -181,9 +181,7 @@ def _judged(
     first, body = rows[0] if rows else [], [row for row in rows[1:] if row]
     width = Counter(len(row) for row in body).most_common(1)[0][0] if body else len(first)
     made_up = tuple(f"column {place + 1}" for place in range(width))
-    comments = (
-        (f"Passed over before the table: {start:,} line{'s' if start > 1 else ''} of comments.",) if start else ()
-    )
+    comments = (f"Comment lines skipped before the table: {start:,}.",) if start else ()
     if header == "data":
         return Preamble(*form, start, False, made_up[: len(first)] or made_up, notes=comments)
     if header == "ignore":

@@ -42,9 +42,9 @@ def editor(view: View) -> None:
     st.warning(plain(mismatch(data.classes, known, repr(data.name))[0]), icon=":material/rule:")
     pairs, odd = suggested(data.classes, known), unknown(data.classes, known)
     if pairs.by == "position":
-        st.caption(_("No name matches. The pairs below only follow the order: compare each with its samples."))
+        st.caption(_("No name matches. The pairs below are by position only: check each against its samples."))
     if len(odd) > MOST:
-        words = _("{count} classes have no partner; match them with `surgery relabel {dataset} OLD=NEW …`.")
+        words = _("{count} classes are unmatched; match them with `surgery relabel {dataset} OLD=NEW …`.")
         st.caption(words.format(count=len(odd), dataset=view.dataset.id))
         return
     with st.form("match_classes", border=False):

@@ -64,10 +64,10 @@ def table(view: View, look: limited.Look) -> dict[str, Any]:
 def first_line(key: str) -> str:
     """What the first line of a text table is; "auto" until the user says so."""
     words = {
-        "auto": _("Found by its content"),
+        "auto": _("Detect automatically"),
         "names": _("Column names"),
         "data": _("Data"),
-        "ignore": _("Neither: pass over it"),
+        "ignore": _("Neither: skip it"),
     }
     return str(st.selectbox(_("First line"), HEADERS, format_func=words.__getitem__, key=key))
 
@@ -80,7 +80,7 @@ def spelling(columns: Sequence[ColumnInfo]) -> str:
     words = {"": _("Plain: 1234.5")}
     return str(
         st.selectbox(
-            _("Numbers are written"),
+            _("Number format"),
             NUMBERS,
             index=NUMBERS.index(odd.written),
             format_func=lambda value: words.get(value, value),
@@ -131,7 +131,7 @@ def _split_column(columns: Sequence[ColumnInfo]) -> str | None:
         return None
     nothing = _("(none: split anew)")
     names = [column.name for column in columns]
-    chosen = st.selectbox(_("Column that names the split"), [*names, nothing])
+    chosen = st.selectbox(_("Split column"), [*names, nothing])
     return None if chosen == nothing else chosen
 
 
@@ -144,7 +144,7 @@ def _like(view: View, infos: Mapping[str, ColumnInfo]) -> str | None:
     own = {name for one in (earlier.reading.columns if earlier.reading else ()) for name in one.features()}
     if not (encoded | set(earlier.features) - own) <= set(infos):
         return None
-    words = _("Read the columns as in {name}").format(name=plain(view.dataset.name))
+    words = _("Encode columns as in {name}").format(name=plain(view.dataset.name))
     why = _("The same features in the same order, with the same categories: what a model of it needs.")
     return view.dataset.id if st.checkbox(words, value=True, help=why) else None
 

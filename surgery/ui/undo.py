@@ -20,7 +20,7 @@ def undo(ws: Workspace, project: Project, *, only: Version | None = None, **quer
     target = _find(ws, ws.undo_target(project.id))
     why = _blocked(target) or _("Nothing to undo: this is where the project began.")
     if only is not None and only.id != project.current:
-        target, why = None, _("v{number} is not current, so there is nothing of it to undo.").format(number=only.number)
+        target, why = None, _("v{number} is not current: there is nothing to undo.").format(number=only.number)
     label = _("Undo") if target is None else _("Undo: back to v{number}").format(number=target.number)
     if _button(label, target, why, icon=":material/undo:", shortcut="Ctrl+Z", key="undo"):
         _step(ws, project, -1, query)

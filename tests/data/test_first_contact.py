@@ -64,7 +64,7 @@ def test_comments_are_passed_over_and_may_name_the_columns(tmp_path: Path) -> No
     path = written(tmp_path, "# made in May", "", "a,y", *(f"{n},{'pq'[n % 2]}" for n in range(20)))
     data = imported(path, "y")
     assert data.features == ("a",) and data.source(0) == "line 4"
-    assert data.notes == ("Passed over before the table: 2 lines of comments.",)
+    assert data.notes == ("Comment lines skipped before the table: 2.",)
     rows = np.column_stack([np.arange(20) * 3, np.arange(20) % 2])
     np.savetxt(tmp_path / "s.csv", rows, delimiter=",", header="a,y")
     assert imported(tmp_path / "s.csv", "y").features == ("a",)

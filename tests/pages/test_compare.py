@@ -179,7 +179,7 @@ def test_undo_on_compare_names_its_target_and_acts_on_the_version_compared(
     assert patient.ws.project(patient.project.id).current == patient.version.id
     assert [box.value.count(patient.version.digest) for box in page.success] == [2]
     undo = page.button(key="undo")
-    assert undo.disabled and undo.help == "v2 is not current, so there is nothing of it to undo."
+    assert undo.disabled and undo.help == "v2 is not current: there is nothing to undo."
 
 
 def test_of_a_version_that_was_held_back_there_is_nothing_to_undo(
@@ -200,7 +200,7 @@ def test_of_a_version_that_was_held_back_there_is_nothing_to_undo(
     assert (undo.label, undo.disabled, undo.help) == (
         "Undo",
         True,
-        "v3 is not current, so there is nothing of it to undo.",
+        "v3 is not current: there is nothing to undo.",
     )
     assert ws.project(patient.project.id).current == child.id
 

@@ -262,7 +262,7 @@ def test_texts_dates_numbers_and_splits_are_chosen_before_the_import(
     text = "\n".join(("# exported", "color,when,price,part,y", *lines))
     app.file_uploader[1].upload("messy.csv", text.encode(), "text/csv").run()
     assert failures(app) == []
-    assert [box(app, label).value for label in ("First line", "Numbers are written")] == ["auto", "1,234.5"]
+    assert [box(app, label).value for label in ("First line", "Number format")] == ["auto", "1,234.5"]
     box(app, "What color becomes").select("ordinal").run()
     box(app, "Use of test").select("drop").run()
     button(app, "Import dataset").click().run()
